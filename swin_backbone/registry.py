@@ -1,0 +1,43 @@
+"""Child registries that MMDetection and MMSegmentation search for ``type='swin_backbone.…'``.
+
+mmengine imports ``<scope>.registry`` by itself when it meets a type of an unknown scope, so a config needs no
+``custom_imports``. This module is the only door to OpenMMLab; importing ``swin_backbone`` does not pass through it.
+"""
+
+import sys
+from importlib import import_module
+
+from mmengine.registry import HOOKS as ROOT_HOOKS
+from mmengine.registry import METRICS as ROOT_METRICS
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import TASK_UTILS as ROOT_TASK_UTILS
+from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
+from mmengine.registry import Registry
+
+from swin_backbone.backbone import SwinTransformer
+
+SCOPE = 'swin_backbone'
+
+# What builds on a toolkit is imported once that toolkit is in use: a segmentation run never loads MMDetection.
+EXTENSIONS = {
+    'mmdet.registry': 'swin_backbone.detection',
+}
+
+
+class PluginRegistry(Registry):
+    """A registry whose modules come with the toolkit they extend."""
+
+    def import_from_location(self) -> None:
+        """Import the extensions of every toolkit loaded so far; called by mmengine before each look-up."""
+        for toolkit, extension in EXTENSIONS.items():
+            if toolkit in sys.modules:
+                import_module(extension)
+
+
+MODELS = PluginRegistry('model', parent=ROOT_MODELS, scope=SCOPE)
+TASK_UTILS = PluginRegistry('task util', parent=ROOT_TASK_UTILS, scope=SCOPE)
+HOOKS = PluginRegistry('hook', parent=ROOT_HOOKS, scope=SCOPE)
+METRICS = PluginRegistry('metric', parent=ROOT_METRICS, scope=SCOPE)
+TRANSFORMS = PluginRegistry('transform', parent=ROOT_TRANSFORMS, scope=SCOPE)
+
+MODELS.register_module(module=SwinTransformer)
