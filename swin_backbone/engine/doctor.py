@@ -1,0 +1,252 @@
+"""What is installed, what fits together, and the command that mends what does not.
+
+Every check is a function without arguments that answers with a :class:`Diagnosis`, or with None where it does not
+apply. Needs the standard library alone: the doctor has most to say where torch is missing.
+"""
+
+import importlib
+import json
+import platform
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+
+from swin_backbone.engine.cli import EXIT_FAILURE, Parser
+from swin_backbone.engine.environment import (
+    TOOLKITS,
+    family,
+    install,
+    install_mmcv,
+    installed,
+    load,
+    mend_import,
+    pip,
+    providers,
+    reason,
+    release,
+    requirement,
+    version,
+)
+
+OK, WARN, FAIL = 'ok', 'warn', 'fail'
+BACKBONE = {'type': 'swin_backbone.SwinTransformer', 'variant': 'tiny'}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The answer of one check.
+
+    Attributes:
+        name: what was looked at.
+        status: 'ok', 'warn' (not as it could be, and not everyone minds) or 'fail' (needs mending).
+        detail: what was found.
+        remedy: the command that mends it; empty where nothing needs mending.
+    """
+
+    name: str
+    status: str
+    detail: str
+    remedy: str = ''
+
+
+Check = Callable[[], Diagnosis | None]
+
+
+def check_python() -> Diagnosis:
+    """Which interpreter is looked at."""
+    return Diagnosis('python', OK, f'{platform.python_version()}, {sys.executable}')
+
+
+def check_module(module: str, missing: str = FAIL, need: str = '') -> Diagnosis:
+    """Whether a module is there and imports, its version and who provides it.
+
+    Args:
+        module: its top-level name.
+        missing: status if it is not installed.
+        need: what it is for, said if it is not installed.
+    """
+    if not installed(module):
+        return Diagnosis(module, missing, f'not installed; {need}' if need else 'not installed', install(module))
+    found = load(module)
+    if isinstance(found, Exception):
+        return Diagnosis(module, FAIL, f'does not import: {reason(found)}', mend_import(module, found))
+    others = [name for name in providers(module) if name != module.replace('_', '-')]
+    return Diagnosis(module, OK, f'{version(module)} ({", ".join(others)})' if others else version(module))
+
+
+def check_torch() -> Diagnosis:
+    """Whether torch is there and new enough."""
+    found = check_module('torch')
+    if found.status == OK and release('torch') < (2, 4):
+        return Diagnosis('torch', FAIL, f'{found.detail}; 2.4 or newer is needed', install('torch'))
+    return found
+
+
+def check_gpu() -> Diagnosis | None:
+    """Whether torch uses the GPU that the machine has."""
+    torch = load('torch')
+    if isinstance(torch, Exception):
+        return None
+    if torch.cuda.is_available():
+        return Diagnosis('gpu', OK, f'{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}')
+    if not shutil.which('nvidia-smi'):
+        return Diagnosis('gpu', OK, 'none: everything runs on the CPU')
+    built = f'built for CUDA {torch.version.cuda}' if torch.version.cuda else 'built for the CPU alone'
+    index = 'https://download.pytorch.org/whl/cu126'
+    detail = f'nvidia-smi is there, but torch ({built}) sees no GPU; put a CUDA that the driver knows in place of cu126'
+    remedy = f'{pip("install", "--force-reinstall", "torch", "--index-url", index)} && {install_mmcv()}'
+    return Diagnosis('gpu', WARN, detail, remedy)
+
+
+def check_package() -> Diagnosis:
+    """Whether this package is installed and imports."""
+    if not installed('swin_backbone'):
+        return Diagnosis('swin_backbone', FAIL, 'not installed', pip('install', '--no-deps', '--editable', '.'))
+    return check_module('swin_backbone')
+
+
+def check_family() -> Diagnosis:
+    """Which family of toolkits is installed, and whether it is one family that provides each module once."""
+    found = {module: providers(module) for module in TOOLKITS if installed(module)}
+    if not found:
+        detail = 'none: the backbone runs on torch alone; training, evaluation and the configs need one'
+        return Diagnosis('toolkits', WARN, detail, 'scripts/setup.sh')
+    names = sorted({name for group in found.values() for name in group})
+    forks = [name for name in names if name.startswith('onedl-')]
+    if any(len(group) > 1 for group in found.values()) or (forks and forks != names):
+        detail = f'these overwrite each other or do not belong together: {", ".join(names)}'
+        others = [requirement(module) for module in found if module != 'mmcv']
+        steps = [pip('uninstall', '-y', *names), pip('install', *others), install_mmcv()]
+        return Diagnosis('toolkits', FAIL, detail, ' && '.join(steps))
+    return Diagnosis('toolkits', OK, f'{family()} ({", ".join(names) or "on the path, not installed"})')
+
+
+def check_toolkit(module: str) -> Diagnosis | None:
+    """Whether a module of the toolkits is there and accepts the versions of the others; None where there is none."""
+    if not any(map(installed, TOOLKITS)):
+        return None
+    if module in ('mmengine', 'mmcv'):
+        return check_module(module, need='the toolkits need it')
+    return check_module(module, WARN, 'detection needs it' if module == 'mmdet' else 'segmentation needs it')
+
+
+def check_ops() -> Diagnosis | None:
+    """Whether mmcv's compiled operators load, and run on every kind of device here."""
+    torch = load('torch')
+    if isinstance(torch, Exception) or isinstance(load('mmcv'), Exception):
+        return None
+    extension = load('mmcv._ext')
+    if isinstance(extension, Exception):
+        absent = isinstance(extension, ModuleNotFoundError)
+        why = (
+            'was installed without its operators'
+            if absent
+            else f'was compiled for another torch than {version("torch")}'
+        )
+        return Diagnosis('mmcv._ext', FAIL, f'mmcv {why} ({reason(extension)})', install_mmcv())
+    devices = ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']
+    for device in devices:
+        boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0], [0.0, 0.0, 9.0, 8.0]], device=device)
+        try:
+            _, kept = importlib.import_module('mmcv.ops').nms(boxes, torch.tensor([0.5, 0.9], device=device), 0.5)
+            assert kept.tolist() == [1], f'kept {kept.tolist()} of two boxes that overlap, expected [1]'
+        except Exception as error:
+            detail = f'nms does not work on {device}: {reason(error)}'
+            return Diagnosis('mmcv._ext', FAIL, detail, install_mmcv(force_cuda=device == 'cuda'))
+    return Diagnosis('mmcv._ext', OK, f'loads; nms runs on {" and ".join(devices)}')
+
+
+def check_pkg_resources() -> Diagnosis | None:
+    """Whether mmengine can find the configs that the toolkits bring."""
+    if family() == 'onedl' or not installed('mmengine'):
+        return None
+    if isinstance(load('pkg_resources'), Exception):
+        detail = 'missing (newer setuptools dropped it), and mmengine finds \'_base_ = "mmdet::..."\' through it'
+        return Diagnosis('pkg_resources', FAIL, detail, install('pkg_resources'))
+    return Diagnosis('pkg_resources', OK, 'there')
+
+
+def check_pycocotools() -> Diagnosis | None:
+    """Whether the compiled part of COCO's evaluator fits this numpy."""
+    if not installed('pycocotools'):
+        return check_module('pycocotools', need='MMDetection needs it') if installed('mmdet') else None
+    found = load('pycocotools._mask')
+    if isinstance(found, Exception):
+        remedy = pip('install', '--force-reinstall', '--no-deps', '--no-cache-dir', requirement('pycocotools'))
+        return Diagnosis('pycocotools', FAIL, f'_mask does not load beside this numpy: {reason(found)}', remedy)
+    return Diagnosis('pycocotools', OK, f'{version("pycocotools")}; _mask loads')
+
+
+def check_resume() -> Diagnosis | None:
+    """What to know of resuming where torch refuses pickled classes."""
+    if not installed('mmengine') or isinstance(load('torch'), Exception) or release('torch') < (2, 6):
+        return None
+    detail = 'torch >= 2.6 refuses classes in checkpoints: tools/train.py --resume admits those of a run, no others'
+    return Diagnosis('resume', OK, detail)
+
+
+def check_registry(toolkit: str) -> Diagnosis | None:
+    """Whether a toolkit builds the backbone with no custom import."""
+    if isinstance(load(toolkit), Exception) or isinstance(load('swin_backbone'), Exception):
+        return None
+    name = f'{toolkit} registry'
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            importlib.import_module(f'{toolkit}.registry').MODELS.build(BACKBONE)
+    except Exception as error:
+        return Diagnosis(name, FAIL, f'does not build the backbone: {reason(error)}', mend_import(toolkit, error))
+    return Diagnosis(name, OK, f'builds type={BACKBONE["type"]!r}')
+
+
+CHECKS: tuple[Check, ...] = (
+    check_python,
+    check_torch,
+    check_gpu,
+    partial(check_module, 'numpy'),
+    partial(check_module, 'safetensors'),
+    check_package,
+    check_family,
+    partial(check_toolkit, 'mmengine'),
+    partial(check_toolkit, 'mmcv'),
+    check_ops,
+    partial(check_toolkit, 'mmdet'),
+    partial(check_toolkit, 'mmseg'),
+    check_pkg_resources,
+    check_pycocotools,
+    check_resume,
+    partial(check_registry, 'mmdet'),
+    partial(check_registry, 'mmseg'),
+)
+
+
+def diagnose(checks: Sequence[Check] = CHECKS) -> list[Diagnosis]:
+    """Run the checks in order and keep the answers of those that apply."""
+    return [found for check in checks if (found := check()) is not None]
+
+
+def table(found: Sequence[Diagnosis]) -> str:
+    """The diagnoses as lines for a person, each remedy below what it mends, with a verdict at the end."""
+    width = max(len(diagnosis.name) for diagnosis in found)
+    lines = []
+    for diagnosis in found:
+        lines.append(f'{diagnosis.status:<4}  {diagnosis.name:<{width}}  {diagnosis.detail}')
+        if diagnosis.remedy:
+            lines.append(f'{"":<6}run: {diagnosis.remedy}')
+    failures = sum(diagnosis.status == FAIL for diagnosis in found)
+    lines.append(f'{failures} to mend.' if failures else 'All is well.')
+    return '\n'.join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print what was found; the exit code is 1 if something needs mending."""
+    parser = Parser(__doc__.split('\n')[0], 'tools/doctor.py --json')
+    parser.add_argument('--json', action='store_true', help='a list of {name, status, detail, remedy}')
+    arguments = parser.parse_args(argv)
+    found = diagnose()
+    print(json.dumps([asdict(diagnosis) for diagnosis in found], indent=2) if arguments.json else table(found))
+    if any(diagnosis.status == FAIL for diagnosis in found):
+        sys.exit(EXIT_FAILURE)

@@ -1,0 +1,271 @@
+"""The doctor against made-up environments: a folder of stand-in packages is all that the interpreter can see."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from swin_backbone.engine import doctor, environment
+
+TOOL = Path(__file__).resolve().parent.parent / 'tools' / 'doctor.py'
+TORCH = """
+__version__ = {version!r}
+class cuda:
+    is_available = staticmethod(lambda: {gpu})
+    get_device_name = staticmethod(lambda: 'some GPU')
+class version:
+    cuda = {cuda!r}
+def tensor(values, device='cpu'):
+    return device
+"""
+NMS = """
+class Kept:
+    tolist = staticmethod(lambda: {kept})
+def nms(boxes, scores, threshold):
+    if boxes not in {devices}:
+        raise RuntimeError('nms is not compiled with GPU support')
+    return None, Kept
+"""
+REGISTRY = """
+class MODELS:
+    build = staticmethod(lambda config: config['type'])
+"""
+GATE = "assert False, 'MMCV==2.2.0 is used but incompatible. Please install mmcv>=2.0.0rc4, <2.2.0.'"
+DISTRIBUTIONS = {
+    'open-mmlab': {'mmengine': 'mmengine', 'mmcv': 'mmcv', 'mmdet': 'mmdet', 'mmseg': 'mmsegmentation'},
+    'onedl': {
+        'mmengine': 'onedl-mmengine',
+        'mmcv': 'onedl-mmcv',
+        'mmdet': 'onedl-mmdetection',
+        'mmseg': 'onedl-mmsegmentation',
+    },
+}
+
+
+class World:
+    """A folder of stand-in packages, and the doctor run in an interpreter that sees the standard library and it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def write(self, path: str, text: str = '') -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text)
+
+    def provide(self, module: str, distribution: str, version: str = '1.0') -> None:
+        folder = f'{distribution.replace("-", "_")}-{version}.dist-info'
+        self.write(f'{folder}/METADATA', f'Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n')
+        self.write(f'{folder}/top_level.txt', f'{module}\n')
+
+    def torch(self, version: str = '2.13.0', gpu: bool = False, cuda: str | None = None) -> None:
+        self.write('torch/__init__.py', TORCH.format(version=version, gpu=gpu, cuda=cuda))
+
+    def nms(self, kept: tuple[int, ...] = (1,), devices: tuple[str, ...] = ('cpu',)) -> None:
+        self.write('mmcv/ops.py', NMS.format(kept=list(kept), devices=devices))
+
+    def healthy(self, family: str = 'open-mmlab') -> None:
+        self.torch()
+        for module in ('numpy', 'safetensors', 'swin_backbone', *DISTRIBUTIONS[family]):
+            self.write(f'{module}/__init__.py', "__version__ = '1.0'")
+        for module, distribution in DISTRIBUTIONS[family].items():
+            self.provide(module, distribution)
+        self.write('mmcv/_ext.py')
+        self.nms()
+        self.write('mmdet/registry.py', REGISTRY)
+        self.write('mmseg/registry.py', REGISTRY)
+        self.write('pkg_resources.py')
+        self.write('pycocotools/_mask.py')
+        self.provide('pycocotools', 'pycocotools', '2.0.8')
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess:
+        """Without ``site`` (-S) nothing that pip installed is visible."""
+        variables = {'PYTHONPATH': str(self.root), 'PATH': str(self.root / 'bin')}
+        command = [sys.executable, '-S', str(TOOL), *arguments]
+        return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
+
+    def examine(self, code: int) -> dict[str, dict[str, str]]:
+        """What ``--json`` says, by name, after checking the exit code."""
+        done = self.run('--json')
+        assert done.returncode == code, done.stderr
+        return {row['name']: row for row in json.loads(done.stdout)}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.fixture
+def healthy(world: World) -> World:
+    world.healthy()
+    return world
+
+
+def test_standard_library_alone(world: World) -> None:
+    rows = world.examine(1)
+    for module in ('torch', 'numpy', 'safetensors'):
+        assert rows[module]['status'] == 'fail'
+        assert f'{sys.executable} -m pip install' in rows[module]['remedy']
+    assert rows['toolkits']['status'] == 'warn'
+    assert rows['toolkits']['remedy'] == 'scripts/setup.sh'
+
+
+def test_table_puts_the_command_below_what_it_mends(world: World) -> None:
+    done = world.run()
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    torch = next(number for number, line in enumerate(lines) if line.startswith('fail  torch '))
+    assert lines[torch + 1].strip().startswith('run: ')
+    assert lines[-1].endswith(' to mend.')
+    assert done.stderr == ''
+
+
+def test_all_well(healthy: World) -> None:
+    done = healthy.run()
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith('All is well.\n')
+    rows = healthy.examine(0)
+    assert {row['status'] for row in rows.values()} == {'ok'}
+    assert rows['mmseg']['detail'] == '1.0 (mmsegmentation)'
+    assert {'mmcv._ext', 'mmdet registry', 'mmseg registry', 'resume'} <= set(rows)
+
+
+def test_torch_alone_is_a_sound_environment(world: World) -> None:
+    world.torch()
+    for module in ('numpy', 'safetensors', 'swin_backbone'):
+        world.write(f'{module}/__init__.py')
+    rows = world.examine(0)
+    assert rows['toolkits']['status'] == 'warn'
+    assert 'mmcv' not in rows
+
+
+def test_forks_are_told_by_their_distributions(world: World) -> None:
+    world.healthy('onedl')
+    (world.root / 'pkg_resources.py').unlink()
+    assert world.examine(0)['toolkits']['detail'].startswith('onedl (onedl-mmcv, ')
+    (world.root / 'mmcv' / '_ext.py').unlink()
+    remedy = world.examine(1)['mmcv._ext']['remedy']
+    assert 'uninstall -y onedl-mmcv &&' in remedy
+    assert 'onedl-mmcv==2.3.6' in remedy
+
+
+@pytest.mark.parametrize('second', ['onedl-mmcv', 'mmcv-lite'])
+def test_two_distributions_of_one_module(healthy: World, second: str) -> None:
+    healthy.provide('mmcv', second)
+    row = healthy.examine(1)['toolkits']
+    assert 'overwrite' in row['detail']
+    assert second in row['detail']
+    assert 'uninstall -y ' in row['remedy']
+
+
+def test_mixed_families(healthy: World) -> None:
+    (healthy.root / 'mmcv-1.0.dist-info' / 'top_level.txt').unlink()
+    healthy.provide('mmcv', 'onedl-mmcv')
+    row = healthy.examine(1)['toolkits']
+    assert row['status'] == 'fail'
+    assert row['detail'].endswith('mmdet, mmengine, mmsegmentation, onedl-mmcv')
+
+
+def test_operators_not_built(healthy: World) -> None:
+    (healthy.root / 'mmcv' / '_ext.py').unlink()
+    row = healthy.examine(1)['mmcv._ext']
+    assert 'without its operators' in row['detail']
+    assert 'MMCV_WITH_OPS=1 ' in row['remedy']
+    assert '--no-build-isolation' in row['remedy']
+    assert 'mmcv==2.1.0' in row['remedy']
+
+
+def test_operators_of_another_torch(healthy: World) -> None:
+    healthy.write('mmcv/_ext.py', "raise ImportError('undefined symbol: _ZN2at4_ops5zeros4callE')")
+    row = healthy.examine(1)['mmcv._ext']
+    assert 'compiled for another torch than 2.13.0' in row['detail']
+    assert 'undefined symbol' in row['detail']
+
+
+def test_operator_with_a_wrong_answer(healthy: World) -> None:
+    healthy.nms(kept=(0, 1))
+    row = healthy.examine(1)['mmcv._ext']
+    assert 'nms does not work on cpu' in row['detail']
+    assert 'kept [0, 1]' in row['detail']
+
+
+def test_operators_without_gpu(healthy: World) -> None:
+    healthy.torch(gpu=True, cuda='12.6')
+    rows = healthy.examine(1)
+    assert rows['gpu']['detail'] == 'some GPU, CUDA 12.6'
+    assert 'nms does not work on cuda' in rows['mmcv._ext']['detail']
+    assert 'FORCE_CUDA=1' in rows['mmcv._ext']['remedy']
+    healthy.nms(devices=('cpu', 'cuda'))
+    assert healthy.examine(0)['mmcv._ext']['detail'] == 'loads; nms runs on cpu and cuda'
+
+
+def test_gpu_that_torch_does_not_see(healthy: World) -> None:
+    healthy.write('bin/nvidia-smi')
+    (healthy.root / 'bin' / 'nvidia-smi').chmod(0o755)
+    row = healthy.examine(0)['gpu']
+    assert row['status'] == 'warn'
+    assert 'built for the CPU alone' in row['detail']
+    assert '--index-url' in row['remedy']
+
+
+@pytest.mark.parametrize('toolkit', ['mmdet', 'mmseg'])
+def test_version_gate(healthy: World, toolkit: str) -> None:
+    healthy.write(f'{toolkit}/__init__.py', GATE)
+    rows = healthy.examine(1)
+    assert 'MMCV==2.2.0 is used but incompatible' in rows[toolkit]['detail']
+    assert rows[toolkit]['remedy'].endswith(' mmcv==2.1.0')
+    assert f'{toolkit} registry' not in rows
+
+
+def test_undeclared_dependency_of_a_toolkit(healthy: World) -> None:
+    healthy.write('mmseg/registry.py', 'import ftfy')
+    row = healthy.examine(1)['mmseg registry']
+    assert row['remedy'] == f'{sys.executable} -m pip install --upgrade ftfy'
+
+
+def test_pycocotools_of_another_numpy(healthy: World) -> None:
+    healthy.write(
+        'pycocotools/_mask.py', "raise ValueError('numpy.dtype size changed, may indicate\\n incompatibility')"
+    )
+    row = healthy.examine(1)['pycocotools']
+    assert 'size changed, may indicate incompatibility' in row['detail']
+    assert '--force-reinstall' in row['remedy']
+
+
+def test_setuptools_without_pkg_resources(healthy: World) -> None:
+    (healthy.root / 'pkg_resources.py').unlink()
+    assert "'setuptools<81'" in healthy.examine(1)['pkg_resources']['remedy']
+
+
+def test_torch_too_old(healthy: World) -> None:
+    healthy.torch(version='2.3.1+cpu')
+    row = healthy.examine(1)['torch']
+    assert '2.4 or newer' in row['detail']
+    assert "'torch>=2.4'" in row['remedy']
+
+
+@pytest.mark.parametrize(('module', 'code', 'status'), [('mmseg', 0, 'warn'), ('mmengine', 1, 'fail')])
+def test_toolkit_missing(healthy: World, module: str, code: int, status: str) -> None:
+    shutil.rmtree(healthy.root / module)
+    assert healthy.examine(code)[module]['status'] == status
+
+
+def test_unknown_option(world: World) -> None:
+    done = world.run('--jsn')
+    assert done.returncode == 2
+    assert done.stderr.count('\n') == 1
+    assert '--jsn' in done.stderr
+
+
+def test_desktop_libraries_missing() -> None:
+    remedy = environment.mend_import('mmcv', ImportError('libGL.so.1: cannot open shared object file'))
+    assert 'opencv-python-headless' in remedy
+
+
+def test_this_environment() -> None:
+    pytest.importorskip('mmdet')
+    failures = [row for row in doctor.diagnose() if row.status == doctor.FAIL]
+    assert failures == []
