@@ -1,0 +1,41 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def external(variable: str, folder: str) -> Path:
+    """A folder beside the checkout, or where ``variable`` points; the test is skipped where it is missing."""
+    path = Path(os.environ.get(variable, REPOSITORY.parent / 'shared' / folder))
+    if not path.is_dir():
+        pytest.skip(f'{path} is not there: set {variable} to a folder with the real {folder}')
+    return path
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """Real photographs with annotations (``coco100/``, ``ade100/``)."""
+    return external('SWIN_BACKBONE_DATA', 'data')
+
+
+@pytest.fixture
+def fixtures_dir() -> Path:
+    """Checkpoints of other implementations with their true outputs (``dialects/``)."""
+    return external('SWIN_BACKBONE_FIXTURES', 'fixtures')
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test starts from the same random state."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def few_threads() -> None:
+    """The maps of the tests are too small to be worth more threads."""
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
