@@ -1,0 +1,85 @@
+"""What the metadata, the set-up script and the make targets promise; the wheel itself is tried by `make wheel`."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import swin_backbone
+from swin_backbone.engine.environment import FAMILIES
+
+ROOT = Path(__file__).resolve().parent.parent
+SETUP = ROOT / 'scripts' / 'setup.sh'
+
+
+@pytest.fixture(scope='module')
+def project() -> dict[str, Any]:
+    tomllib = pytest.importorskip('tomllib')  # Python 3.11
+    return tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+
+
+def name_of(requirement: str) -> str:
+    return re.split(r'[=<>;\[ ]', requirement)[0]
+
+
+def test_core_needs_torch_and_little_else(project: dict[str, Any]) -> None:
+    assert {name_of(requirement) for requirement in project['dependencies']} == {'torch', 'numpy', 'safetensors'}
+    assert not any('<' in requirement or '==' in requirement for requirement in project['dependencies'])
+
+
+@pytest.mark.parametrize(('extra', 'family'), [('openmmlab', 'open-mmlab'), ('onedl', 'onedl')])
+def test_doctor_asks_for_what_the_extras_name(project: dict[str, Any], extra: str, family: str) -> None:
+    assert set(FAMILIES[family].values()) <= set(project['optional-dependencies'][extra])
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_setup_compiles_the_mmcv_of_the_extras(family: str) -> None:
+    assert f"MMCV='{FAMILIES[family]['mmcv']}'" in SETUP.read_text()
+
+
+def test_version_is_read_without_importing() -> None:
+    tree = ast.parse((ROOT / 'swin_backbone' / '__init__.py').read_text())
+    values = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and [getattr(target, 'id', '') for target in node.targets] == ['__version__']
+    ]
+    assert values == [swin_backbone.__version__]
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    folders = {path.parent for path in (ROOT / 'swin_backbone').rglob('*.py')}
+    assert [folder for folder in folders if not (folder / '__init__.py').is_file()] == []
+
+
+def test_import_loads_no_toolkit() -> None:
+    probe = (
+        'import sys, swin_backbone; '
+        "print(sorted({'mmcv', 'mmdet', 'mmengine', 'mmseg', 'matplotlib', 'cv2'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, '-c', probe], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == '[]'
+
+
+def test_setup_refuses_an_unknown_stack() -> None:
+    done = subprocess.run([SETUP], env={**os.environ, 'STACK': 'mmlab'}, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: unknown STACK 'mmlab': use openmmlab or onedl.\n"
+
+
+@pytest.mark.skipif(shutil.which('make') is None, reason='make is not installed')
+@pytest.mark.parametrize(('stack', 'folder'), [('openmmlab', '.venv'), ('onedl', '.venv-onedl')])
+def test_stack_chooses_the_environment(stack: str, folder: str) -> None:
+    command = ['make', '--dry-run', '--no-print-directory', 'test', 'demo', 'bench', 'wheel', 'lint', 'types']
+    variables = {key: value for key, value in os.environ.items() if key not in ('MAKEFLAGS', 'MAKELEVEL', 'VENV')}
+    done = subprocess.run(
+        command, cwd=ROOT, env={**variables, 'STACK': stack}, capture_output=True, text=True, check=True
+    )
+    used = set(re.findall(r'(\S+)/bin/python', done.stdout))
+    assert {value.removeprefix('PYTHON=') for value in used} == {folder}
