@@ -37,11 +37,14 @@ fail() {
 pip_install() { "$python" -m pip install --disable-pip-version-check "$@" "${PINS[@]}"; }
 
 # Without its compiled operators mmcv installs all the same, and a wheel that pip built for another torch does not load.
-ops_load() { "$python" -c 'import torch, mmcv._ext' 2>/dev/null; }
+ops_load() {
+    "$python" -c 'import sys, torch, mmcv._ext; sys.exit(mmcv.__version__ != sys.argv[1])' "${MMCV##*==}" 2>/dev/null
+}
 
 check_compiler() {
     command -v "${CXX:-c++}" >/dev/null ||
-        fail "mmcv's operators need a C++ compiler: install one (Debian, Ubuntu: apt-get install g++), then run this again."
+        fail "mmcv's operators need a C++ compiler: install one (Debian, Ubuntu: apt-get install g++), then run this" \
+            "again."
     "$python" -c 'import os, sys, sysconfig
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' ||
         fail "mmcv's operators need Python's headers: install them (Debian, Ubuntu: apt-get install python3-dev)," \
@@ -50,20 +53,26 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.
 from torch.utils.cpp_extension import CUDA_HOME
 sys.exit(torch.cuda.is_available() and torch.version.cuda is not None and CUDA_HOME is None)' ||
         fail "torch sees a GPU, but there is no nvcc to compile mmcv's operators for it: install the CUDA toolkit of" \
-            "torch's version and set CUDA_HOME, or put CUDA_VISIBLE_DEVICES= before this command for operators on the CPU."
+            "torch's version and set CUDA_HOME, or put CUDA_VISIBLE_DEVICES= before this command for operators on the" \
+            "CPU alone."
 }
 
 build_mmcv() {
     local name=${MMCV%%==*}
     "$python" -m pip uninstall --quiet --yes "$name"
-    MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} \
+    MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$("$python" -c 'import os; print(os.cpu_count())')} \
         pip_install --no-build-isolation --no-binary "$name" "$ENGINE" "$MMCV"
 }
 
 step "Environment $VENV"
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
     fail "$PYTHON is older than 3.10: set PYTHON to a newer one."
-"$python" -m pip --version >/dev/null 2>&1 || "$PYTHON" -m venv --clear "$VENV"
+if ! "$python" -m pip --version >/dev/null 2>&1; then
+    # --clear empties the folder.
+    [ ! -e "$VENV" ] || [ -f "$VENV/pyvenv.cfg" ] ||
+        fail "$VENV is there and is no virtual environment: set VENV to another folder."
+    "$PYTHON" -m venv --clear "$VENV"
+fi
 pip_install --quiet 'pip>=23.1' wheel ninja
 
 step "$TORCH"
@@ -80,7 +89,8 @@ if ! ops_load; then
     build_mmcv
     if ! ops_load; then
         echo "What pip had kept does not fit torch $torch_version: compiling anew."
-        "$python" -m pip cache remove "${MMCV/==/-}*" || true
+        wheel=${MMCV//-/_}  # a wheel's file name has no hyphen but between name and version
+        "$python" -m pip cache remove "${wheel/==/-}*" || true
         build_mmcv
     fi
 fi

@@ -231,11 +231,14 @@ def diagnose(checks: Sequence[Check] = CHECKS) -> list[Diagnosis]:
 def table(found: Sequence[Diagnosis]) -> str:
     """The diagnoses as lines for a person, each remedy below what it mends, with a verdict at the end."""
     width = max(len(diagnosis.name) for diagnosis in found)
-    lines = []
+    lines: list[str] = []
+    remedies: dict[str, str] = {}
     for diagnosis in found:
         lines.append(f'{diagnosis.status:<4}  {diagnosis.name:<{width}}  {diagnosis.detail}')
         if diagnosis.remedy:
-            lines.append(f'{"":<6}run: {diagnosis.remedy}')
+            first = remedies.setdefault(diagnosis.remedy, diagnosis.name)
+            command = diagnosis.remedy if first == diagnosis.name else f'the command for {first}'
+            lines.append(f'{"":<6}run: {command}')
     failures = sum(diagnosis.status == FAIL for diagnosis in found)
     lines.append(f'{failures} to mend.' if failures else 'All is well.')
     return '\n'.join(lines)
