@@ -1,0 +1,12 @@
+"""Load published and foreign weights into a backbone, completely or with the reason why not.
+
+file -> safe reader (:mod:`.reading`) -> find the backbone and its dialect (:mod:`.dialects`, tables in :mod:`.names`,
+steps in :mod:`.regroup`) -> fit each parameter (:mod:`.adapt`) -> strict merge (:mod:`.merge`) -> model.
+"""
+
+from swin_backbone.checkpoint.allowed import safe_globals
+from swin_backbone.checkpoint.loading import convert_on_load, load_pretrained
+from swin_backbone.checkpoint.reading import read_checkpoint
+from swin_backbone.checkpoint.report import LoadReport
+
+__all__ = ['LoadReport', 'convert_on_load', 'load_pretrained', 'read_checkpoint', 'safe_globals']

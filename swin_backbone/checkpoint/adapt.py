@@ -1,0 +1,123 @@
+"""Resize what a file has for another window, another image size or other image channels."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TABLE = 'attn.relative_position_bias_table'
+EMBEDDING = 'absolute_pos_embed'
+PATCH = 'patch_embed.proj.weight'
+
+
+class MisfitError(Exception):
+    """Weights that cannot be adapted; the message says why."""
+
+
+def bicubic(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize ``maps`` ``[1, channels, rows, columns]`` as the original code does, computed in at least float32."""
+    dtype = torch.promote_types(maps.dtype, torch.float32)
+    return F.interpolate(maps.to(dtype), size=size, mode='bicubic', align_corners=False).to(maps.dtype)
+
+
+def resize_table(table: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    """Resize a table of relative position biases ``[(2Mh-1)(2Mw-1), heads]`` from one window to another."""
+    (rows, columns), size = offsets(source), offsets(target)
+    maps = table.t().reshape(1, -1, rows, columns)
+    return bicubic(maps, size).flatten(2)[0].t().contiguous()
+
+
+def offsets(window: tuple[int, int]) -> tuple[int, int]:
+    """How many vertical and horizontal offsets there are between the tokens of a window."""
+    return 2 * window[0] - 1, 2 * window[1] - 1
+
+
+def window_of_index(index: Tensor) -> tuple[int, int]:
+    """The window that a ``relative_position_index`` (``[N, N]`` or flat) was made for."""
+    tokens = math.isqrt(index.numel())
+    steps = (index.flatten()[0] - index.flatten()[:tokens]).tolist()
+    # Within the first row of the window, each column further is one row less in the table.
+    columns = next((number for number, step in enumerate(steps) if step != number), tokens)
+    return tokens // columns, columns
+
+
+def window_of_table(table: Tensor) -> tuple[int, int] | None:
+    """The square window that a table was made for, if it can be one."""
+    side = math.isqrt(len(table))
+    return ((side + 1) // 2, (side + 1) // 2) if side * side == len(table) and side % 2 else None
+
+
+def fit_table(table: Tensor, index: Tensor | None, target: tuple[int, int], heads: int) -> tuple[Tensor, str]:
+    """A table for window ``target``, and a note on what was done to it (empty: nothing).
+
+    Args:
+        table: the file's table.
+        index: the file's ``relative_position_index`` of the same block, if it has one: it tells windows apart.
+        target: the window that is wanted.
+        heads: the attention heads that are wanted.
+
+    Raises:
+        MisfitError: the heads differ, or the file's window cannot be known.
+    """
+    rows, columns = offsets(target)
+    if table.dim() != 2 or table.shape[1] != heads:
+        raise MisfitError(f'{tuple(table.shape)} in the file, [{rows * columns}, {heads}] here')
+    source = window_of_index(index) if index is not None else window_of_table(table)
+    if source is None and len(table) == rows * columns:
+        source = target
+    if source is None or math.prod(offsets(source)) != len(table):
+        raise MisfitError(f'{len(table)} offsets in the file, which is no square window and may be several oblong ones')
+    if source == target:
+        return table, ''
+    return resize_table(table, source, target), f'window {by(source)} to {by(target)}'
+
+
+def fit_embedding(embedding: Tensor, target: torch.Size) -> tuple[Tensor, str]:
+    """An absolute embedding of shape ``target`` ``[1, C, rows, columns]``, and a note on what was done to it.
+
+    Takes ``[1, C, rows, columns]`` too, ``[1, N, C]`` as in classification files, and ``[1, 1 + N, C]`` whose first row
+    belongs to no patch.
+
+    Raises:
+        MisfitError: the channels differ, or the file's grid cannot be known.
+    """
+    grid = (target[2], target[3])
+    if embedding.dim() == 3:
+        tokens, wanted = embedding.shape[1], target[2] * target[3]
+        if tokens != wanted and math.isqrt(tokens) ** 2 != tokens:
+            tokens -= 1  # some libraries keep a row for a class token that Swin has not
+        side = math.isqrt(tokens)
+        source = grid if tokens == wanted else (side, side)
+        if source[0] * source[1] != tokens:
+            raise MisfitError(f'{embedding.shape[1]} positions in the file are no square grid: set pretrain_img_size')
+        embedding = embedding[:, -tokens:].transpose(1, 2).unflatten(2, source)
+    if embedding.dim() != 4 or embedding.shape[:2] != target[:2]:
+        raise MisfitError(f'{tuple(embedding.shape)} in the file, {tuple(target)} here')
+    source = (embedding.shape[2], embedding.shape[3])
+    return (embedding, '') if source == grid else (bicubic(embedding, grid), f'grid {by(source)} to {by(grid)}')
+
+
+def fit_channels(weight: Tensor, target: torch.Size) -> tuple[Tensor, str]:
+    """The patch embedding for another number of image channels, and a note on what was done to it.
+
+    For one channel the file's are added up, which is what a grey image repeated over them would give; for any other
+    number they are repeated in turn and scaled by (channels in the file) / (channels wanted).
+
+    Raises:
+        MisfitError: something else than the channels differs.
+    """
+    if weight.dim() != 4 or (weight.shape[0], *weight.shape[2:]) != (target[0], *target[2:]):
+        raise MisfitError(f'{tuple(weight.shape)} in the file, {tuple(target)} here')
+    have, want = weight.shape[1], target[1]
+    if have == want:
+        return weight, ''
+    if want == 1:
+        return weight.sum(1, keepdim=True), f'{have} channels added up'
+    turns = [channel % have for channel in range(want)]
+    return weight[:, turns] * (have / want), f'{have} channels repeated as {want}, times {have}/{want}'
+
+
+def by(size: tuple[int, int]) -> str:
+    """``rows x columns`` for a message."""
+    return f'{size[0]}x{size[1]}'

@@ -1,0 +1,150 @@
+"""Match a found backbone with a model, parameter by parameter, and say what does not match."""
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+from swin_backbone.checkpoint.adapt import (
+    EMBEDDING,
+    PATCH,
+    TABLE,
+    MisfitError,
+    fit_channels,
+    fit_embedding,
+    fit_table,
+)
+from swin_backbone.checkpoint.anatomy import advice, anatomy_of
+from swin_backbone.checkpoint.dialects import Found
+from swin_backbone.checkpoint.names import NATIVE_MERGE, NATIVE_NORM, parse
+from swin_backbone.checkpoint.regroup import State, output_norms
+from swin_backbone.checkpoint.report import LoadReport
+from swin_backbone.checkpoint.windows import window_warnings
+from swin_backbone.errors import InputError
+
+STAGE = 'layers.{stage}.'
+BUFFERS = ('attn_mask', 'relative_position_index', 'relative_coords_table')
+CLASSIFIER = ('head.', 'norm.', 'mask_token')
+BIASES = ('.relative_position_bias_table', '.cpb_mlp.0.weight', '.cpb_mlp.0.bias', '.cpb_mlp.2.weight')
+
+
+def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadReport]:
+    """Match ``found`` with ``model`` without changing either.
+
+    A parameter of the model may be absent from the file only if it is an output norm and the file has none (a
+    classifier's own norm is another thing, and the original code drops it), or the absolute embedding. What a file may
+    have to spare are buffers, a classifier's end, and what a mode or a shorter list of outputs does without.
+
+    Returns:
+        A value in the model's shape for every parameter that the file covers, and the report.
+    """
+    wanted = dict(model.named_parameters())
+    dense = brings_output_norms(found.state, wanted)
+    values: State = {}
+    adapted: dict[str, str] = {}
+    misfits: dict[str, str] = {}
+    for name, parameter in wanted.items():
+        if name not in found.state or (is_output_norm(name) and not dense):
+            continue
+        try:
+            values[name], note = fit(name, found.state, parameter, model)
+        except MisfitError as error:
+            misfits[name] = str(error)
+        else:
+            adapted.update({name: note} if note else {})
+    absent = [name for name in wanted if name not in values and name not in misfits]
+    spare = [name for name in found.state if name not in values and name not in misfits]
+    new = tuple(name for name in absent if name == EMBEDDING or (is_output_norm(name) and not dense))
+    dropped = tuple(name for name in spare if may_be_dropped(name, wanted))
+    report = LoadReport(
+        source=source,
+        dialect=found.dialect,
+        version=found.version,
+        loaded=tuple(values),
+        total=len(wanted),
+        adapted=adapted,
+        new=new,
+        dropped=dropped,
+        missing=tuple(name for name in absent if name not in new),
+        leftover=tuple(name for name in spare if name not in dropped),
+        misfits=misfits,
+        warnings=(*position_warnings(new, dropped), *window_warnings(found.state, model)),
+    )
+    return values, report
+
+
+def is_output_norm(name: str) -> bool:
+    """Whether a parameter belongs to the norm of an output."""
+    return parse(NATIVE_NORM, name) is not None
+
+
+def brings_output_norms(state: Mapping[str, Tensor], wanted: Iterable[str]) -> bool:
+    """Whether a file's output norms are meant as such: one after the last stage alone may be a classifier's."""
+    theirs, ours = output_norms(state), output_norms(wanted)
+    last = max((parsed[0] for name in state if (parsed := parse(STAGE, name))), default=0)
+    return bool(theirs) and (ours <= theirs or theirs != {last})
+
+
+def may_be_dropped(name: str, wanted: Mapping[str, Tensor]) -> bool:
+    """Whether a file may have ``name`` although the model has no use for it."""
+    if name.startswith(CLASSIFIER) or name.rpartition('.')[2] in BUFFERS or is_output_norm(name) or name == EMBEDDING:
+        return True
+    if name.endswith(BIASES):
+        return not any(other.endswith(BIASES) for other in wanted)
+    built = {parsed[0] for other in wanted if (parsed := parse(STAGE, other))}
+    stage, merging = parse(STAGE, name), parse(NATIVE_MERGE, name)
+    beyond = stage is not None and stage[0] > max(built)
+    return beyond or (merging is not None and merging[0] == max(built))
+
+
+def fit(name: str, state: State, parameter: Tensor, model: nn.Module) -> tuple[Tensor, str]:
+    """The file's value for a parameter in the shape of the parameter, and a note on what was done to it.
+
+    Raises:
+        MisfitError: it cannot be brought into that shape.
+    """
+    value = state[name]
+    if name.endswith(TABLE):
+        stem = name.removesuffix('relative_position_bias_table')
+        window = getattr(model.get_submodule(stem.rstrip('.')), 'window', None)
+        if window is not None:
+            return fit_table(value, state.get(f'{stem}relative_position_index'), window, parameter.shape[1])
+    if name == EMBEDDING:
+        return fit_embedding(value, parameter.shape)
+    if name == PATCH:
+        return fit_channels(value, parameter.shape)
+    if value.shape != parameter.shape:
+        raise MisfitError(f'{tuple(value.shape)} in the file, {tuple(parameter.shape)} here')
+    return value, ''
+
+
+def position_warnings(new: tuple[str, ...], dropped: tuple[str, ...]) -> list[str]:
+    """What the user should know about position information that the file or the model does without."""
+    out = []
+    if EMBEDDING in new:
+        out.append('the absolute position embedding is not in the file and starts untrained')
+    if EMBEDDING in dropped:
+        out.append(
+            "the file's absolute position embedding is left out: position_encoding='absolute+relative' would use it"
+        )
+    if any(name.endswith(BIASES) for name in dropped):
+        out.append("the file's relative position bias is left out, as position_encoding asks")
+    return out
+
+
+def require_complete(report: LoadReport, found: Found, model: nn.Module) -> None:
+    """Refuse anything but full coverage.
+
+    Raises:
+        InputError: with what is missing, what is left over and the likely cause.
+    """
+    if report.complete:
+        return
+    file = anatomy_of({name: value.shape for name, value in found.state.items()})
+    ours = anatomy_of({name: parameter.shape for name, parameter in model.named_parameters()})
+    changes = advice(file, ours)
+    cause = f'build the backbone with {", ".join(changes)}' if changes else 'the file is damaged or of another network'
+    raise InputError(
+        f'{report.source} does not fit this backbone, and nothing was loaded: it holds {file} in the {report.dialect} '
+        f'layout, the backbone is {ours}; {"; ".join(report.problems())}. Likely cause: '
+        f'{"the sizes differ, " if changes else ""}{cause}. strict=False of load_pretrained would load what fits.'
+    )

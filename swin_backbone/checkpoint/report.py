@@ -1,0 +1,120 @@
+"""What loading did, for the log and for the caller."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+BLOCK = re.compile(r'^layers\.(\d+)\.blocks\.(\d+)\.')
+MAX_LISTED = 12
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What :func:`swin_backbone.load_pretrained` did.
+
+    Attributes:
+        source: what was read.
+        dialect: the layout that was recognised.
+        version: 1 or 2, of the weights.
+        loaded: the parameters that now hold the file's values.
+        total: how many parameters the backbone has.
+        adapted: those of them that were resized, with how.
+        new: parameters that the file is allowed to lack; they keep their initial values.
+        dropped: what the file has and the backbone does not need.
+        missing: parameters that the file should have had and has not (only without ``strict``).
+        leftover: what the file has and nothing here takes (only without ``strict``).
+        misfits: parameters whose shapes differ, with how (only without ``strict``).
+        warnings: what the user should know although all is loaded.
+    """
+
+    source: str
+    dialect: str
+    version: int
+    loaded: tuple[str, ...]
+    total: int
+    adapted: dict[str, str] = field(default_factory=dict)
+    new: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    leftover: tuple[str, ...] = ()
+    misfits: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the file covers the backbone and has nothing to spare."""
+        return not (self.missing or self.leftover or self.misfits)
+
+    def __str__(self) -> str:
+        parts = [f'loaded {len(self.loaded)} of {self.total} parameters from {self.source} ({self.dialect} layout, ']
+        parts[0] += f'Swin V{self.version})'
+        if self.adapted:
+            parts.append(f'adapted: {notes(self.adapted)}')
+        for title, names in (('new', self.new), ('dropped', self.dropped)):
+            if names:
+                parts.append(f'{title}: {brief(names)}')
+        return '; '.join([*parts, *self.problems()])
+
+    def problems(self) -> list[str]:
+        """What is wrong, one clause a kind."""
+        out = []
+        if self.missing:
+            out.append(f'missing {len(self.missing)}: {collapse(self.missing)}')
+        if self.misfits:
+            out.append(f'of other shapes {len(self.misfits)}: {notes(self.misfits)}')
+        if self.leftover:
+            out.append(f'left over {len(self.leftover)}: {collapse(self.leftover)}')
+        return out
+
+
+def notes(noted: dict[str, str]) -> str:
+    """Names with a note each, names that share one together."""
+    groups: dict[str, list[str]] = {}
+    for name, note in noted.items():
+        groups.setdefault(note, []).append(name)
+    listed = [f'{collapse(names)} ({note})' for note, names in groups.items()]
+    return shorten(listed, ', ')
+
+
+def brief(names: Iterable[str]) -> str:
+    """Names by their last or first part, with how often: for what is not worth a list."""
+    counts: dict[str, int] = {}
+    for name in names:
+        parts = name.split('.')
+        start = '.'.join(parts[:3]) if parts[0] == 'layers' else parts[0]
+        kind = parts[-1] if parts[-1].startswith(('relative_', 'attn_mask')) else start
+        counts[kind] = counts.get(kind, 0) + 1
+    return ', '.join(kind if count <= 2 else f'{kind} x{count}' for kind, count in counts.items())
+
+
+def collapse(names: Iterable[str]) -> str:
+    """Names with the numbers of stages and blocks drawn together: ``layers.2.blocks.6-17.norm1.weight``."""
+    groups: dict[str, list[tuple[int, int]]] = {}
+    for name in names:
+        match = BLOCK.match(name)
+        if match is None:
+            groups.setdefault(name, [])
+        else:
+            groups.setdefault(name[match.end() :], []).append((int(match[1]), int(match[2])))
+    return shorten([spread(places) + rest for rest, places in groups.items()], ', ')
+
+
+def spread(places: list[tuple[int, int]]) -> str:
+    """The start of the names of blocks at ``places`` (stage, block)."""
+    if not places:
+        return ''
+    stages = sorted({stage for stage, _ in places})
+    blocks = sorted({block for _, block in places})
+    return f'layers.{span(stages)}.blocks.{span(blocks)}.'
+
+
+def span(numbers: list[int]) -> str:
+    """Sorted numbers as one number or as first and last."""
+    return str(numbers[0]) if len(numbers) == 1 else f'{numbers[0]}-{numbers[-1]}'
+
+
+def shorten(items: list[str], separator: str) -> str:
+    """Items joined, the far end of a long list only counted."""
+    shown = items[:MAX_LISTED]
+    more = len(items) - len(shown)
+    return separator.join(shown) + (f' and {more} more' if more else '')

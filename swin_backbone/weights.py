@@ -1,0 +1,127 @@
+"""Published weights: their names here, where their authors put them, and what they were trained with."""
+
+from dataclasses import dataclass
+
+RELEASES = 'https://github.com/SwinTransformer/storage/releases/download'
+MIT = 'MIT (microsoft/Swin-Transformer)'
+APACHE = 'Apache-2.0 (the original detection and segmentation code)'
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One published file.
+
+    Attributes:
+        release: release and file name under :data:`RELEASES`.
+        variant: the sizes, a key of :data:`swin_backbone.VARIANTS`.
+        data: what it was trained on, in order.
+        image_size: side of the (last) training images in pixels; 0 for detectors, which train at many sizes.
+        window: side of a window in tokens.
+        version: 1 or 2.
+        pretrained_window_sizes: V2: what to build the backbone with when its window is another one.
+        licence: under which terms the authors publish it.
+        size: bytes of the file; 0 where it is not known.
+        digest: algorithm and hexadecimal hash of the file; empty where it is not known.
+    """
+
+    release: str
+    variant: str
+    data: str = 'ImageNet-1K'
+    image_size: int = 224
+    window: int = 7
+    version: int = 1
+    pretrained_window_sizes: tuple[int, ...] = (0, 0, 0, 0)
+    licence: str = MIT
+    size: int = 0
+    digest: str = ''
+
+    @property
+    def url(self) -> str:
+        """Where the file is."""
+        return f'{RELEASES}/{self.release}'
+
+
+def coco(release: str, variant: str, start: str = 'ImageNet-1K') -> Weights:
+    """A detector of the original detection code."""
+    return Weights(release, variant, f'{start}, COCO', image_size=0, licence=APACHE)
+
+
+def ade(release: str, variant: str, start: str = 'ImageNet-1K') -> Weights:
+    """UperNet of the original segmentation code."""
+    return Weights(release, variant, f'{start}, ADE20K', image_size=512, licence=APACHE)
+
+
+IN22K = 'ImageNet-22K'
+FINETUNED = 'ImageNet-22K, ImageNet-1K'
+MOBY = 'ImageNet-1K without labels (MoBY)'
+W8, W16, W12 = (8, 8, 8, 8), (16, 16, 16, 8), (12, 12, 12, 6)
+
+# Model hub of microsoft/Swin-Transformer and read-me files of the original detection and segmentation code. V2 windows
+# as the last stages really had them: where a map was smaller than the window, the window shrank to it.
+WEIGHTS: dict[str, Weights] = {
+    'swin_t_in1k': Weights(
+        'v1.0.0/swin_tiny_patch4_window7_224.pth',
+        'tiny',
+        size=114_342_173,
+        digest=(
+            'sha384:210021216e1f205617d885836b1ac59d725b8c41dbff8dc4c513e838911436b0b75e06529737e472d3167519a7c1a6ad'
+        ),
+    ),
+    'swin_s_in1k': Weights('v1.0.0/swin_small_patch4_window7_224.pth', 'small'),
+    'swin_b_in1k': Weights('v1.0.0/swin_base_patch4_window7_224.pth', 'base'),
+    'swin_b_384_in1k': Weights('v1.0.0/swin_base_patch4_window12_384.pth', 'base', image_size=384, window=12),
+    'swin_t_in22k': Weights('v1.0.8/swin_tiny_patch4_window7_224_22k.pth', 'tiny', IN22K),
+    'swin_s_in22k': Weights('v1.0.8/swin_small_patch4_window7_224_22k.pth', 'small', IN22K),
+    'swin_b_in22k': Weights('v1.0.0/swin_base_patch4_window7_224_22k.pth', 'base', IN22K),
+    'swin_b_384_in22k': Weights('v1.0.0/swin_base_patch4_window12_384_22k.pth', 'base', IN22K, 384, 12),
+    'swin_l_in22k': Weights('v1.0.0/swin_large_patch4_window7_224_22k.pth', 'large', IN22K),
+    'swin_l_384_in22k': Weights('v1.0.0/swin_large_patch4_window12_384_22k.pth', 'large', IN22K, 384, 12),
+    'swin_t_in22k_ft_in1k': Weights('v1.0.8/swin_tiny_patch4_window7_224_22kto1k_finetune.pth', 'tiny', FINETUNED),
+    'swin_s_in22k_ft_in1k': Weights('v1.0.8/swin_small_patch4_window7_224_22kto1k_finetune.pth', 'small', FINETUNED),
+    'swin_b_in22k_ft_in1k': Weights('v1.0.0/swin_base_patch4_window7_224_22kto1k.pth', 'base', FINETUNED),
+    'swin_b_384_in22k_ft_in1k': Weights('v1.0.0/swin_base_patch4_window12_384_22kto1k.pth', 'base', FINETUNED, 384, 12),
+    'swin_l_in22k_ft_in1k': Weights('v1.0.0/swin_large_patch4_window7_224_22kto1k.pth', 'large', FINETUNED),
+    'swin_l_384_in22k_ft_in1k': Weights(
+        'v1.0.0/swin_large_patch4_window12_384_22kto1k.pth', 'large', FINETUNED, 384, 12
+    ),
+    'moby_swin_t_in1k': Weights('v1.0.3/moby_swin_t_300ep_pretrained.pth', 'tiny', MOBY),
+    'swinv2_t_in1k_w8': Weights('v2.0.0/swinv2_tiny_patch4_window8_256.pth', 'tiny', 'ImageNet-1K', 256, 8, 2, W8),
+    'swinv2_s_in1k_w8': Weights('v2.0.0/swinv2_small_patch4_window8_256.pth', 'small', 'ImageNet-1K', 256, 8, 2, W8),
+    'swinv2_b_in1k_w8': Weights('v2.0.0/swinv2_base_patch4_window8_256.pth', 'base', 'ImageNet-1K', 256, 8, 2, W8),
+    'swinv2_t_in1k_w16': Weights('v2.0.0/swinv2_tiny_patch4_window16_256.pth', 'tiny', 'ImageNet-1K', 256, 16, 2, W16),
+    'swinv2_s_in1k_w16': Weights(
+        'v2.0.0/swinv2_small_patch4_window16_256.pth', 'small', 'ImageNet-1K', 256, 16, 2, W16
+    ),
+    'swinv2_b_in1k_w16': Weights('v2.0.0/swinv2_base_patch4_window16_256.pth', 'base', 'ImageNet-1K', 256, 16, 2, W16),
+    'swinv2_b_in22k_w12': Weights('v2.0.0/swinv2_base_patch4_window12_192_22k.pth', 'base', IN22K, 192, 12, 2, W12),
+    'swinv2_l_in22k_w12': Weights('v2.0.0/swinv2_large_patch4_window12_192_22k.pth', 'large', IN22K, 192, 12, 2, W12),
+    'swinv2_b_in22k_ft_in1k_w16': Weights(
+        'v2.0.0/swinv2_base_patch4_window12to16_192to256_22kto1k_ft.pth', 'base', FINETUNED, 256, 16, 2, W12
+    ),
+    'swinv2_b_in22k_ft_in1k_w24': Weights(
+        'v2.0.0/swinv2_base_patch4_window12to24_192to384_22kto1k_ft.pth', 'base', FINETUNED, 384, 24, 2, W12
+    ),
+    'swinv2_l_in22k_ft_in1k_w16': Weights(
+        'v2.0.0/swinv2_large_patch4_window12to16_192to256_22kto1k_ft.pth', 'large', FINETUNED, 256, 16, 2, W12
+    ),
+    'swinv2_l_in22k_ft_in1k_w24': Weights(
+        'v2.0.0/swinv2_large_patch4_window12to24_192to384_22kto1k_ft.pth', 'large', FINETUNED, 384, 24, 2, W12
+    ),
+    'mask_rcnn_swin_t_1x': coco('v1.0.3/mask_rcnn_swin_tiny_patch4_window7_1x.pth', 'tiny'),
+    'mask_rcnn_swin_t_3x': coco('v1.0.2/mask_rcnn_swin_tiny_patch4_window7.pth', 'tiny'),
+    'mask_rcnn_swin_s_3x': coco('v1.0.2/mask_rcnn_swin_small_patch4_window7.pth', 'small'),
+    'cascade_swin_t_1x': coco('v1.0.3/cascade_mask_rcnn_swin_tiny_patch4_window7_1x.pth', 'tiny'),
+    'cascade_swin_t_3x': coco('v1.0.2/cascade_mask_rcnn_swin_tiny_patch4_window7.pth', 'tiny'),
+    'cascade_swin_s_3x': coco('v1.0.2/cascade_mask_rcnn_swin_small_patch4_window7.pth', 'small'),
+    'cascade_swin_b_3x': coco('v1.0.2/cascade_mask_rcnn_swin_base_patch4_window7.pth', 'base'),
+    'reppoints_v2_swin_t_3x': coco('v1.0.9/reppointsv2_swin_tiny_patch4_window7_3x.pth', 'tiny'),
+    'mask_reppoints_v2_swin_t_3x': coco('v1.0.9/mask_reppointsv2_swin_tiny_patch4_window7_3x.pth', 'tiny'),
+    'moby_mask_rcnn_swin_t_1x': coco('v1.0.3/moby_mask_rcnn_swin_tiny_patch4_window7_1x.pth', 'tiny', MOBY),
+    'moby_mask_rcnn_swin_t_3x': coco('v1.0.3/moby_mask_rcnn_swin_tiny_patch4_window7_3x.pth', 'tiny', MOBY),
+    'moby_cascade_swin_t_1x': coco('v1.0.3/moby_cascade_mask_rcnn_swin_tiny_patch4_window7_1x.pth', 'tiny', MOBY),
+    'moby_cascade_swin_t_3x': coco('v1.0.3/moby_cascade_mask_rcnn_swin_tiny_patch4_window7_3x.pth', 'tiny', MOBY),
+    'upernet_swin_t_160k': ade('v1.0.1/upernet_swin_tiny_patch4_window7_512x512.pth', 'tiny'),
+    'upernet_swin_s_160k': ade('v1.0.1/upernet_swin_small_patch4_window7_512x512.pth', 'small'),
+    'upernet_swin_b_160k': ade('v1.0.1/upernet_swin_base_patch4_window7_512x512.pth', 'base'),
+    'moby_upernet_swin_t_160k': ade('v1.0.3/moby_upernet_swin_tiny_patch4_window7_512x512.pth', 'tiny', MOBY),
+}
