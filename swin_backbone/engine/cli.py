@@ -3,8 +3,9 @@
 import argparse
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from swin_backbone.errors import InputError
 
@@ -16,11 +17,12 @@ EXIT_INTERRUPTED = 130
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one sentence, without the usage block above it."""
 
-    def __init__(self, description: str, example: str) -> None:
+    def __init__(self, description: str, example: str, **options: Any) -> None:
         super().__init__(
             description=description,
             epilog=f'example:\n  {example}',
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            **options,  # a sub-command's parser is given its `prog`
         )
 
     def error(self, message: str) -> NoReturn:
@@ -33,6 +35,8 @@ def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None
     0 on success, 2 with one sentence for an :class:`~swin_backbone.errors.InputError`, 1 with a traceback for any other
     failure, 130 when interrupted.
     """
+    # Raised inside the toolkits at import; a user's error must be the only thing on standard error.
+    warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
     try:
         main(argv)
     except InputError as error:

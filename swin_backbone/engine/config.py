@@ -1,0 +1,213 @@
+"""Changes that the command lines make to a config, each a small step on an mmengine ``Config``."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from swin_backbone.errors import InputError
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+EVALUATORS = ('val_evaluator', 'test_evaluator')
+
+
+def load_config(path: str, overrides: dict[str, Any] | None) -> Config:
+    """Read a config file and apply ``--cfg-options``.
+
+    Raises:
+        InputError: the file is missing or cannot be read as a config.
+    """
+    if not Path(path).is_file():
+        raise InputError(f'there is no config {path}: give one of configs/detection/*.py or configs/segmentation/*.py.')
+    try:
+        config = Config.fromfile(path)
+        config.merge_from_dict(overrides or {})
+    except (SyntaxError, KeyError, TypeError, OSError, ImportError, IndexError) as error:
+        raise InputError(f'config {path} cannot be read: {error}. Check it, and the values of --cfg-options.') from error
+    if 'model' not in config:
+        raise InputError(f'config {path} has no model: give a config of a detector or segmenter.')
+    return config
+
+
+def set_work_dir(config: Config, work_dir: str | None, config_path: str) -> None:
+    """Where the run writes: the option, else the config's own, else ``work_dirs/<config name>``."""
+    if work_dir is not None:
+        config.work_dir = work_dir
+    elif config.get('work_dir') is None:
+        config.work_dir = str(Path('work_dirs') / Path(config_path).stem)
+
+
+def dicts_in(node: Any) -> Iterator[dict[str, Any]]:
+    """Every dict inside nested dicts and lists, outer ones first."""
+    if isinstance(node, dict):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
+        yield from dicts_in(child)
+
+
+def map_strings(node: Any, change: Callable[[str], str]) -> Any:
+    """The same nested dicts and lists with ``change`` applied to every string value."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            node[key] = map_strings(value, change)
+        return node
+    if isinstance(node, (list, tuple)):
+        return type(node)(map_strings(value, change) for value in node)
+    return change(node) if isinstance(node, str) else node
+
+
+def move_data_root(config: Config, root: str) -> None:
+    """Move every path of the config that lies under one of its data roots to ``root``.
+
+    Raises:
+        InputError: the folder is missing, or the config has no data root.
+    """
+    if not Path(root).is_dir():
+        raise InputError(f'--data-root {root} is no folder: give the folder that holds the data set.')
+    olds = {d['data_root'].rstrip('/') for d in dicts_in(config._cfg_dict) if isinstance(d.get('data_root'), str)}
+    if not olds:
+        raise InputError('the config names no data_root, so --data-root has nothing to move: leave it out.')
+
+    def change(value: str) -> str:
+        for old in olds:
+            if value == old or value.startswith(old + '/'):
+                return root.rstrip('/') + value[len(old) :]
+        return value
+
+    for key in (*LOADERS, *EVALUATORS, 'data_root'):
+        if key in config:
+            config[key] = map_strings(config[key], change)
+
+
+def missing_data(config: Config, loaders: tuple[str, ...]) -> list[str]:
+    """Local files and folders that the data sets of ``loaders`` name and that are not there."""
+    paths = []
+    for loader in loaders:
+        for data_set in dicts_in(config.get(loader) or {}):
+            root = data_set.get('data_root')
+            if not isinstance(root, str):
+                continue
+            prefixes = (data_set.get('data_prefix') or {}).values()
+            names = [data_set.get('ann_file'), *prefixes]
+            paths += [os.path.join(root, name) for name in names if isinstance(name, str) and name]
+    return sorted({path for path in paths if '://' not in path and not os.path.exists(path)})
+
+
+def check_data(config: Config, loaders: tuple[str, ...]) -> None:
+    """Refuse to start when data are missing.
+
+    Raises:
+        InputError: names what is missing and what to do.
+    """
+    missing = missing_data(config, loaders)
+    if missing:
+        rest = f' and {len(missing) - 3} more' if len(missing) > 3 else ''
+        raise InputError(
+            f'the data set is incomplete: {", ".join(missing[:3])}{rest} not found; give its folder with --data-root, '
+            'or make one with tools/prepare_data.py.'
+        )
+
+
+def set_weights(config: Config, weights: str | None) -> None:
+    """``--weights``: a published name, a path or a URL for the backbone; 'none' to start from scratch."""
+    if weights is None:
+        return
+    init = None if weights == 'none' else dict(type='Pretrained', checkpoint=weights)
+    config.model.backbone.init_cfg = init
+    if config.model.get('pretrained') is not None:
+        config.model.pretrained = None
+
+
+def has_accelerator() -> bool:
+    """Whether mmengine's mixed precision can run here."""
+    from mmengine.device import is_cuda_available, is_musa_available, is_npu_available
+
+    return bool(is_cuda_available() or is_npu_available() or is_musa_available())
+
+
+def set_precision(config: Config, amp: bool) -> None:
+    """``--amp``; and a recipe's own mixed precision is left out where no accelerator could compute it.
+
+    Raises:
+        InputError: ``--amp`` was asked for without an accelerator.
+    """
+    if amp and not has_accelerator():
+        raise InputError('--amp needs a GPU and none is visible: leave it out to train in float32.')
+    wrapper = config.optim_wrapper
+    if amp and wrapper.type == 'OptimWrapper':
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+    if wrapper.type == 'AmpOptimWrapper' and not has_accelerator():
+        wrapper.type = 'OptimWrapper'
+        wrapper.pop('loss_scale', None)
+        wrapper.pop('dtype', None)
+
+
+def set_learning_rate_scaling(config: Config) -> None:
+    """``--auto-scale-lr``: scale the learning rate with the batch, relative to the recipe's.
+
+    Raises:
+        InputError: the config does not say for which batch its learning rate is meant.
+    """
+    if 'base_batch_size' not in (config.get('auto_scale_lr') or {}):
+        raise InputError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config: add it with --cfg-options.')
+    config.auto_scale_lr.enable = True
+
+
+def limit_iterations(config: Config, iterations: int) -> None:
+    """``--max-iters``: train that many iterations, evaluate once at the end, keep the schedule's beginning as it is."""
+    if iterations < 1:
+        raise InputError(f'--max-iters must be at least 1, got {iterations}.')
+    config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations)
+    config.log_processor = dict(config.get('log_processor') or dict(type='LogProcessor'), by_epoch=False)
+    config.default_hooks.checkpoint.update(by_epoch=False, interval=iterations)
+    config.default_hooks.logger.interval = min(config.default_hooks.logger.get('interval', 10), max(1, iterations // 10))
+
+
+def set_resume(config: Config, resume: str | None) -> None:
+    """``--resume``: 'auto' takes the newest checkpoint of the work dir, a path that one.
+
+    Raises:
+        InputError: the checkpoint named is not there.
+    """
+    if resume is None:
+        return
+    config.resume = True
+    if resume != 'auto':
+        if not Path(resume).is_file():
+            raise InputError(f'--resume {resume} is no file: give a checkpoint, or --resume alone for the newest one.')
+        config.load_from = resume
+
+
+def set_launcher(config: Config, launcher: str) -> None:
+    """``--launcher``; processes without GPUs talk over gloo."""
+    config.launcher = launcher
+    if launcher != 'none' and not torch.cuda.is_available():
+        config.env_cfg.dist_cfg.backend = 'gloo'
+
+
+def draw_every_picture(config: Config, folder: str) -> None:
+    """``--show-dir``: let the toolkit's visualization hook draw every test picture into ``folder``."""
+    hook = config.default_hooks.visualization
+    hook.update(draw=True, interval=1)
+    if hook.type == 'DetVisualizationHook':
+        hook.test_out_dir = os.path.abspath(folder)
+    else:
+        config.visualizer.save_dir = os.path.abspath(folder)
+
+
+def keep_predictions(config: Config, path: str) -> None:
+    """``--out``: dump the raw predictions beside evaluating them.
+
+    Raises:
+        InputError: the name does not end in ``.pkl``.
+    """
+    if not path.endswith(('.pkl', '.pickle')):
+        raise InputError(f'--out must name a .pkl file, got {path}.')
+    detection = config.get('default_scope') == 'mmdet'
+    dump = dict(type='DumpDetResults' if detection else 'DumpResults', out_file_path=path)
+    evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
+    config.test_evaluator = [*evaluators, dump]

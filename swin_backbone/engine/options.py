@@ -1,0 +1,24 @@
+"""Options that the training and testing command lines share."""
+
+import argparse
+import os
+
+from swin_backbone.engine.cli import Parser
+
+
+def add_run_options(parser: Parser) -> None:
+    """Add work dir, config overrides, launcher and data root to a parser."""
+    from mmengine.config import DictAction
+
+    parser.add_argument('--work-dir', metavar='DIR', help='where everything is written (work_dirs/<config name>)')
+    parser.add_argument('--data-root', metavar='DIR', help='move every data path of the config to this folder')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override values of the config'
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def export_local_rank(args: argparse.Namespace) -> None:
+    """Launchers of old PyTorch pass the local rank as an option, new ones in the environment."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

@@ -1,0 +1,30 @@
+"""The figures of a run as one flat JSON file."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+PERCENTAGES = ('aAcc', 'mIoU', 'mAcc', 'mDice', 'mFscore', 'mPrecision', 'mRecall')
+"""What MMSegmentation reports in percent; a summary holds fractions of 1 throughout."""
+
+
+def flatten_metrics(metrics: dict[str, Any]) -> dict[str, float]:
+    """Metric names without the prefix of their evaluator, values as fractions of 1."""
+    flat = {name.rpartition('/')[2]: value for name, value in metrics.items() if isinstance(value, (int, float))}
+    return {name: value / 100 if name in PERCENTAGES else value for name, value in flat.items()}
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + '.part')
+    temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + '\n')
+    os.replace(temporary, path)
+
+
+def write_summary(work_dir: str, metrics: dict[str, Any], **facts: Any) -> Path:
+    """Write ``summary.json`` into the work dir: the flat metrics, and ``facts`` about the run."""
+    path = Path(work_dir) / 'summary.json'
+    write_json(path, {**flatten_metrics(metrics), **facts})
+    return path

@@ -1,0 +1,87 @@
+"""Training and testing runs, built by mmengine's Runner from a prepared config."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from swin_backbone.engine.hooks import PredictionSheetHook
+from swin_backbone.engine.results import write_summary
+from swin_backbone.engine.resume import read_checkpoints_safely
+from swin_backbone.engine.summary import StartSummaryHook, StopBeforeTraining
+from swin_backbone.reports.curves import draw_curves
+
+
+def build_runner(config: Config) -> Runner:
+    """The Runner of a config; synchronised norms become plain ones where no GPU could synchronise them."""
+    read_checkpoints_safely()
+    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+    quiet_console(runner)
+    if not torch.cuda.is_available():
+        runner.model = revert_sync_batchnorm(runner.model)
+    runner.register_hook(PredictionSheetHook(Path(runner.work_dir) / 'predictions.png'))
+    return runner
+
+
+def quiet_console(runner: Runner) -> None:
+    """Keep the optimiser's three lines per parameter in the log file, where they belong, and off the screen."""
+    for handler in runner.logger.handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.addFilter(lambda record: not record.getMessage().startswith('paramwise_options --'))
+
+
+def train(config: Config, recipe_precision: str, dry_run: bool = False) -> None:
+    """Train and evaluate; leaves ``summary.json``, ``curves.png`` and ``predictions.png`` in the work dir."""
+    runner = build_runner(config)
+    runner.register_hook(StartSummaryHook(recipe_precision, dry_run))
+    started = time.perf_counter()
+    try:
+        runner.train()
+    except StopBeforeTraining:
+        return
+    if runner.rank == 0:
+        facts = run_facts(runner, time.perf_counter() - started)
+        report = write_summary(runner.work_dir, last_metrics(runner), **facts)
+        draw_curves(Path(runner.work_dir), Path(runner.work_dir) / 'curves.png')
+        runner.logger.info(f'Summary: {report}')
+
+
+def test(config: Config) -> dict[str, float]:
+    """Evaluate a checkpoint; leaves ``summary.json`` and ``predictions.png`` in the work dir."""
+    runner = build_runner(config)
+    started = time.perf_counter()
+    metrics = runner.test()
+    if runner.rank == 0:
+        seconds = time.perf_counter() - started
+        report = write_summary(runner.work_dir, metrics, checkpoint=config.load_from, seconds=round(seconds, 1))
+        runner.logger.info(f'Summary: {report}')
+    return metrics
+
+
+def last_metrics(runner: Runner) -> dict[str, Any]:
+    """The figures of the last evaluation during training, as the Runner's message hub keeps them."""
+    scalars = runner.message_hub.log_scalars
+    return {name[4:]: float(history.current()) for name, history in scalars.items() if is_metric(name)}
+
+
+def is_metric(name: str) -> bool:
+    """Whether a scalar of the message hub is an evaluation result, not a time."""
+    return name.startswith('val/') and name not in ('val/time', 'val/data_time')
+
+
+def run_facts(runner: Runner, seconds: float) -> dict[str, Any]:
+    """What a reader of the figures needs to know about the run."""
+    return dict(
+        config=runner.cfg.filename,
+        iterations=runner.iter,
+        seconds=round(seconds, 1),
+        parameters=sum(p.numel() for p in runner.model.parameters()),
+        torch=torch.__version__,
+        threads=torch.get_num_threads(),
+    )

@@ -1,0 +1,51 @@
+"""Evaluate a checkpoint of a detector or segmenter."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from swin_backbone.engine.cli import Parser, run
+from swin_backbone.errors import InputError
+
+
+def build_parser() -> Parser:
+    """The options of the command line."""
+    from swin_backbone.engine.options import add_run_options
+
+    parser = Parser(
+        'Evaluate a checkpoint and write summary.json into the work dir.',
+        'python tools/test.py configs/detection/cascade_swin_t_3x.py work_dirs/cascade_swin_t_3x/epoch_36.pth',
+    )
+    parser.add_argument('config', metavar='CONFIG', help='a config file')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a checkpoint of the whole model')
+    add_run_options(parser)
+    parser.add_argument('--show-dir', metavar='DIR', help='draw every picture, truth beside prediction, into this folder')
+    parser.add_argument('--out', metavar='FILE', help='keep the raw predictions in this .pkl file')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    from swin_backbone.engine import config as change
+    from swin_backbone.engine.options import export_local_rank
+    from swin_backbone.engine.runs import test
+
+    if not Path(args.checkpoint).is_file():
+        raise InputError(f'there is no checkpoint {args.checkpoint}: give a .pth file that training has written.')
+    export_local_rank(args)
+    config = change.load_config(args.config, args.cfg_options)
+    change.set_work_dir(config, args.work_dir, args.config)
+    if args.data_root:
+        change.move_data_root(config, args.data_root)
+    change.check_data(config, ('test_dataloader',))
+    change.set_launcher(config, args.launcher)
+    change.set_weights(config, 'none')
+    config.load_from = args.checkpoint
+    if args.show_dir:
+        change.draw_every_picture(config, args.show_dir)
+    if args.out:
+        change.keep_predictions(config, args.out)
+    test(config)
+
+
+if __name__ == '__main__':
+    run(main)
