@@ -26,6 +26,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
+        """End with the message alone; the usage block would bury it."""
         self.exit(EXIT_USAGE, f'error: {self.prog}: {message}. See {self.prog} --help.\n')
 
 

@@ -1,0 +1,70 @@
+"""Prepare a data set in the folder layout that the configs read."""
+
+import argparse
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from swin_backbone.datasets.shapes import ShapesSpec, ShapesSummary, read_shapes, write_shapes
+from swin_backbone.engine.cli import Parser, run
+from swin_backbone.errors import InputError
+
+TRAIN_COMMAND = 'python tools/train.py configs/detection/cascade_swin_demo.py --data-root'
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = Parser(
+        'Prepare a data set in the folder layout that the configs read.',
+        'python tools/prepare_data.py shapes --root data/shapes',
+    )
+    data_sets = parser.add_subparsers(dest='data_set', metavar='DATA_SET', required=True)
+    _add_shapes(data_sets)
+    options = parser.parse_args(argv)
+    options.prepare(options)
+
+
+def _add_shapes(data_sets: Any) -> None:
+    parser = data_sets.add_parser(
+        'shapes',
+        help='make the embedded data set: textured, overlapping shapes in the layouts of COCO and ADE20K',
+        description='Make the embedded data set from a seed. The same options give the same bytes.',
+        example='python tools/prepare_data.py shapes --root data/shapes --train-count 100 --objects 1 3',
+    )
+    parser.add_argument('--root', type=Path, default=Path('data/shapes'), help='folder to make (default: %(default)s)')
+    parser.add_argument('--check', action='store_true', help='write nothing, say what is missing')
+    knobs = parser.add_argument_group('what the pictures hold')
+    for knob in fields(ShapesSpec):
+        pair = isinstance(knob.default, tuple)
+        knobs.add_argument(
+            '--' + knob.name.replace('_', '-'),
+            type=type(knob.default[0] if pair else knob.default),
+            nargs=2 if pair else None,
+            metavar=('LEAST', 'MOST') if pair else 'N',
+            default=knob.default,
+            help=f'{knob.metadata["help"]} (default: {" ".join(map(str, knob.default)) if pair else knob.default})',
+        )
+    parser.set_defaults(prepare=_prepare_shapes)
+
+
+def _prepare_shapes(options: argparse.Namespace) -> None:
+    values = {knob.name: getattr(options, knob.name) for knob in fields(ShapesSpec)}
+    spec = ShapesSpec(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    start = time.monotonic()
+    summary = read_shapes(options.root, spec) if options.check else write_shapes(options.root, spec)
+    if summary is None:
+        raise InputError(f'{options.root} holds no data set yet: run this command without --check to make it.')
+    _report(summary, time.monotonic() - start)
+
+
+def _report(summary: ShapesSummary, seconds: float) -> None:
+    print(f'{summary.root}: ' + (f'made in {seconds:.1f} s' if summary.written else 'complete, nothing to do'))
+    for name, counts in (('train', summary.train), ('val', summary.val)):
+        print(f'  {name}: {counts.pictures} pictures, {counts.objects} objects, {counts.crowds} crowds')
+    print(f'train on it with:\n  {TRAIN_COMMAND} {shlex.quote(str(summary.root))}')
+
+
+if __name__ == '__main__':
+    run(main)
