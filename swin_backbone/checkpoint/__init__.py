@@ -4,9 +4,16 @@ file -> safe reader (:mod:`.reading`) -> find the backbone and its dialect (:mod
 steps in :mod:`.regroup`) -> fit each parameter (:mod:`.adapt`) -> strict merge (:mod:`.merge`) -> model.
 """
 
-from swin_backbone.checkpoint.allowed import safe_globals
+from swin_backbone.checkpoint.allowed import allowed_globals, safe_globals
 from swin_backbone.checkpoint.loading import convert_on_load, load_pretrained
 from swin_backbone.checkpoint.reading import read_checkpoint
 from swin_backbone.checkpoint.report import LoadReport
 
-__all__ = ['LoadReport', 'convert_on_load', 'load_pretrained', 'read_checkpoint', 'safe_globals']
+__all__ = [
+    'LoadReport',
+    'allowed_globals',
+    'convert_on_load',
+    'load_pretrained',
+    'read_checkpoint',
+    'safe_globals',
+]

@@ -90,8 +90,8 @@ def history_class() -> type:
     return Settings if module is None else module.HistoryBuffer
 
 
-def allowed() -> list[tuple[Any, str]]:
-    """What a checkpoint may name, each with the object that answers to it."""
+def allowed_globals() -> list[tuple[Any, str]]:
+    """What a checkpoint may name, each with the object that answers to it, for ``torch.serialization``."""
     numpy: list[tuple[Any, str]] = [(PlainDtype, 'numpy.dtype'), (PlainArray, 'numpy.ndarray')]
     for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
         numpy += [(new_array, f'{module}._reconstruct'), (new_scalar, f'{module}.scalar')]
@@ -104,8 +104,20 @@ def safe_globals() -> Iterator[None]:
     """Within this context, ``torch.load(..., weights_only=True)`` reads the checkpoints of common training codes.
 
     That is mmengine's (loss history, numpy scalars), those with settings of yacs or argparse, and nothing that runs
-    code. The context is what resuming needs as well: mmengine's history comes back as itself.
+    code. Resuming needs the same: mmengine's history comes back as itself.
     """
-    present = set(torch.serialization.get_safe_globals())
-    with torch.serialization.safe_globals([entry for entry in allowed() if entry not in present]):
+    before, ours = torch.serialization.get_safe_globals(), allowed_globals()
+    names = {name for _, name in ours}
+    others = [entry for entry in before if name_of(entry) not in names]
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals([*others, *ours])
+    try:
         yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
+def name_of(entry: Any) -> str:
+    """The name that an entry of PyTorch's list answers to."""
+    return entry[1] if isinstance(entry, tuple) else f'{entry.__module__}.{entry.__qualname__}'

@@ -23,7 +23,7 @@ from swin_backbone.errors import InputError
 
 STAGE = 'layers.{stage}.'
 BUFFERS = ('attn_mask', 'relative_position_index', 'relative_coords_table')
-CLASSIFIER = ('head.', 'norm.', 'mask_token')
+OWN = ('patch_embed.', 'layers.')
 BIASES = ('.relative_position_bias_table', '.cpb_mlp.0.weight', '.cpb_mlp.0.bias', '.cpb_mlp.2.weight')
 
 
@@ -86,7 +86,8 @@ def brings_output_norms(state: Mapping[str, Tensor], wanted: Iterable[str]) -> b
 
 def may_be_dropped(name: str, wanted: Mapping[str, Tensor]) -> bool:
     """Whether a file may have ``name`` although the model has no use for it."""
-    if name.startswith(CLASSIFIER) or name.rpartition('.')[2] in BUFFERS or is_output_norm(name) or name == EMBEDDING:
+    # What is neither patch embedding nor stage belongs to a head, or to an output that the model does not give.
+    if not name.startswith(OWN) or name.rpartition('.')[2] in BUFFERS:
         return True
     if name.endswith(BIASES):
         return not any(other.endswith(BIASES) for other in wanted)

@@ -38,6 +38,7 @@ class Dialect:
         unfold: whether merging concatenates channels in the order of ``nn.Unfold``.
         split: whether queries, keys and values have separate projections.
         fused_bias: whether V2 keeps one bias for queries, keys and values.
+        lacks: what its network cannot have, in the words of :mod:`swin_backbone.checkpoint.export`.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Dialect:
     unfold: bool = False
     split: bool = False
     fused_bias: bool = False
+    lacks: tuple[str, ...] = ()
 
     @property
     def anchor(self) -> str:
@@ -123,8 +125,17 @@ def dialect_name(key: str, dialect: Dialect) -> str:
     return rename(key, templates, dialect.outer, dialect.inner)
 
 
+ABSOLUTE, ABSOLUTE_V2 = 'an absolute position embedding', 'V2 with an absolute position embedding'
+NO_PATCH_NORM, NO_QKV_BIAS = 'no norm after the patch embedding', 'no bias of queries, keys and values'
+NO_RELATIVE, MAIN_NORM = 'no relative position bias', 'norms on the main branch'
+
 ORIGINAL = Dialect('original', container='model')
-TIMM = Dialect('timm', outer=(('head.', 'head.fc.'),), late_merge=(1, 2))
+TIMM = Dialect(
+    'timm',
+    outer=(('head.', 'head.fc.'),),
+    late_merge=(1, 2),
+    lacks=(ABSOLUTE, NO_PATCH_NORM, NO_RELATIVE, MAIN_NORM),
+)
 TIMM_FEATURES = Dialect(
     'timm (features only)',
     block='layers_{stage}.blocks.{block}.',
@@ -156,6 +167,7 @@ TORCHVISION = Dialect(
         ('attn.logit_scale', 'attn.v2_logit_scale'),  # in early files
     ),
     fused_bias=True,
+    lacks=(ABSOLUTE, NO_PATCH_NORM, NO_QKV_BIAS, NO_RELATIVE, MAIN_NORM),
 )
 TRANSFORMERS_OUTER: Pairs = (
     ('patch_embed.proj.', 'embeddings.patch_embeddings.projection.'),
@@ -163,6 +175,7 @@ TRANSFORMERS_OUTER: Pairs = (
     ('absolute_pos_embed', 'embeddings.position_embeddings'),
     ('mask_token', 'embeddings.mask_token'),
     ('norm.', 'layernorm.'),
+    ('norm.', 'swin.layernorm.'),  # in files of its backbone class, which keep all else without prefix
 )
 TRANSFORMERS_NORMS: Pairs = (('norm1.', 'layernorm_before.'), ('norm2.', 'layernorm_after.'))
 TRANSFORMERS_BESIDE: Pairs = (('head.', 'classifier.'), ('hidden_states_norms.', 'hidden_states_norms.'))
@@ -184,6 +197,7 @@ TRANSFORMERS = Dialect(
     beside=TRANSFORMERS_BESIDE,
     roots=('swin.', 'swinv2.'),
     split=True,
+    lacks=(ABSOLUTE_V2, NO_PATCH_NORM, NO_RELATIVE, MAIN_NORM),
 )
 # Version 5 of that library renames the modules of V1, and still writes files with the names above.
 TRANSFORMERS_MODULE = Dialect(

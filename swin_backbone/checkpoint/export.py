@@ -1,0 +1,169 @@
+"""Write a backbone in the layout of another implementation, as a file."""
+
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from swin_backbone.checkpoint.adapt import EMBEDDING, window_of_index, window_of_table
+from swin_backbone.checkpoint.anatomy import Anatomy, anatomy_of
+from swin_backbone.checkpoint.dialects import find_backbone, from_native
+from swin_backbone.checkpoint.download import find_file
+from swin_backbone.checkpoint.names import (
+    ABSOLUTE,
+    ABSOLUTE_V2,
+    MAIN_NORM,
+    NATIVE_BLOCK,
+    NO_PATCH_NORM,
+    NO_QKV_BIAS,
+    NO_RELATIVE,
+    TORCHVISION,
+    WRITABLE,
+    Dialect,
+    fill,
+)
+from swin_backbone.checkpoint.reading import read_checkpoint
+from swin_backbone.checkpoint.regroup import State
+from swin_backbone.errors import InputError
+from swin_backbone.position import log_spaced_offsets, relative_position_index
+
+SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
+PARAMETER = re.compile(
+    r'(patch_embed\.(proj|norm)|norm\d?|head|layers\.\d+\.downsample\.norm'
+    r'|layers\.\d+\.blocks\.\d+\.(norm[123]|attn\.(qkv|proj)|attn\.cpb_mlp\.0|mlp\.fc[12]))\.(weight|bias)'
+    r'|absolute_pos_embed|layers\.\d+\.downsample\.reduction\.weight'
+    r'|layers\.\d+\.blocks\.\d+\.attn\.(relative_position_bias_table|logit_scale|[qv]_bias|cpb_mlp\.2\.weight)'
+)
+BUFFER = re.compile(r'.*\.(attn_mask|relative_position_index|relative_coords_table)|mask_token')
+
+
+def convert_file(
+    source: str,
+    destination: str | os.PathLike[str],
+    to: str,
+    force: bool = False,
+    window_size: Sequence[int] | None = None,
+    pretrained_window_sizes: Sequence[int] | None = None,
+) -> str:
+    """Write the backbone of ``source`` in another layout, with the end of a classifier if it has one.
+
+    Args:
+        source: a published name, a path or an address, in any layout.
+        destination: a file to write; its suffix decides the format.
+        to: the layout, a key of :data:`swin_backbone.checkpoint.names.WRITABLE`.
+        force: whether to overwrite ``destination``.
+        window_size: rows and columns of the windows, for layouts that write what depends on them; by default what
+            ``source`` tells.
+        pretrained_window_sizes: V2: as in :class:`swin_backbone.SwinTransformer`, for the same layouts.
+
+    Returns:
+        A sentence on what was written.
+
+    Raises:
+        InputError: the source cannot be read, the target layout has no place for it, or the destination is taken.
+    """
+    target = Path(destination).expanduser()
+    check_destination(target, force)
+    if to not in WRITABLE:
+        raise InputError(f'unknown layout {to!r}: use one of {", ".join(WRITABLE)}.')
+    path = find_file(source)
+    found = find_backbone(read_checkpoint(path), str(path))
+    state = {name: value for name, value in found.state.items() if PARAMETER.fullmatch(name)}
+    strange = [name for name in found.state if name not in state and not BUFFER.fullmatch(name)]
+    if strange:
+        raise InputError(f'{path} holds what Swin has not and {to} could not keep: {", ".join(strange[:5])}.')
+    anatomy = anatomy_of({name: value.shape for name, value in state.items()})
+    check_place(state, anatomy, WRITABLE[to], str(path))
+    if EMBEDDING in state and state[EMBEDDING].dim() == 4:
+        state[EMBEDDING] = state[EMBEDDING].flatten(2).transpose(1, 2)
+    if WRITABLE[to] is TORCHVISION:
+        state.update(position_buffers(found.state, anatomy, window_size, pretrained_window_sizes))
+    out = from_native(state, WRITABLE[to])
+    write(out, target, WRITABLE[to].container)
+    return f'wrote {target}: {len(out)} tensors of {anatomy}, from the {found.dialect} to the {to} layout'
+
+
+def check_destination(target: Path, force: bool) -> None:
+    """Refuse a destination that cannot or should not be written."""
+    if target.suffix not in SUFFIXES:
+        raise InputError(f'{target} must end in one of {", ".join(SUFFIXES)}: the suffix decides the format.')
+    if target.is_dir() or not target.parent.is_dir():
+        problem = 'is a folder' if target.is_dir() else 'is in a folder that does not exist'
+        raise InputError(f'{target} {problem}: name a file in an existing folder.')
+    if target.exists() and not force:
+        raise InputError(f'{target} exists: give --force to overwrite it, or another name.')
+
+
+def check_place(state: State, anatomy: Anatomy, dialect: Dialect, source: str) -> None:
+    """Refuse what the implementations of ``dialect`` cannot compute."""
+    features = {
+        ABSOLUTE: EMBEDDING in state,
+        ABSOLUTE_V2: EMBEDDING in state and anatomy.version == 2,
+        NO_PATCH_NORM: not anatomy.patch_norm,
+        NO_QKV_BIAS: not anatomy.qkv_bias,
+        NO_RELATIVE: not anatomy.relative,
+        MAIN_NORM: anatomy.main_norm,
+    }
+    for feature in dialect.lacks:
+        if features[feature]:
+            raise InputError(f'{source} has {feature}, which {dialect.name} has no place for: choose another layout.')
+
+
+def position_buffers(
+    source: State, anatomy: Anatomy, window_size: Sequence[int] | None, pretrained: Sequence[int] | None
+) -> State:
+    """The buffers that torchvision keeps in its files: the index of the bias table and V2's coordinates."""
+    if window_size and len(window_size) > 2:
+        raise InputError(f'--window-size takes a side, or rows and columns, got {list(window_size)}.')
+    if pretrained and len(pretrained) != len(anatomy.depths):
+        raise InputError(f'--pretrained-window-sizes takes one size per stage ({len(anatomy.depths)}).')
+    out: State = {}
+    for stage, depth in enumerate(anatomy.depths):
+        trained = pretrained[stage] if pretrained else 0
+        for block in range(depth):
+            stem = fill(NATIVE_BLOCK, stage, block) + 'attn.'
+            window = (window_size[0], window_size[-1]) if window_size else window_told(source, stem)
+            out[f'{stem}relative_position_index'] = relative_position_index(window)
+            if anatomy.version == 2:
+                known = None if window_size or pretrained else source.get(f'{stem}relative_coords_table')
+                size = (1, 2 * window[0] - 1, 2 * window[1] - 1, 2)
+                made = log_spaced_offsets(window, (trained, trained)).reshape(size) if known is None else known
+                out[f'{stem}relative_coords_table'] = made
+    return out
+
+
+def window_told(source: State, stem: str) -> tuple[int, int]:
+    """The window of the block at ``stem``, from what its file holds."""
+    index, table = source.get(f'{stem}relative_position_index'), source.get(f'{stem}relative_position_bias_table')
+    coords = source.get(f'{stem}relative_coords_table')
+    if index is not None:
+        return window_of_index(index)
+    if coords is not None:
+        return (coords.shape[1] + 1) // 2, (coords.shape[2] + 1) // 2
+    square = None if table is None else window_of_table(table)
+    if square is None:
+        raise InputError('the source does not tell the window of its network: give --window-size.')
+    return square
+
+
+def write(state: State, target: Path, container: str) -> None:
+    """Write ``state`` under another name first, so that ``target`` is whole or not there."""
+    # Pieces of a larger tensor are copied: a file should not hold the whole for each of them.
+    contents: dict[str, Any] = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    handle, part = tempfile.mkstemp(dir=target.parent, prefix=f'{target.name}.', suffix='.part')
+    os.close(handle)
+    try:
+        if target.suffix == '.safetensors':
+            from safetensors.torch import save_file
+
+            save_file(contents, part, metadata={'format': 'pt'})
+        else:
+            torch.save({container: contents} if container else contents, part)
+        os.chmod(part, 0o644)
+        os.replace(part, target)
+    finally:
+        Path(part).unlink(missing_ok=True)
