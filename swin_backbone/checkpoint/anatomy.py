@@ -102,22 +102,24 @@ def advice(file: Anatomy, model: Anatomy) -> list[str]:
             out.append(f'variant={file.variant!r}')
         else:
             out.append(f'variant=None, embed_dim={file.embed_dim}, depths={file.depths}, num_heads={file.num_heads}')
+    elif file.main_norm != model.main_norm:
+        out.append(
+            "a variant that has norms on the main branch ('huge', 'giant')" if file.main_norm else 'variant=None'
+        )
     for name in ('patch_size', 'patch_norm', 'qkv_bias', 'mlp_ratio'):
         if getattr(file, name) != getattr(model, name):
             out.append(f'{name}={getattr(file, name)}')
     if model.relative and not file.relative:
         out.append("position_encoding='none' or 'absolute'")
-    if file.norms and not model.norms <= file.norms:
-        out.append(f'out_indices={tuple(sorted(file.norms))}')
-    if file.main_norm != model.main_norm and not different_sizes(file, model):
-        out.append("one of the variants 'huge' and 'giant'" if file.main_norm else 'variant=None with its sizes')
+    stages = range(len(file.depths))
+    given = file.norms or frozenset(stages)
+    if not model.norms <= given:
+        out.append(f'out_indices={tuple(sorted(given))}')
     return out
 
 
 def different_sizes(file: Anatomy, model: Anatomy) -> bool:
     """Whether the stages that both have differ in width, depth or heads."""
     stages = min(len(file.depths), len(model.depths))
-    if len(model.depths) > stages:
-        return True
     heads = any(a != b and a and b for a, b in zip(file.num_heads[:stages], model.num_heads[:stages], strict=True))
     return heads or (file.embed_dim, file.depths[:stages]) != (model.embed_dim, model.depths[:stages])

@@ -51,9 +51,11 @@ def find_file(source: str | os.PathLike[str]) -> Path:
 
 def unknown_name(name: str) -> str:
     """The error for something that is neither a file nor a published name."""
-    close = difflib.get_close_matches(name, WEIGHTS, n=3, cutoff=0.5)
-    hint = f'did you mean {" or ".join(close)}' if close else f'published names are {", ".join(WEIGHTS)}'
-    return f'{name!r} is neither a file nor a published name: {hint}?' if close else f'{name!r} is unknown: {hint}.'
+    close = difflib.get_close_matches(name, WEIGHTS, n=3, cutoff=0.5) or list(WEIGHTS)[:3]
+    return (
+        f'{name!r} is neither a file nor a published name: names are like {", ".join(close)} (all of them: '
+        'swin_backbone.weights.WEIGHTS).'
+    )
 
 
 def cache_dir() -> Path:

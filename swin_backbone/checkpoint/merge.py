@@ -67,7 +67,7 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
         missing=tuple(name for name in absent if name not in new),
         leftover=tuple(name for name in spare if name not in dropped),
         misfits=misfits,
-        warnings=(*position_warnings(new, dropped), *window_warnings(found.state, model)),
+        warnings=(*position_warnings(new, dropped, wanted), *window_warnings(found.state, model)),
     )
     return values, report
 
@@ -89,12 +89,16 @@ def may_be_dropped(name: str, wanted: Mapping[str, Tensor]) -> bool:
     # What is neither patch embedding nor stage belongs to a head, or to an output that the model does not give.
     if not name.startswith(OWN) or name.rpartition('.')[2] in BUFFERS:
         return True
-    if name.endswith(BIASES):
-        return not any(other.endswith(BIASES) for other in wanted)
-    built = {parsed[0] for other in wanted if (parsed := parse(STAGE, other))}
+    last = max(parsed[0] for other in wanted if (parsed := parse(STAGE, other)))
     stage, merging = parse(STAGE, name), parse(NATIVE_MERGE, name)
-    beyond = stage is not None and stage[0] > max(built)
-    return beyond or (merging is not None and merging[0] == max(built))
+    if (stage is not None and stage[0] > last) or (merging is not None and merging[0] == last):
+        return True
+    return name.endswith(BIASES) and not has_bias(wanted)
+
+
+def has_bias(names: Iterable[str]) -> bool:
+    """Whether there is a relative position bias."""
+    return any(name.endswith(BIASES) for name in names)
 
 
 def fit(name: str, state: State, parameter: Tensor, model: nn.Module) -> tuple[Tensor, str]:
@@ -118,7 +122,7 @@ def fit(name: str, state: State, parameter: Tensor, model: nn.Module) -> tuple[T
     return value, ''
 
 
-def position_warnings(new: tuple[str, ...], dropped: tuple[str, ...]) -> list[str]:
+def position_warnings(new: Iterable[str], dropped: Iterable[str], wanted: Iterable[str]) -> list[str]:
     """What the user should know about position information that the file or the model does without."""
     out = []
     if EMBEDDING in new:
@@ -127,7 +131,7 @@ def position_warnings(new: tuple[str, ...], dropped: tuple[str, ...]) -> list[st
         out.append(
             "the file's absolute position embedding is left out: position_encoding='absolute+relative' would use it"
         )
-    if any(name.endswith(BIASES) for name in dropped):
+    if has_bias(dropped) and not has_bias(wanted):
         out.append("the file's relative position bias is left out, as position_encoding asks")
     return out
 
@@ -143,9 +147,9 @@ def require_complete(report: LoadReport, found: Found, model: nn.Module) -> None
     file = anatomy_of({name: value.shape for name, value in found.state.items()})
     ours = anatomy_of({name: parameter.shape for name, parameter in model.named_parameters()})
     changes = advice(file, ours)
-    cause = f'build the backbone with {", ".join(changes)}' if changes else 'the file is damaged or of another network'
+    cause = f'it needs a backbone built with {", ".join(changes)}' if changes else 'it is damaged or of another network'
     raise InputError(
         f'{report.source} does not fit this backbone, and nothing was loaded: it holds {file} in the {report.dialect} '
-        f'layout, the backbone is {ours}; {"; ".join(report.problems())}. Likely cause: '
-        f'{"the sizes differ, " if changes else ""}{cause}. strict=False of load_pretrained would load what fits.'
+        f'layout, the backbone is {ours}; {"; ".join(report.problems())}. Most likely {cause} (strict=False of '
+        'load_pretrained loads what fits).'
     )

@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 BLOCK = re.compile(r'^layers\.(\d+)\.blocks\.(\d+)\.')
-MAX_LISTED = 12
+WHOLE_BLOCK = frozenset({'norm1.weight', 'attn.qkv.weight', 'attn.proj.weight', 'mlp.fc1.weight', 'mlp.fc2.weight'})
+MAX_NAMES = 12
+MAX_NOTES = 4
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class LoadReport:
         if self.missing:
             out.append(f'missing {len(self.missing)}: {collapse(self.missing)}')
         if self.misfits:
-            out.append(f'of other shapes {len(self.misfits)}: {notes(self.misfits)}')
+            out.append(f'of other shapes {len(self.misfits)}: {examples(self.misfits)}')
         if self.leftover:
             out.append(f'left over {len(self.leftover)}: {collapse(self.leftover)}')
         return out
@@ -72,8 +74,13 @@ def notes(noted: dict[str, str]) -> str:
     groups: dict[str, list[str]] = {}
     for name, note in noted.items():
         groups.setdefault(note, []).append(name)
-    listed = [f'{collapse(names)} ({note})' for note, names in groups.items()]
-    return shorten(listed, ', ')
+    return shorten([f'{collapse(names)} ({note})' for note, names in groups.items()], MAX_NOTES)
+
+
+def examples(noted: dict[str, str]) -> str:
+    """One name for each note, for notes that nearly all names have."""
+    firsts = {note: name for name, note in reversed(noted.items())}
+    return shorten([f'{name} ({note})' for note, name in reversed(firsts.items())], MAX_NOTES)
 
 
 def brief(names: Iterable[str]) -> str:
@@ -81,40 +88,43 @@ def brief(names: Iterable[str]) -> str:
     counts: dict[str, int] = {}
     for name in names:
         parts = name.split('.')
-        start = '.'.join(parts[:3]) if parts[0] == 'layers' else parts[0]
+        start = '.'.join(parts[:2]) if parts[0] == 'layers' else parts[0]
         kind = parts[-1] if parts[-1].startswith(('relative_', 'attn_mask')) else start
         counts[kind] = counts.get(kind, 0) + 1
     return ', '.join(kind if count <= 2 else f'{kind} x{count}' for kind, count in counts.items())
 
 
 def collapse(names: Iterable[str]) -> str:
-    """Names with the numbers of stages and blocks drawn together: ``layers.2.blocks.6-17.norm1.weight``."""
-    groups: dict[str, list[tuple[int, int]]] = {}
+    """Names with those of many blocks drawn together, as in ``layers.2.blocks.6-17.*``."""
+    blocks: dict[tuple[int, int], list[str]] = {}
+    listed: list[str] = []
     for name in names:
         match = BLOCK.match(name)
         if match is None:
-            groups.setdefault(name, [])
+            listed.append(name)
         else:
-            groups.setdefault(name[match.end() :], []).append((int(match[1]), int(match[2])))
-    return shorten([spread(places) + rest for rest, places in groups.items()], ', ')
+            blocks.setdefault((int(match[1]), int(match[2])), []).append(name[match.end() :])
+    alike: dict[str, list[tuple[int, int]]] = {}
+    for place, rests in blocks.items():
+        whole = WHOLE_BLOCK.issubset(rests)
+        for rest in ['*'] if whole else rests:
+            alike.setdefault(rest, []).append(place)
+    return shorten([*(spread(places, rest) for rest, places in alike.items()), *listed], MAX_NAMES)
 
 
-def spread(places: list[tuple[int, int]]) -> str:
-    """The start of the names of blocks at ``places`` (stage, block)."""
-    if not places:
-        return ''
-    stages = sorted({stage for stage, _ in places})
-    blocks = sorted({block for _, block in places})
-    return f'layers.{span(stages)}.blocks.{span(blocks)}.'
+def spread(places: list[tuple[int, int]], rest: str) -> str:
+    """The names that end in ``rest`` in the blocks at ``places`` (stage, block)."""
+    if len(places) <= 2:
+        return ', '.join(f'layers.{stage}.blocks.{block}.{rest}' for stage, block in places)
+    stages, blocks = {stage for stage, _ in places}, [block for _, block in places]
+    if len(stages) > 1:
+        return f'layers.*.blocks.*.{rest} (x{len(places)})'
+    one_run = max(blocks) - min(blocks) == len(blocks) - 1
+    numbers = f'{min(blocks)}-{max(blocks)}' if one_run else f'*.{rest} (x{len(places)})'
+    return f'layers.{stages.pop()}.blocks.{numbers}' + (f'.{rest}' if one_run else '')
 
 
-def span(numbers: list[int]) -> str:
-    """Sorted numbers as one number or as first and last."""
-    return str(numbers[0]) if len(numbers) == 1 else f'{numbers[0]}-{numbers[-1]}'
-
-
-def shorten(items: list[str], separator: str) -> str:
+def shorten(items: list[str], most: int) -> str:
     """Items joined, the far end of a long list only counted."""
-    shown = items[:MAX_LISTED]
-    more = len(items) - len(shown)
-    return separator.join(shown) + (f' and {more} more' if more else '')
+    more = len(items) - most
+    return ', '.join(items[:most]) + (f' and {more} more' if more > 0 else '')
