@@ -4,8 +4,8 @@ Importing this package needs PyTorch alone; the toolkits find it by themselves t
 """
 
 from swin_backbone.backbone import SwinTransformer
-from swin_backbone.checkpoint import load_pretrained
+from swin_backbone.checkpoint import LoadReport, load_pretrained
 from swin_backbone.variants import VARIANTS
 
 __version__ = '0.1.0'
-__all__ = ['VARIANTS', 'SwinTransformer', '__version__', 'load_pretrained']
+__all__ = ['VARIANTS', 'LoadReport', 'SwinTransformer', '__version__', 'load_pretrained']

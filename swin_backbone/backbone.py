@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from swin_backbone import position
 from swin_backbone.attention import CosineWindowAttention, WindowAttention
 from swin_backbone.blocks import PatchEmbed, PatchMerging, ResPostNormBlock, Stage, SwinBlock
-from swin_backbone.checkpoint import convert_on_load, load_pretrained
+from swin_backbone.checkpoint import LoadReport, convert_on_load, load_pretrained
 from swin_backbone.errors import InputError
 from swin_backbone.options import BackboneOptions, resolve_options
 
@@ -85,6 +85,7 @@ class SwinTransformer(nn.Module):
         super().__init__()
         self.options = options = resolve_options(**{k: v for k, v in locals().items() if k not in SKIPPED})
         self.init_cfg = init_cfg
+        self.load_report: LoadReport | None = None
         self.patch_embed = PatchEmbed(patch_size, in_channels, options.embed_dim, patch_norm)
         if options.absolute:
             self.absolute_pos_embed = position.absolute_embedding(options.embed_dim, options.pretrain_grid)
@@ -159,11 +160,17 @@ class SwinTransformer(nn.Module):
         return self
 
     def init_weights(self) -> None:
-        """Apply ``init_cfg``; mmengine calls it before training. Without one, the weights are already initialised."""
+        """Apply ``init_cfg``; mmengine calls it before training. Without one, the weights are already initialised.
+
+        What ``type='Pretrained'`` loaded is kept as ``load_report``.
+
+        Raises:
+            InputError: the weights cannot be read, or do not cover the backbone.
+        """
         if self.init_cfg is None:
             return
         if self.init_cfg.get('type') == 'Pretrained':
-            load_pretrained(self, self.init_cfg['checkpoint'])
+            self.load_report = load_pretrained(self, self.init_cfg['checkpoint'])
             return
         from mmengine.model import initialize as mmengine_initialize
 

@@ -18,7 +18,7 @@ from swin_backbone.backbone import SwinTransformer
 
 SCOPE = 'swin_backbone'
 
-# What builds on a toolkit is imported once that toolkit is in use: a segmentation run never loads MMDetection.
+# What builds on a toolkit is imported once that toolkit is in use: a machine may have only one of them.
 EXTENSIONS = {
     'mmdet.registry': 'swin_backbone.detection',
 }

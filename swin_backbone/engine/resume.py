@@ -2,17 +2,10 @@
 
 import os
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer  # noqa: F401 - the list below answers with it only once it is loaded
 
-
-def run_checkpoint_globals() -> list[object]:
-    """The classes that a checkpoint of mmengine holds besides tensors: log histories and the numpy arrays in them."""
-    reconstruct = np.ndarray.__reduce__(np.empty(0))[0]
-    scalar = np.float64(0).__reduce__()[0]
-    kinds = {type(np.dtype(name)) for name in ('float64', 'float32', 'int64', 'int32', 'bool')}
-    return [HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar, *kinds]
+from swin_backbone.checkpoint import allowed_globals
 
 
 def read_checkpoints_safely() -> None:
@@ -21,5 +14,5 @@ def read_checkpoints_safely() -> None:
     mmengine 0.10 calls ``torch.load`` with its default, which since PyTorch 2.6 refuses log histories; the maintained
     forks fall back to unpickling anything. With this, both read their checkpoints, and neither runs code from them.
     """
-    torch.serialization.add_safe_globals(run_checkpoint_globals())
+    torch.serialization.add_safe_globals(allowed_globals())
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
