@@ -47,10 +47,8 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
-        if relative_bias:
-            self.relative_position_bias_table = position.relative_table(window, num_heads)
-        else:
-            self.relative_position_bias_table = None
+        table = position.relative_table(window, num_heads) if relative_bias else None
+        self.relative_position_bias_table = table
 
     def position_bias(self) -> Tensor | None:
         """What is added to the logits of every window, ``[heads, N, N]``."""
@@ -102,7 +100,7 @@ class CosineWindowAttention(nn.Module):
         self.attn_drop = attn_drop
         self.backend = backend
         self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(INITIAL_LOGIT_SCALE)))
-        self.cpb_mlp = position.continuous_bias_mlp(num_heads) if relative_bias else None
+        self.cpb_mlp = position.ContinuousBias(num_heads) if relative_bias else None
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
         self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
@@ -128,17 +126,17 @@ class CosineWindowAttention(nn.Module):
         if self.cpb_mlp is None:
             return None
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return position.continuous_bias(self.cpb_mlp, self.window, self.pretrained_window)
+            return self.cpb_mlp.spread(self.window, self.pretrained_window)
         return self._cached_bias(self.cpb_mlp)
 
-    def _cached_bias(self, cpb_mlp: nn.Sequential) -> Tensor:
+    def _cached_bias(self, cpb_mlp: position.ContinuousBias) -> Tensor:
         weights = list(cpb_mlp.parameters())
         if any(type(weight) is not nn.Parameter or weight.is_inference() for weight in weights):
-            return position.continuous_bias(cpb_mlp, self.window, self.pretrained_window)
+            return cpb_mlp.spread(self.window, self.pretrained_window)
         key = tuple((weight.data_ptr(), weight._version, weight.dtype, weight.device) for weight in weights)
         if self._bias_cache is None or self._bias_cache[0] != key:
             with torch.inference_mode(False), torch.no_grad():
-                self._bias_cache = (key, position.continuous_bias(cpb_mlp, self.window, self.pretrained_window))
+                self._bias_cache = (key, cpb_mlp.spread(self.window, self.pretrained_window))
         return self._bias_cache[1]
 
     def logit_factor(self) -> Tensor:

@@ -1,9 +1,8 @@
 """Swin Transformer as a dense-prediction backbone: an image in, a pyramid of feature maps out."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from swin_backbone import position
@@ -117,8 +116,8 @@ class SwinTransformer(nn.Module):
         """Compute the maps of ``out_indices`` from an image ``[B, in_channels, H, W]``.
 
         Returns:
-            One map ``[B, embed_dim * 2**i, ceil(H / 2**(i+2)), ceil(W / 2**(i+2))]`` per output stage ``i`` (for patches
-            of 4 pixels), in the dtype of the weights, or of autocast.
+            One map ``[B, embed_dim * 2**i, ceil(H / 2**(i+2)), ceil(W / 2**(i+2))]`` per output stage ``i`` (for
+            patches of 4 pixels), in the dtype of the weights, or of autocast.
 
         Raises:
             InputError: the image has another shape.
@@ -132,9 +131,8 @@ class SwinTransformer(nn.Module):
         for index, stage in enumerate(self.layers):
             x = stage(x)
             if index in self.out_indices:
-                outs.append(getattr(self, f'norm{index}')(x).permute(0, 3, 1, 2).contiguous())
-            if stage.downsample is not None:
-                x = stage.downsample(x)
+                outs.append(self.get_submodule(f'norm{index}')(x).permute(0, 3, 1, 2).contiguous())
+            x = cast(Stage, stage).merge(x)
         return tuple(outs)
 
     def frozen_modules(self) -> list[nn.Module]:
@@ -143,7 +141,7 @@ class SwinTransformer(nn.Module):
         if frozen < 0:
             return []
         modules: list[nn.Module] = [self.patch_embed, self.pos_drop, *self.layers[:frozen]]
-        return modules + [getattr(self, f'norm{index}') for index in self.out_indices if index < frozen]
+        return modules + [self.get_submodule(f'norm{index}') for index in self.out_indices if index < frozen]
 
     def freeze(self) -> None:
         """Stop the gradients of the frozen part and put it in evaluation mode."""

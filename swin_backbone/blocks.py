@@ -58,7 +58,7 @@ class PatchEmbed(nn.Module):
         self.norm = nn.LayerNorm(embed_dim) if patch_norm else nn.Identity()
 
     def forward(self, image: Tensor) -> Tensor:
-        """Embed ``[B, in_channels, H, W]``, zero-padded at the right and bottom, as ``[B, ceil(H/p), ceil(W/p), C]``."""
+        """Embed ``[B, in_channels, H, W]``, zero-padded to whole patches, as ``[B, ceil(H/p), ceil(W/p), C]``."""
         bottom, right = -image.shape[2] % self.patch_size, -image.shape[3] % self.patch_size
         if bottom or right:
             image = F.pad(image, (0, right, 0, bottom))
@@ -169,3 +169,7 @@ class Stage(nn.Module):
             else:
                 x = block(x, plan)
         return x
+
+    def merge(self, x: Tensor) -> Tensor:
+        """The map that the next stage reads; ``x`` itself after the last one."""
+        return x if self.downsample is None else self.downsample(x)

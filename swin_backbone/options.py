@@ -85,7 +85,7 @@ def resolve_options(
     """
     if version not in DEFAULT_WINDOW:
         raise InputError(f'version must be 1 or 2, got {version!r}.')
-    sizes = dict(embed_dim=embed_dim, depths=depths, num_heads=num_heads)
+    sizes: dict[str, Any] = dict(embed_dim=embed_dim, depths=depths, num_heads=num_heads)
     main_norm_every = 0
     if variant is None:
         absent = [name for name, value in sizes.items() if value is None]
@@ -150,7 +150,9 @@ def check_options(options: BackboneOptions) -> None:
     if any(index not in range(stages) for index in options.checkpointed_stages):
         raise InputError(f'with_cp must be a bool or stages from 0 to {stages - 1}, got {options.checkpointed_stages}.')
     if options.patch_size < 1 or options.in_channels < 1:
-        raise InputError(f'patch_size and in_channels must be positive, got {options.patch_size}, {options.in_channels}.')
+        raise InputError(
+            f'patch_size and in_channels must be positive, got {options.patch_size}, {options.in_channels}.'
+        )
     for name in ('drop_rate', 'attn_drop_rate', 'drop_path_rate'):
         if not 0.0 <= getattr(options, name) < 1.0:
             raise InputError(f'{name} must be at least 0 and below 1, got {getattr(options, name)}.')

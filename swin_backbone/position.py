@@ -43,8 +43,8 @@ def relative_table(window: tuple[int, int], num_heads: int) -> nn.Parameter:
 def log_spaced_offsets(window: tuple[int, int], pretrained: tuple[int, int]) -> Tensor:
     """The input of V2's bias network: signed, log-spaced offsets ``[(2Mh-1)(2Mw-1), 2]``, vertical first.
 
-    Offsets are divided by the largest one of the ``pretrained`` window (of ``window`` itself where that is 0), so that a
-    network trained with one window serves another (Swin V2 paper, section 3.3).
+    Offsets are divided by the largest one of the ``pretrained`` window (of ``window`` itself where that is 0), so that
+    a network trained with one window serves another (Swin V2 paper, section 3.3).
     """
     axes = []
     for size, trained in zip(window, pretrained, strict=True):
@@ -55,22 +55,25 @@ def log_spaced_offsets(window: tuple[int, int], pretrained: tuple[int, int]) -> 
     return torch.sign(offsets) * torch.log2(offsets.abs() + 1.0) / math.log2(CPB_RANGE)
 
 
-def continuous_bias_mlp(num_heads: int) -> nn.Sequential:
-    """V2's network from an offset to one bias per head (Swin V2 paper, section 3.3)."""
-    return nn.Sequential(
-        nn.Linear(2, CPB_HIDDEN, bias=True), nn.ReLU(inplace=True), nn.Linear(CPB_HIDDEN, num_heads, bias=False)
-    )
+class ContinuousBias(nn.Sequential):
+    """V2's network from an offset to one bias per head (Swin V2 paper, section 3.3).
 
+    Args:
+        num_heads: attention heads.
+    """
 
-def continuous_bias(mlp: nn.Sequential, window: tuple[int, int], pretrained: tuple[int, int]) -> Tensor:
-    """V2's bias for all pairs of tokens ``[heads, N, N]``, between 0 and 16, computed in at least float32."""
-    hidden, _, output = mlp
-    dtype = torch.promote_types(hidden.weight.dtype, torch.float32)
-    offsets = CONSTANTS.get(hidden.weight, log_spaced_offsets, window, pretrained).to(dtype)
-    with torch.autocast(offsets.device.type, enabled=False):
-        table = F.linear(offsets, hidden.weight.to(dtype), hidden.bias.to(dtype)).relu()
-        table = F.linear(table, output.weight.to(dtype))
-        return CPB_LIMIT * torch.sigmoid(gather_bias(table, window))
+    def __init__(self, num_heads: int) -> None:
+        super().__init__(nn.Linear(2, CPB_HIDDEN), nn.ReLU(inplace=True), nn.Linear(CPB_HIDDEN, num_heads, bias=False))
+
+    def spread(self, window: tuple[int, int], pretrained: tuple[int, int]) -> Tensor:
+        """The bias of all pairs of tokens ``[heads, N, N]``, between 0 and 16, computed in at least float32."""
+        weight = self.get_parameter('0.weight')
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        offsets = CONSTANTS.get(weight, log_spaced_offsets, window, pretrained).to(dtype)
+        with torch.autocast(offsets.device.type, enabled=False):
+            table = F.linear(offsets, weight.to(dtype), self.get_parameter('0.bias').to(dtype)).relu()
+            table = F.linear(table, self.get_parameter('2.weight').to(dtype))
+            return CPB_LIMIT * torch.sigmoid(gather_bias(table, window))
 
 
 def absolute_embedding(embed_dim: int, grid: tuple[int, int]) -> nn.Parameter:

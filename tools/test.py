@@ -18,7 +18,9 @@ def build_parser() -> Parser:
     parser.add_argument('config', metavar='CONFIG', help='a config file')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a checkpoint of the whole model')
     add_run_options(parser)
-    parser.add_argument('--show-dir', metavar='DIR', help='draw every picture, truth beside prediction, into this folder')
+    parser.add_argument(
+        '--show-dir', metavar='DIR', help='draw every picture, truth beside prediction, into this folder'
+    )
     parser.add_argument('--out', metavar='FILE', help='keep the raw predictions in this .pkl file')
     return parser
 

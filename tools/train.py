@@ -21,7 +21,9 @@ def build_parser() -> Parser:
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT', help='go on from the newest or the named checkpoint'
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision')
-    parser.add_argument('--auto-scale-lr', action='store_true', help="scale the learning rate with the batch, from the recipe's")
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help="scale the learning rate with the batch, from the recipe's"
+    )
     parser.add_argument('--weights', metavar='NAME|PATH|URL|none', help='backbone weights; none trains from scratch')
     parser.add_argument('--seed', type=int, metavar='N', help='seed of everything random')
     parser.add_argument('--deterministic', action='store_true', help='choose deterministic algorithms')

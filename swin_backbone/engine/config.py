@@ -26,7 +26,9 @@ def load_config(path: str, overrides: dict[str, Any] | None) -> Config:
         config = Config.fromfile(path)
         config.merge_from_dict(overrides or {})
     except (SyntaxError, KeyError, TypeError, OSError, ImportError, IndexError) as error:
-        raise InputError(f'config {path} cannot be read: {error}. Check it, and the values of --cfg-options.') from error
+        raise InputError(
+            f'config {path} cannot be read: {error}. Check it, and the values of --cfg-options.'
+        ) from error
     if 'model' not in config:
         raise InputError(f'config {path} has no model: give a config of a detector or segmenter.')
     return config
@@ -153,7 +155,9 @@ def set_learning_rate_scaling(config: Config) -> None:
         InputError: the config does not say for which batch its learning rate is meant.
     """
     if 'base_batch_size' not in (config.get('auto_scale_lr') or {}):
-        raise InputError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config: add it with --cfg-options.')
+        raise InputError(
+            '--auto-scale-lr needs auto_scale_lr.base_batch_size in the config: add it with --cfg-options.'
+        )
     config.auto_scale_lr.enable = True
 
 
@@ -164,7 +168,9 @@ def limit_iterations(config: Config, iterations: int) -> None:
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations)
     config.log_processor = dict(config.get('log_processor') or dict(type='LogProcessor'), by_epoch=False)
     config.default_hooks.checkpoint.update(by_epoch=False, interval=iterations)
-    config.default_hooks.logger.interval = min(config.default_hooks.logger.get('interval', 10), max(1, iterations // 10))
+    config.default_hooks.logger.interval = min(
+        config.default_hooks.logger.get('interval', 10), max(1, iterations // 10)
+    )
 
 
 def set_resume(config: Config, resume: str | None) -> None:

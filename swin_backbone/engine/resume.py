@@ -14,5 +14,5 @@ def read_checkpoints_safely() -> None:
     mmengine 0.10 calls ``torch.load`` with its default, which since PyTorch 2.6 refuses log histories; the maintained
     forks fall back to unpickling anything. With this, both read their checkpoints, and neither runs code from them.
     """
-    torch.serialization.add_safe_globals(allowed_globals())
+    torch.serialization.add_safe_globals([*allowed_globals()])
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'

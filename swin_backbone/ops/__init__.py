@@ -90,7 +90,7 @@ def window_attention(
         shifted: whether the windows are displaced by ``plan.shift``, with the mask that this needs.
         num_heads: attention heads.
         scale: factor on the logits before the bias; a number, or one per head ``[heads, 1, 1]``.
-        pad_value: query, key and value of a padded token ``[3C]``; zeros if None. Padded tokens are keys like any other.
+        pad_value: query, key and value of a padded token ``[3C]``; zeros if None. Padded tokens are keys like others.
         dropout: probability of dropping an attention weight; 0 outside training.
         backend: a key of :data:`BACKENDS`, or 'auto'.
 
@@ -101,7 +101,9 @@ def window_attention(
         InputError: the shapes do not fit, or the backend cannot serve this input.
     """
     if tuple(qkv.shape[1:3]) != (plan.height, plan.width):
-        raise InputError(f'expected qkv of [B, {plan.height}, {plan.width}, 3C] as the plan says, got {tuple(qkv.shape)}.')
+        raise InputError(
+            f'expected qkv of [B, {plan.height}, {plan.width}, 3C] as the plan says, got {tuple(qkv.shape)}.'
+        )
     shifted = shifted and plan.shift != (0, 0)
     run = choose_backend(backend, qkv)
     return run(qkv, bias, plan, shifted, num_heads, scale, pad_value, dropout)

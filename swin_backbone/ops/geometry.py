@@ -159,13 +159,13 @@ def join(windows: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
 
 
 def axis_regions(length: int, window: int, shift: int) -> Tensor:
-    """Region of every position of a rolled axis ``[length]``: 0 undisturbed, 1 and 2 the two halves of the last window."""
+    """Region of each position of a rolled axis ``[length]``: 0 undisturbed, 1 and 2 the halves of the last window."""
     position = torch.arange(length)
     return (position >= length - window).int() + (position >= length - shift).int()
 
 
 def region_ids(plan: WindowPlan) -> Tensor:
-    """Region of every token of the rolled map, cut into windows: ``[nW, N]``; tokens of one region may see each other."""
+    """Region of every token of the rolled map, in windows ``[nW, N]``; tokens of one region may see each other."""
     (padded_h, padded_w), (win_h, win_w) = plan.padded, plan.window
     rows = axis_regions(padded_h, win_h, plan.shift[0])
     cols = axis_regions(padded_w, win_w, plan.shift[1])

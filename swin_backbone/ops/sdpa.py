@@ -48,7 +48,7 @@ def window_attention_sdpa(
 
 
 def additive_mask(bias: Tensor | None, plan: WindowPlan, shifted: bool, like: Tensor) -> Tensor | None:
-    """Bias and shift mask in the dtype of ``like``: ``[heads, N, N]``, or ``[nW * heads, 1, N, N]`` in a shifted block."""
+    """Bias and shift mask in the dtype of ``like``: ``[heads, N, N]``; ``[nW * heads, 1, N, N]`` in a shifted block."""
     if not shifted:
         return None if bias is None else bias.to(like.dtype)
     heads = like.shape[0] // plan.num_windows

@@ -35,7 +35,12 @@ def collect_series(records: Iterable[dict[str, Any]]) -> tuple[Series, Series]:
                 losses.setdefault(name, {})[record['iter']] = value
             elif name in METRICS:
                 metrics.setdefault(METRICS[name], {})[record['step']] = value
-    return tuple({name: sorted(points.items()) for name, points in group.items()} for group in (losses, metrics))
+    return in_order(losses), in_order(metrics)
+
+
+def in_order(group: dict[str, dict[int, float]]) -> Series:
+    """Every series as points sorted by step."""
+    return {name: sorted(points.items()) for name, points in group.items()}
 
 
 def draw_curves(work_dir: Path, out_file: Path) -> bool:

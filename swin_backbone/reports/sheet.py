@@ -36,14 +36,14 @@ def draw_pair(sample: Any, visualizer: Any) -> np.ndarray:
     """Truth and prediction of one sample side by side, ``[H, 2W, 3]`` BGR."""
     import cv2
 
-    image = cv2.imread(sample.img_path, cv2.IMREAD_COLOR)
+    image = np.asarray(cv2.imread(sample.img_path, cv2.IMREAD_COLOR))
     options = dict(pred_score_thr=SCORE_THRESHOLD) if 'pred_instances' in sample else dict(with_labels=False)
     with tempfile.TemporaryDirectory() as folder:
         path = f'{folder}/pair.png'
         visualizer.add_datasample(
             'pair', image[..., ::-1].copy(), sample, draw_gt=True, draw_pred=True, out_file=path, **options
         )
-        return cv2.imread(path, cv2.IMREAD_COLOR)
+        return np.asarray(cv2.imread(path, cv2.IMREAD_COLOR))
 
 
 def fit_width(picture: np.ndarray, width: int) -> np.ndarray:
