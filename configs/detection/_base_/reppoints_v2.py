@@ -1,6 +1,10 @@
-# RepPoints V2 with BiFPN, in the setting of the Swin authors' released model, on ResNet-50. A leaf that changes the
-# backbone also gives the neck its channels.
-norm_cfg = dict(type='GN', num_groups=32, requires_grad=True)
+"""RepPoints V2 with BiFPN as the Swin authors released it (quality focal loss, GIoU), on ResNet-50.
+
+A config that changes the backbone also gives the neck its channels. The released model was trained on short sides of
+480 to 960 pixels in steps of 32, without crops: wider than the paper's text says (480 to 800).
+"""
+
+_norm = dict(type='GN', num_groups=32, requires_grad=True)
 model = dict(
     type='RepPointsDetector',
     data_preprocessor=dict(
@@ -27,7 +31,7 @@ model = dict(
         out_channels=256,
         num_outs=5,
         num_repeat=2,
-        norm_cfg=norm_cfg,
+        norm_cfg=_norm,
     ),
     bbox_head=dict(
         type='swin_backbone.RepPointsV2Head',
@@ -42,7 +46,7 @@ model = dict(
         gradient_mul=0.1,
         point_strides=[8, 16, 32, 64, 128],
         point_base_scale=4,
-        norm_cfg=norm_cfg,
+        norm_cfg=_norm,
         loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True, beta=2.0, loss_weight=1.0),
         loss_bbox_init=dict(type='swin_backbone.PixelGIoULoss', loss_weight=1.0),
         loss_bbox_refine=dict(type='swin_backbone.PixelGIoULoss', loss_weight=2.0),
