@@ -81,7 +81,7 @@ def new_scalar(dtype: PlainDtype, data: bytes) -> Any:
 def statistic(owner: object, name: str) -> Any:
     """Stands in for ``getattr``, with which mmengine's history names its own four statistics."""
     history = history_class()
-    return getattr(history, name) if owner is history and name in ('min', 'max', 'mean', 'current') else None
+    return getattr(history, name, None) if owner is history and name in ('min', 'max', 'mean', 'current') else None
 
 
 def history_class() -> type:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from swin_backbone.checkpoint import regroup
 from swin_backbone.checkpoint.names import (
+    ANCHORS,
     ORIGINAL,
-    READABLE,
     TIMM,
     Dialect,
     dialect_name,
@@ -73,10 +73,9 @@ def find_backbone(checkpoint: Mapping[Any, Any], source: str) -> Found:
     tensors = flatten(checkpoint)
     candidates: dict[str, Dialect] = {}
     for key in tensors:
-        for dialect in READABLE:
-            prefix = key.removesuffix(dialect.anchor)
-            if len(prefix) < len(key) and (not prefix or prefix.endswith('.')):
-                candidates.setdefault(prefix, dialect)
+        for anchor, dialect in ANCHORS.items():
+            if key == anchor or key.endswith(f'.{anchor}'):
+                candidates[key.removesuffix(anchor)] = dialect
     if not candidates:
         raise InputError(f'{source} holds no Swin backbone in any known layout: {describe_keys(tensors)}.')
     prefix = choose_prefix(candidates, source)

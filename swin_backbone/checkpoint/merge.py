@@ -54,7 +54,8 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
     absent = [name for name in wanted if name not in values and name not in misfits]
     spare = [name for name in found.state if name not in values and name not in misfits]
     new = tuple(name for name in absent if name == EMBEDDING or (is_output_norm(name) and not dense))
-    dropped = tuple(name for name in spare if may_be_dropped(name, wanted))
+    last, bias = last_stage(wanted), has_bias(wanted)
+    dropped = tuple(name for name in spare if may_be_dropped(name, last, bias))
     report = LoadReport(
         source=source,
         dialect=found.dialect,
@@ -80,20 +81,29 @@ def is_output_norm(name: str) -> bool:
 def brings_output_norms(state: Mapping[str, Tensor], wanted: Iterable[str]) -> bool:
     """Whether a file's output norms are meant as such: one after the last stage alone may be a classifier's."""
     theirs, ours = output_norms(state), output_norms(wanted)
-    last = max((parsed[0] for name in state if (parsed := parse(STAGE, name))), default=0)
-    return bool(theirs) and (ours <= theirs or theirs != {last})
+    return bool(theirs) and (ours <= theirs or theirs != {last_stage(state)})
 
 
-def may_be_dropped(name: str, wanted: Mapping[str, Tensor]) -> bool:
-    """Whether a file may have ``name`` although the model has no use for it."""
+def may_be_dropped(name: str, last: int, bias: bool) -> bool:
+    """Whether a file may have ``name`` although the model has no use for it.
+
+    Args:
+        name: a native name.
+        last: the last stage of the model.
+        bias: whether the model has a relative position bias.
+    """
     # What is neither patch embedding nor stage belongs to a head, or to an output that the model does not give.
     if not name.startswith(OWN) or name.rpartition('.')[2] in BUFFERS:
         return True
-    last = max(parsed[0] for other in wanted if (parsed := parse(STAGE, other)))
     stage, merging = parse(STAGE, name), parse(NATIVE_MERGE, name)
     if (stage is not None and stage[0] > last) or (merging is not None and merging[0] == last):
         return True
-    return name.endswith(BIASES) and not has_bias(wanted)
+    return name.endswith(BIASES) and not bias
+
+
+def last_stage(names: Iterable[str]) -> int:
+    """The number of the last stage."""
+    return max((parsed[0] for name in names if (parsed := parse(STAGE, name))), default=0)
 
 
 def has_bias(names: Iterable[str]) -> bool:

@@ -57,11 +57,6 @@ class Dialect:
     fused_bias: bool = False
     lacks: tuple[str, ...] = ()
 
-    @property
-    def anchor(self) -> str:
-        """The key, after any prefix, by which the dialect is recognised."""
-        return fill(self.block, 0, 0) + self.first
-
 
 def fill(template: str, stage: int, block: int = 0) -> str:
     """``template`` with the numbers of a stage and a block written in."""
@@ -222,4 +217,6 @@ TRANSFORMERS_MODULE = Dialect(
 
 # 'timm' differs from 'original' only in where merging stands, which is found out after renaming.
 READABLE = (ORIGINAL, TIMM_FEATURES, MMDET, TORCHVISION, TRANSFORMERS, TRANSFORMERS_MODULE)
+# The key, after any prefix, by which each is recognised.
+ANCHORS = {fill(dialect.block, 0) + dialect.first: dialect for dialect in READABLE}
 WRITABLE = {dialect.name: dialect for dialect in (ORIGINAL, MMDET, TIMM, TORCHVISION, TRANSFORMERS)}

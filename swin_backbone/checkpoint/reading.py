@@ -32,9 +32,9 @@ def read_checkpoint(path: Path) -> Mapping[Any, Any]:
         return read_safetensors(path, start, size)
     if start.startswith(b'PK\x03\x04'):
         check_archive(path, size)
-        return read_pickle(path, mmap=True)
+        return read_pickle(path)
     if start[:1] == b'\x80':
-        return read_pickle(path, mmap=False)
+        return read_pickle(path)
     if path.suffix == '.safetensors' and 0 < size <= 8:
         raise truncated(path, size)
     raise InputError(f'{path} is {describe(start, size)}: {EXPECTED}.')
@@ -116,11 +116,12 @@ def check_archive(path: Path, size: int) -> None:
         raise InputError(f'{path} is a zip archive without a checkpoint at its top: unpack it and name the file in it.')
 
 
-def read_pickle(path: Path, mmap: bool) -> Mapping[Any, Any]:
+def read_pickle(path: Path) -> Mapping[Any, Any]:
     """The contents of a file that ``torch.save`` wrote."""
     try:
-        with safe_globals():
-            contents = torch.load(path, map_location='cpu', weights_only=True, mmap=mmap)
+        # An open file, because of a path PyTorch believes the suffix.
+        with safe_globals(), open(path, 'rb') as file:
+            contents = torch.load(file, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         raise refused(path, error) from error
     except Exception as error:

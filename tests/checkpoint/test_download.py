@@ -1,0 +1,143 @@
+"""Names, paths and addresses; downloads are whole and true, or not there."""
+
+import hashlib
+import io
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from swin_backbone import VARIANTS, load_pretrained, weights
+from swin_backbone.checkpoint import download
+from swin_backbone.errors import InputError
+from swin_backbone.weights import WEIGHTS, Weights
+from tests.helpers import tiny_backbone
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    return tmp_path / 'home' / 'hub' / 'checkpoints'
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Publishes a file under a name, with what is known of it."""
+
+    def publish(contents: bytes, **known: Any) -> str:
+        (tmp_path / 'v9').mkdir(exist_ok=True)
+        (tmp_path / 'v9' / 'swin.pth').write_bytes(contents)
+        monkeypatch.setattr(weights, 'RELEASES', f'file://{tmp_path}')
+        monkeypatch.setitem(WEIGHTS, 'swin_x', Weights('v9/swin.pth', 'tiny', **known))
+        return 'swin_x'
+
+    return publish
+
+
+def test_a_published_name_is_downloaded_once(published: Callable[..., str], cache: Path, tmp_path: Path) -> None:
+    source, model = tiny_backbone(), tiny_backbone()
+    buffer = io.BytesIO()
+    torch.save(source.state_dict(), buffer)
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    name = published(buffer.getvalue(), size=len(buffer.getvalue()), digest=f'sha256:{digest}')
+    report = load_pretrained(model, name)
+    assert report.source == str(cache / 'swin.pth') and [path.name for path in cache.iterdir()] == ['swin.pth']
+    assert torch.equal(model.norm0.bias, source.norm0.bias)
+    (tmp_path / 'v9' / 'swin.pth').unlink()
+    load_pretrained(tiny_backbone(), name)
+
+
+@pytest.mark.parametrize(
+    ('known', 'said'),
+    [
+        (dict(size=99), r'broke off after 5 of 99 bytes and was not kept'),
+        (dict(digest='sha384:00'), r'has not the sha384 hash of the published file and was not kept'),
+    ],
+)
+def test_a_false_download_is_not_kept(
+    published: Callable[..., str], cache: Path, known: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        download.find_file(published(b'12345', **known))
+    assert not list(cache.iterdir())
+
+
+class ShortAnswer(io.BytesIO):
+    """An answer that ends before the length that it announced."""
+
+    headers = {'Content-Length': '1000'}  # noqa: RUF012
+
+
+def test_an_answer_that_breaks_off_is_not_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urllib.request, 'urlopen', lambda *_, **__: ShortAnswer(b'short'))
+    with pytest.raises(InputError, match='broke off after 5 of 1,000 bytes'):
+        download.find_file('https://host/swin.pth')
+    assert not list(cache.iterdir())
+
+
+@pytest.mark.parametrize('error', [urllib.error.URLError('no route'), TimeoutError('timed out'), KeyboardInterrupt()])
+def test_an_interrupted_download_leaves_nothing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    class Answer(ShortAnswer):
+        def read(self, *_: Any) -> bytes:
+            raise error
+
+    monkeypatch.setattr(urllib.request, 'urlopen', lambda *_, **__: Answer())
+    with pytest.raises(InputError if isinstance(error, OSError) else KeyboardInterrupt):
+        download.find_file('https://host/swin.pth')
+    assert not list(cache.iterdir())
+
+
+def test_offline_says_which_file_to_put_where(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError('Name or service not known')
+
+    monkeypatch.setattr(urllib.request, 'urlopen', offline)
+    with pytest.raises(InputError) as error:
+        load_pretrained(tiny_backbone(), 'swin_t_in1k')
+    url = 'https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_tiny_patch4_window7_224.pth'
+    assert str(error.value) == (
+        f'cannot download {url} (Name or service not known): download it elsewhere and put it at '
+        f'{cache / "swin_tiny_patch4_window7_224.pth"}, or give its path.'
+    )
+
+
+def test_a_cached_file_of_another_size_is_not_trusted(cache: Path) -> None:
+    cache.mkdir(parents=True)
+    (cache / 'swin_tiny_patch4_window7_224.pth').write_bytes(b'half')
+    with pytest.raises(InputError, match='has 4 bytes where the published file has 114,342,173: delete it'):
+        download.find_file('swin_t_in1k')
+
+
+def test_unknown_sources() -> None:
+    with pytest.raises(
+        InputError, match="'swin_t_in21k' is neither a file nor a published name: names are like swin_t_in"
+    ):
+        load_pretrained(tiny_backbone(), 'swin_t_in21k')
+    with pytest.raises(InputError, match='give a path, a published name, or an address'):
+        load_pretrained(tiny_backbone(), 'open-mmlab://swin')
+    with pytest.raises(InputError, match='does not exist'):
+        load_pretrained(tiny_backbone(), 'folder/swin_t_in1k')
+
+
+def test_paths_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('HOME', str(tmp_path))
+    torch.save(tiny_backbone().state_dict(), tmp_path / 'swin.pth')
+    assert load_pretrained(tiny_backbone(), '~/swin.pth').source == str(tmp_path / 'swin.pth')
+    assert load_pretrained(tiny_backbone(), tmp_path / 'swin.pth').complete
+
+
+def test_the_table_is_sound() -> None:
+    assert len({entry.url for entry in WEIGHTS.values()}) == len(WEIGHTS)
+    for name, entry in WEIGHTS.items():
+        file = entry.release.rpartition('/')[2]
+        assert (entry.version in VARIANTS[entry.variant].versions and entry.variant in file) or 'moby_swin_t' in file
+        assert f'window{entry.window}' in file or f'to{entry.window}_' in file or 'moby_swin_t' in file
+        assert ('swinv2' in name) == (entry.version == 2) == any(entry.pretrained_window_sizes)
+        assert '_t' in name if entry.variant == 'tiny' else f'_{entry.variant[0]}_' in f'{name}_'
+        assert not entry.image_size or entry.image_size == 512 or f'{entry.image_size}' in file or 'moby' in name

@@ -1,0 +1,218 @@
+"""Foreign weights are converted inside every ``load_state_dict``; nothing partial passes, even where nobody checks."""
+
+import copy
+import logging
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from swin_backbone import SwinTransformer, load_pretrained
+from swin_backbone.errors import InputError
+from tests.checkpoint.layouts import LAYOUTS, Sizes, layout_state
+from tests.helpers import tiny_backbone
+
+SMALL = Sizes(16, (2, 2, 2, 2), (1, 2, 4, 8), window=4, tokens=64)
+
+
+class Detector(nn.Module):
+    """A backbone among other parts."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.backbone = tiny_backbone(window_size=4, **options)
+        self.neck = nn.Conv2d(16, 4, 1)
+
+
+def detector_file(detector: Detector) -> dict[str, Tensor]:
+    """The detector's weights as the original detection code saves them: with the index of the bias tables."""
+    state = {name: value.clone() for name, value in detector.state_dict().items()}
+    index = layout_state('original', SMALL, 1)['layers.0.blocks.0.attn.relative_position_index']
+    blocks = {name.rpartition('.attn.')[0] for name in state if '.attn.' in name}
+    return {**state, **{f'{block}.attn.relative_position_index': index for block in blocks}}
+
+
+def torch_strict(model: nn.Module, state: dict[str, Any]) -> None:
+    model.load_state_dict(state)
+
+
+def torch_lenient(model: nn.Module, state: dict[str, Any]) -> None:
+    model.load_state_dict(state, strict=False)
+
+
+def torch_assign(model: nn.Module, state: dict[str, Any]) -> None:
+    model.load_state_dict(state, assign=True)
+
+
+def mmengine_strict(model: nn.Module, state: dict[str, Any]) -> None:
+    pytest.importorskip('mmengine.runner.checkpoint').load_state_dict(model, state, strict=True)
+
+
+def mmengine_lenient(model: nn.Module, state: dict[str, Any]) -> None:
+    pytest.importorskip('mmengine.runner.checkpoint').load_state_dict(model, state, strict=False)
+
+
+LOADERS = [torch_strict, torch_lenient, torch_assign, mmengine_strict, mmengine_lenient]
+Loader = Callable[[nn.Module, dict[str, Any]], None]
+
+
+@pytest.mark.parametrize('load', LOADERS)
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_classifiers_load_into_a_backbone_as_by_load_pretrained(load: Loader, layout: str) -> None:
+    version = LAYOUTS[layout][1][-1]
+    expected = tiny_backbone(version=version, window_size=4)
+    model = copy.deepcopy(expected)
+    state = layout_state(layout, SMALL, version)
+    load_pretrained(expected, state)
+    load(model, dict(state))
+    for (name, ours), theirs in zip(model.named_parameters(), expected.parameters(), strict=True):
+        assert torch.equal(ours, theirs) and isinstance(ours, nn.Parameter), name
+
+
+@pytest.mark.parametrize('load', LOADERS)
+def test_a_whole_original_detector_loads(load: Loader) -> None:
+    source, model = Detector(), Detector()
+    load(model, detector_file(source))
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize('load', LOADERS)
+def test_foreign_backbones_load_inside_a_detector(load: Loader) -> None:
+    model, expected = Detector(), tiny_backbone(window_size=4)
+    foreign = layout_state('timm', SMALL, 1)
+    load_pretrained(expected, foreign)
+    neck = {f'neck.{name}': value for name, value in model.neck.state_dict().items()}
+    norm = model.backbone.norm2.weight.clone()
+    load(model, {**{f'backbone.{name}': value for name, value in foreign.items()}, **neck})
+    assert torch.equal(
+        model.backbone.layers[1].downsample.reduction.weight, expected.layers[1].downsample.reduction.weight
+    )
+    assert torch.equal(model.backbone.norm2.weight, norm)
+
+
+@pytest.mark.parametrize('load', LOADERS)
+@pytest.mark.parametrize(
+    'broken', ['one missing', 'one more', 'one of another shape', 'none', 'only norms', 'no norms but one']
+)
+def test_partial_weights_never_pass(load: Loader, broken: str) -> None:
+    model = Detector()
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    state = detector_file(Detector())
+    if broken == 'one missing':
+        del state['backbone.layers.1.blocks.1.mlp.fc1.bias']
+    elif broken == 'one more':
+        state['backbone.layers.1.blocks.2.norm1.weight'] = torch.ones(32)
+    elif broken == 'one of another shape':
+        state['backbone.layers.1.blocks.1.mlp.fc1.bias'] = torch.ones(3)
+    elif broken == 'no norms but one':
+        state = {
+            name: value for name, value in state.items() if not name.startswith(('backbone.norm1', 'backbone.norm3'))
+        }
+    else:
+        kept = 'neck.' if broken == 'none' else 'backbone.norm'
+        state = {name: value for name, value in state.items() if name.startswith(kept)}
+    with pytest.raises(InputError, match=r"the part 'backbone' of the state dict"):
+        load(model, state)
+    assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
+
+
+def test_native_weights_pass_untouched_and_unsaid(caplog: pytest.LogCaptureFixture) -> None:
+    source, model = Detector(), Detector()
+    state = source.state_dict()
+    with caplog.at_level(logging.DEBUG, 'swin_backbone'):
+        assert str(model.load_state_dict(state)) == '<All keys matched successfully>'
+    assert not caplog.records
+    assert state.keys() == source.state_dict().keys()
+
+
+def test_the_callers_state_dict_is_not_changed() -> None:
+    state = layout_state('mm', SMALL, 1)
+    keys = list(state)
+    tiny_backbone(window_size=4).load_state_dict(state)
+    assert list(state) == keys
+
+
+def test_a_wrapped_file_is_unwrapped() -> None:
+    source, model = tiny_backbone(), tiny_backbone()
+    model.load_state_dict({'model': dict(source.state_dict()), 'epoch': 3, 'config': {}}, strict=False)
+    assert torch.equal(model.norm0.bias, source.norm0.bias)
+
+
+def test_windows_are_adapted_inside_a_detector(caplog: pytest.LogCaptureFixture) -> None:
+    model = Detector()
+    model.backbone = tiny_backbone(window_size=6)
+    with caplog.at_level(logging.INFO, 'swin_backbone'):
+        model.load_state_dict(detector_file(Detector()))
+    assert '(window 4x4 to 6x6)' in caplog.messages[0]
+
+
+def test_copies_and_pickles_convert_into_themselves() -> None:
+    source = tiny_backbone(window_size=4)
+    state = {f'module.{name}': value for name, value in source.state_dict().items()}
+    original = tiny_backbone(window_size=4)
+    untouched = original.norm0.bias.clone()
+    for twin in (copy.deepcopy(original), pickle.loads(pickle.dumps(original))):
+        twin.load_state_dict(state)
+        assert torch.equal(twin.norm0.bias, source.norm0.bias)
+    assert torch.equal(original.norm0.bias, untouched)
+
+
+def test_averaged_copies() -> None:
+    source, model = Detector(), Detector()
+    averaged = torch.optim.swa_utils.AveragedModel(model)
+    averaged.load_state_dict(torch.optim.swa_utils.AveragedModel(source).state_dict())
+    assert torch.equal(averaged.module.backbone.norm0.bias, source.backbone.norm0.bias)
+
+
+def test_mmengines_moving_average() -> None:
+    model_module = pytest.importorskip('mmengine.model')
+    source, model = Detector(), Detector()
+    averaged = model_module.ExponentialMovingAverage(model)
+    averaged.load_state_dict(model_module.ExponentialMovingAverage(source).state_dict())
+    assert torch.equal(averaged.module.backbone.norm0.bias, source.backbone.norm0.bias)
+
+
+@pytest.mark.parametrize('strict', [True, False])
+def test_mmengine_loads_a_whole_detector_file(tmp_path: Path, strict: bool) -> None:
+    checkpoint = pytest.importorskip('mmengine.runner.checkpoint')
+    source, model = Detector(), Detector()
+    torch.save({'meta': {'CLASSES': ('a',)}, 'state_dict': detector_file(source)}, tmp_path / 'detector.pth')
+    checkpoint.load_checkpoint(model, str(tmp_path / 'detector.pth'), strict=strict)
+    assert torch.equal(model.backbone.norm3.weight, source.backbone.norm3.weight)
+
+
+def pretrained_init(**options: Any) -> Callable[[nn.Module], None]:
+    return pytest.importorskip('mmengine.model').PretrainedInit(**options)
+
+
+def test_mmengines_initialiser_takes_any_file_and_only_whole_ones(tmp_path: Path) -> None:
+    model = tiny_backbone(window_size=4)
+    path = tmp_path / 'file.pth'
+    torch.save({'model': layout_state('original', SMALL, 1), 'epoch': 1}, path)
+    pretrained_init(checkpoint=str(path))(model)
+    torch.save({'state_dict': detector_file(Detector())}, path)
+    pretrained_init(checkpoint=str(path), prefix='backbone.')(model)
+    pretrained_init(checkpoint=str(path))(model)
+    torch.save({'model': layout_state('original', SMALL, 2)}, path)
+    with pytest.raises(InputError, match='version=2'):
+        pretrained_init(checkpoint=str(path))(model)
+    torch.save({'state_dict': nn.Linear(2, 2).state_dict()}, path)
+    with pytest.raises(InputError, match='holds no Swin backbone'):
+        pretrained_init(checkpoint=str(path))(model)
+
+
+def test_init_cfg_of_the_backbone_takes_any_source(tmp_path: Path) -> None:
+    path = tmp_path / 'file.pth'
+    torch.save(layout_state('torchvision', SMALL, 1), path)
+    model = tiny_backbone(window_size=4, init_cfg=dict(type='Pretrained', checkpoint=str(path)))
+    model.init_weights()
+    expected = tiny_backbone(window_size=4)
+    load_pretrained(expected, path)
+    assert torch.equal(model.layers[3].blocks[1].mlp.fc2.weight, expected.layers[3].blocks[1].mlp.fc2.weight)
+    missing = SwinTransformer('tiny', init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'none.pth')))
+    with pytest.raises(InputError, match='does not exist'):
+        missing.init_weights()

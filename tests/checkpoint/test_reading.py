@@ -1,0 +1,250 @@
+"""Files are read without running what is in them, and broken ones are told for what they are."""
+
+import argparse
+import os
+import pickle
+import sys
+import zipfile
+from collections import defaultdict
+from pathlib import Path, PosixPath
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from swin_backbone import load_pretrained
+from swin_backbone.checkpoint import allowed_globals, read_checkpoint, safe_globals
+from swin_backbone.checkpoint.allowed import PlainDtype
+from swin_backbone.errors import InputError
+from tests.helpers import tiny_backbone
+
+WEIGHTS = {'a': torch.arange(6.0).reshape(2, 3)}
+
+
+class Call:
+    """Pickled as a call of a function with arguments."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.function, self.arguments
+
+
+def saved(folder: Path, contents: Any, **options: Any) -> Path:
+    path = folder / 'file.pth'
+    torch.save(contents, path, **options)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(InputError) as error:
+        read_checkpoint(path)
+    message = str(error.value)
+    assert message.startswith(str(path)) and '\n' not in message
+    return message
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_code_in_a_file_is_named_and_never_run(tmp_path: Path, zipped: bool) -> None:
+    mark = tmp_path / 'mark'
+    path = saved(
+        tmp_path, {'model': WEIGHTS, 'x': Call(os.system, f'touch {mark}')}, _use_new_zipfile_serialization=zipped
+    )
+    with pytest.raises(InputError, match=r'is refused: reading it would need (posix|nt)\.system'):
+        load_pretrained(tiny_backbone(), path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ('contents', 'named'),
+    [
+        (Call(eval, '1'), 'eval'),
+        (Call(getattr, os, 'system'), 'os'),
+        (torch.nn.Linear(1, 1), 'torch.nn.modules.linear.Linear'),
+        (np.array([None, {}], dtype=object), 'numpy.dtype(O8)'),
+        (np.zeros(1, dtype=[('x', 'f8')]), 'numpy.dtype(V8)'),
+    ],
+)
+def test_what_is_not_tensors_is_named(tmp_path: Path, contents: Any, named: str) -> None:
+    if named == 'os':  # a module cannot be pickled: name it as a global
+        path = tmp_path / 'file.pth'
+        with zipfile.ZipFile(path, 'w') as archive:
+            archive.writestr('archive/data.pkl', b'\x80\x02cos\nsystem\n.')
+            archive.writestr('archive/version', '3\n')
+    else:
+        path = saved(tmp_path, {'model': WEIGHTS, 'x': contents})
+    assert f'reading it would need {named}' in refusal(path)
+
+
+def test_numpy_never_sees_a_made_up_dtype() -> None:
+    """A dtype's state can claim that raw bytes are objects; the stand-in takes the byte order only."""
+    dtype = PlainDtype('f8', False, True)
+    dtype.__setstate__((3, '<', (np.dtype('O'), (1,)), None, None, 8, 1, 0))
+    assert dtype.dtype == np.float64 and not dtype.dtype.hasobject
+
+
+@pytest.fixture
+def yacs(monkeypatch: pytest.MonkeyPatch) -> type:
+    """A class that pickles as yacs' settings do; gone again before reading."""
+    module = ModuleType('yacs.config')
+
+    class CfgNode(dict):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.__dict__['__immutable__'] = False
+            self.__dict__['__deprecated_keys__'] = {'x'}
+
+    CfgNode.__module__, CfgNode.__qualname__ = 'yacs.config', 'CfgNode'
+    module.CfgNode = CfgNode
+    monkeypatch.setitem(sys.modules, 'yacs', ModuleType('yacs'))
+    monkeypatch.setitem(sys.modules, 'yacs.config', module)
+    return CfgNode
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_settings_of_training_codes_are_read_as_dicts(
+    tmp_path: Path, yacs: type, monkeypatch: pytest.MonkeyPatch, zipped: bool
+) -> None:
+    config = yacs({'MODEL': yacs({'TYPE': 'swin'}), 'GPUS': [0, 1]})
+    arguments = argparse.Namespace(lr=1e-4, output=PosixPath('/tmp/x'), parts=defaultdict(dict, {'a': {}}))
+    path = saved(
+        tmp_path, {'model': WEIGHTS, 'config': config, 'args': arguments}, _use_new_zipfile_serialization=zipped
+    )
+    monkeypatch.delitem(sys.modules, 'yacs.config')
+    contents = read_checkpoint(path)
+    assert torch.equal(contents['model']['a'], WEIGHTS['a'])
+    assert contents['config']['MODEL']['TYPE'] == 'swin' and contents['config']['GPUS'] == [0, 1]
+    assert type(contents['args']).__name__ == 'OrderedDict' and 'yacs.config' not in sys.modules
+
+
+@pytest.mark.parametrize(
+    'value',
+    [
+        np.arange(6).reshape(2, 3),
+        np.asfortranarray(np.random.default_rng(0).normal(size=(3, 2))),
+        np.array(['ab', 'c']),
+        np.array([True, False]),
+        np.arange(3, dtype='>i4'),
+        np.float64(1.5),
+        np.int64(-3),
+        np.float32(2.5),
+        np.bool_(True),
+        np.str_('text'),
+    ],
+    ids=lambda value: f'{type(value).__name__}-{value.dtype}',
+)
+def test_numbers_of_numpy_come_back(tmp_path: Path, value: Any) -> None:
+    back = read_checkpoint(saved(tmp_path, {'x': value}))['x']
+    assert np.array_equal(back, value) and back.dtype == value.dtype.newbyteorder('=')
+    again = pickle.dumps(back, protocol=2)
+    assert b'swin_backbone' not in again and np.array_equal(pickle.loads(again), value)
+
+
+def test_the_history_of_mmengine_comes_back_as_itself(tmp_path: Path) -> None:
+    logging = pytest.importorskip('mmengine.logging')
+    history = logging.HistoryBuffer([3.0, 1.0, 2.0], [1, 1, 1])
+    hub = {'log_scalars': {'train/loss': history}, 'runtime_info': {'best': np.float64(1)}, 'resumed_keys': {}}
+    path = saved(tmp_path, {'state_dict': WEIGHTS, 'message_hub': hub, 'optimizer': {'state': {0: {'step': 1}}}})
+    back = read_checkpoint(path)['message_hub']['log_scalars']['train/loss']
+    assert isinstance(back, logging.HistoryBuffer)
+    assert (back.mean(), back.statistics('min'), back.current()) == (2.0, 1.0, 2.0)
+    back.update(6.0)
+    assert back.max() == 6.0 and b'swin_backbone' not in pickle.dumps(back)
+
+
+def test_a_checkpoint_of_mmengine_is_read_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logging = pytest.importorskip('mmengine.logging')
+    path = saved(tmp_path, {'state_dict': WEIGHTS, 'message_hub': {'loss': logging.HistoryBuffer([3.0], [1])}})
+    monkeypatch.delitem(sys.modules, 'mmengine.logging.history_buffer')
+    assert torch.equal(read_checkpoint(path)['state_dict']['a'], WEIGHTS['a'])
+    assert 'mmengine.logging.history_buffer' not in sys.modules
+
+
+def test_the_list_of_safe_classes_is_left_as_it_was() -> None:
+    entry = (PlainDtype, 'some.module.name')
+    torch.serialization.add_safe_globals([entry, np.dtype])
+    try:
+        before = set(torch.serialization.get_safe_globals())
+        with safe_globals():
+            inside = set(torch.serialization.get_safe_globals())
+            assert set(allowed_globals()) <= inside and entry in inside and np.dtype not in inside
+        assert set(torch.serialization.get_safe_globals()) == before
+    finally:
+        torch.serialization.clear_safe_globals()
+
+
+@pytest.mark.parametrize('part', [0.3, 0.9, 0.999])
+@pytest.mark.parametrize('form', ['zip', 'pickle', 'safetensors'])
+def test_incomplete_files_are_called_so(tmp_path: Path, form: str, part: float) -> None:
+    path = tmp_path / ('file.safetensors' if form == 'safetensors' else 'file.pth')
+    if form == 'safetensors':
+        save_file(WEIGHTS, path)
+    else:
+        torch.save(WEIGHTS, path, _use_new_zipfile_serialization=form == 'zip')
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * part)])
+    assert 'incomplete' in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ('contents', 'said'),
+    [
+        (b'', 'is empty'),
+        (b'\n  <!DOCTYPE html>\n<html><body>404', 'a web page, not weights'),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', 'a web page, not weights'),
+        (b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n', 'Git LFS pointer'),
+        ('Not Found: 见 '.encode() * 50, "a text file (it starts with 'Not Found"),
+        (b'{"message": "Not Found"}', 'a text file'),
+        (b'\x1f\x8b\x08\x00' + bytes(20), 'a gzip archive'),
+        (bytes(4096), 'filled with zeros'),
+        (bytes(range(1, 256)), 'no checkpoint'),
+        (b'\x05\x00\x00', 'no checkpoint'),
+    ],
+)
+def test_what_is_no_checkpoint_is_named(tmp_path: Path, contents: bytes, said: str) -> None:
+    path = tmp_path / 'file.pth'
+    path.write_bytes(contents)
+    message = refusal(path)
+    assert said in message and 'expected a .pth or .safetensors checkpoint' in message
+
+
+def test_the_contents_decide_not_the_suffix(tmp_path: Path) -> None:
+    first, second = tmp_path / 'a.pth', tmp_path / 'b.safetensors'
+    save_file(WEIGHTS, first)
+    torch.save(WEIGHTS, second)
+    assert torch.equal(read_checkpoint(first)['a'], WEIGHTS['a'])
+    assert torch.equal(read_checkpoint(second)['a'], WEIGHTS['a'])
+
+
+def test_a_damaged_header_is_called_so(tmp_path: Path) -> None:
+    path = tmp_path / 'file.safetensors'
+    save_file(WEIGHTS, path)
+    path.write_bytes(path.read_bytes().replace(b'"data_offsets"', b'"data_ofsets!"'))
+    assert 'damaged safetensors file' in refusal(path)
+    path.write_bytes(b'\x05\x00\x00\x00')
+    assert 'incomplete' in refusal(path)
+
+
+def test_other_archives_are_named(tmp_path: Path) -> None:
+    path = tmp_path / 'file.pth'
+    with zipfile.ZipFile(path, 'w') as archive:
+        archive.writestr('swin.pth', b'')
+    assert 'zip archive without a checkpoint' in refusal(path)
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(1, 1), torch.ones(1, 1)), path)
+    assert 'TorchScript' in refusal(path)
+
+
+@pytest.mark.parametrize(('contents', 'kind'), [([1], 'list'), (torch.ones(1), 'Tensor'), (3, 'int')])
+def test_a_file_must_hold_a_dict(tmp_path: Path, contents: Any, kind: str) -> None:
+    assert f'holds a {kind}, no state dict' in refusal(saved(tmp_path, contents))
+
+
+def test_folders_and_missing_files(tmp_path: Path) -> None:
+    assert 'is a folder: expected a .pth' in refusal(tmp_path)
+    saved(tmp_path, WEIGHTS)
+    assert f'name a file in it, such as {tmp_path / "file.pth"}' in refusal(tmp_path)
+    assert 'does not exist' in refusal(tmp_path / 'none.pth')
