@@ -91,6 +91,16 @@ def test_a_trained_backbone_comes_back_with_its_norms(tmp_path: Path, to: str, v
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in twin.state_dict().items())
 
 
+@pytest.mark.parametrize('to', ['original', 'mmdet'])
+def test_norms_on_the_main_branch_come_back(tmp_path: Path, to: str) -> None:
+    options = dict(variant='huge', version=2, depths=(6, 2, 2, 2))
+    model, twin = tiny_backbone(**options), tiny_backbone(**options)
+    convert_file(str(save(tmp_path, model.state_dict())), tmp_path / 'target.pth', to)
+    assert not load_pretrained(twin, tmp_path / 'target.pth').new
+    norm = twin.layers[0].blocks[5].norm3
+    assert isinstance(norm, nn.LayerNorm) and torch.equal(norm.bias, model.layers[0].blocks[5].norm3.bias)
+
+
 @pytest.mark.parametrize('to', ['original', 'mmdet', 'transformers'])
 def test_an_absolute_embedding_comes_back(tmp_path: Path, to: str) -> None:
     options = dict(position_encoding='absolute+relative', pretrain_img_size=(32, 48))

@@ -97,15 +97,11 @@ def advice(file: Anatomy, model: Anatomy) -> list[str]:
     out = []
     if file.version != model.version:
         out.append(f'version={file.version}')
+    sizes = f'variant=None, embed_dim={file.embed_dim}, depths={file.depths}, num_heads={file.num_heads}'
     if different_sizes(file, model):
-        if file.variant is not None:
-            out.append(f'variant={file.variant!r}')
-        else:
-            out.append(f'variant=None, embed_dim={file.embed_dim}, depths={file.depths}, num_heads={file.num_heads}')
+        out.append(sizes if file.variant is None else f'variant={file.variant!r}')
     elif file.main_norm != model.main_norm:
-        out.append(
-            "a variant that has norms on the main branch ('huge', 'giant')" if file.main_norm else 'variant=None'
-        )
+        out.append("a variant with norms on the main branch ('huge', 'giant')" if file.main_norm else sizes)
     for name in ('patch_size', 'patch_norm', 'qkv_bias', 'mlp_ratio'):
         if getattr(file, name) != getattr(model, name):
             out.append(f'{name}={getattr(file, name)}')

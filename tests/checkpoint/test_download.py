@@ -141,3 +141,9 @@ def test_the_table_is_sound() -> None:
         assert ('swinv2' in name) == (entry.version == 2) == any(entry.pretrained_window_sizes)
         assert '_t' in name if entry.variant == 'tiny' else f'_{entry.variant[0]}_' in f'{name}_'
         assert not entry.image_size or entry.image_size == 512 or f'{entry.image_size}' in file or 'moby' in name
+
+
+def test_the_documentation_lists_every_name() -> None:
+    text = (Path(__file__).parents[2] / 'docs' / 'checkpoints.md').read_text()
+    for name, entry in WEIGHTS.items():
+        assert f'| `{name}` |' in text and entry.url in text

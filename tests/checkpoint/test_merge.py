@@ -70,6 +70,12 @@ def test_another_version_is_named(file: int, model: int) -> None:
         (dict(position_encoding='none'), {}, "position_encoding='none' or 'absolute'"),
         (dict(out_indices=(1, 2, 3)), {}, 'out_indices=(1, 2, 3)'),
         (dict(out_indices=(0, 1)), {}, 'out_indices=(0, 1)'),
+        (
+            dict(version=2, depths=(6, 2, 2, 2)),
+            dict(variant='huge', version=2, depths=(6, 2, 2, 2)),
+            'variant=None, embed',
+        ),
+        (dict(variant='huge', version=2, depths=(6, 2, 2, 2)), dict(version=2, depths=(6, 2, 2, 2)), "'huge', 'giant'"),
     ],
 )
 def test_the_likely_cause_is_proposed(file: dict[str, Any], model: dict[str, Any], advice: str) -> None:
