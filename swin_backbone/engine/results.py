@@ -2,6 +2,7 @@
 
 import json
 import os
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ PERCENTAGES = ('aAcc', 'mIoU', 'mAcc', 'mDice', 'mFscore', 'mPrecision', 'mRecal
 
 def flatten_metrics(metrics: dict[str, Any]) -> dict[str, float]:
     """Metric names without the prefix of their evaluator, values as fractions of 1."""
-    flat = {name.rpartition('/')[2]: value for name, value in metrics.items() if isinstance(value, (int, float))}
+    flat = {name.rpartition('/')[2]: float(value) for name, value in metrics.items() if isinstance(value, Real)}
     return {name: value / 100 if name in PERCENTAGES else value for name, value in flat.items()}
 
 
