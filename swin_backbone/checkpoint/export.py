@@ -13,6 +13,7 @@ from swin_backbone.checkpoint.adapt import EMBEDDING, window_of_index, window_of
 from swin_backbone.checkpoint.anatomy import Anatomy, anatomy_of
 from swin_backbone.checkpoint.dialects import find_backbone, from_native
 from swin_backbone.checkpoint.download import find_file
+from swin_backbone.checkpoint.merge import BUFFERS, OWN
 from swin_backbone.checkpoint.names import (
     ABSOLUTE,
     ABSOLUTE_V2,
@@ -38,7 +39,6 @@ PARAMETER = re.compile(
     r'|absolute_pos_embed|layers\.\d+\.downsample\.reduction\.weight'
     r'|layers\.\d+\.blocks\.\d+\.attn\.(relative_position_bias_table|logit_scale|[qv]_bias|cpb_mlp\.2\.weight)'
 )
-BUFFER = re.compile(r'.*\.(attn_mask|relative_position_index|relative_coords_table)|mask_token')
 
 
 def convert_file(
@@ -73,7 +73,8 @@ def convert_file(
     path = find_file(source)
     found = find_backbone(read_checkpoint(path), str(path))
     state = {name: value for name, value in found.state.items() if PARAMETER.fullmatch(name)}
-    strange = [name for name in found.state if name not in state and not BUFFER.fullmatch(name)]
+    rest = [name for name in found.state if name not in state and name.startswith(OWN)]
+    strange = [name for name in rest if name.rpartition('.')[2] not in BUFFERS]
     if strange:
         raise InputError(f'{path} holds what Swin has not and {to} could not keep: {", ".join(strange[:5])}.')
     anatomy = anatomy_of({name: value.shape for name, value in state.items()})

@@ -65,6 +65,7 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
         adapted=adapted,
         new=new,
         dropped=dropped,
+        beside=found.beside,
         missing=tuple(name for name in absent if name not in new),
         leftover=tuple(name for name in spare if name not in dropped),
         misfits=misfits,

@@ -22,7 +22,8 @@ class LoadReport:
         total: how many parameters the backbone has.
         adapted: those of them that were resized, with how.
         new: parameters that the file is allowed to lack; they keep their initial values.
-        dropped: what the file has and the backbone does not need.
+        dropped: what the file has for a backbone and this one does not need.
+        beside: how many tensors the file has for other parts, such as a detector's heads, or as other copies.
         missing: parameters that the file should have had and has not (only without ``strict``).
         leftover: what the file has and nothing here takes (only without ``strict``).
         misfits: parameters whose shapes differ, with how (only without ``strict``).
@@ -37,6 +38,7 @@ class LoadReport:
     adapted: dict[str, str] = field(default_factory=dict)
     new: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    beside: int = 0
     missing: tuple[str, ...] = ()
     leftover: tuple[str, ...] = ()
     misfits: dict[str, str] = field(default_factory=dict)
@@ -55,6 +57,8 @@ class LoadReport:
         for title, names in (('new', self.new), ('dropped', self.dropped)):
             if names:
                 parts.append(f'{title}: {brief(names)}')
+        if self.beside:
+            parts.append(f'not looked at: {self.beside} tensors beside the backbone')
         return '; '.join([*parts, *self.problems()])
 
     def problems(self) -> list[str]:

@@ -30,6 +30,7 @@ FIXTURES = (
     'transformers_v1',
     'transformers_v2',
 )
+CASES = [(layout, version) for layout, (_, versions, _) in LAYOUTS.items() for version in versions]
 NORMS = tuple(f'norm{i}.{kind}' for i in range(4) for kind in ('weight', 'bias'))
 
 
@@ -72,11 +73,8 @@ def test_full_size_files_are_covered_in_every_layout(variant: str, version: int)
         assert len(report.loaded) == report.total - len(NORMS)
 
 
-@pytest.mark.parametrize('layout', LAYOUTS)
-@pytest.mark.parametrize('version', [1, 2])
+@pytest.mark.parametrize(('layout', 'version'), CASES)
 def test_no_two_parameters_get_the_same_weights(layout: str, version: int) -> None:
-    if version not in LAYOUTS[layout][1]:
-        pytest.skip('does not exist in this version')
     model = small_backbone(version)
     state = layout_state(layout, SMALL, version)
     load_pretrained(model, state)
@@ -215,12 +213,9 @@ def test_other_networks_are_refused(checkpoint: dict[str, Any]) -> None:
         load_pretrained(small_backbone(), checkpoint)
 
 
-@pytest.mark.parametrize('layout', LAYOUTS)
-@pytest.mark.parametrize('version', [1, 2])
+@pytest.mark.parametrize(('layout', 'version'), CASES)
 @pytest.mark.parametrize('to', WRITABLE)
 def test_there_and_back_is_the_identity(layout: str, version: int, to: str) -> None:
-    if version not in LAYOUTS[layout][1]:
-        pytest.skip('does not exist in this version')
     native = find_backbone(layout_state(layout, SMALL, version), 'it').state
     back = find_backbone(from_native(native, WRITABLE[to]), 'it')
     assert back.dialect == to and back.version == version

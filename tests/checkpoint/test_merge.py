@@ -172,3 +172,11 @@ def test_other_precisions_are_read() -> None:
     load_pretrained(model, {name: value.bfloat16() for name, value in state.items()})
     assert model.layers[0].blocks[0].attn.qkv.weight.dtype == torch.float32
     assert torch.equal(model.norm0.weight, state['norm0.weight'].bfloat16().float())
+
+
+def test_other_parts_of_a_detector_are_counted() -> None:
+    state = {f'backbone.{name}': value for name, value in state_of().items()}
+    report = load_pretrained(
+        tiny_backbone(), {'state_dict': {**state, 'neck.a': torch.ones(1), 'head.b': torch.ones(1)}}
+    )
+    assert report.beside == 2 and str(report).endswith('; not looked at: 2 tensors beside the backbone')
