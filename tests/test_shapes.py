@@ -1,6 +1,8 @@
 """The embedded data set: the same seed gives the same bytes, and both layouts tell the same truth."""
 
+import colorsys
 import hashlib
+import itertools
 import json
 import sys
 from collections import Counter
@@ -22,6 +24,7 @@ from swin_backbone.datasets.shapes import (
     write_shapes,
 )
 from swin_backbone.datasets.shapes_render import OUTLINES, render
+from swin_backbone.datasets.shapes_textures import background, object_surface
 from swin_backbone.errors import InputError
 
 Image = pytest.importorskip('PIL.Image', reason='Pillow is not installed')
@@ -162,6 +165,29 @@ def test_outlines_are_told_apart_by_their_shape():
     drawn = np.stack([OUTLINES[name](u, v) for name in CLASSES]).reshape(len(CLASSES), -1)
     shared = (drawn[:, None] & drawn).sum(-1) / (drawn[:, None] | drawn).sum(-1)
     assert (shared[~np.eye(len(CLASSES), dtype=bool)] < 0.85).all()
+
+
+def test_backgrounds_are_muted_and_objects_vivid():
+    rng = np.random.default_rng(0)
+    colours, _ = background(rng, ShapesSpec(muted=1.0))
+    assert np.ptp(colours, axis=2).max() < 1e-9
+    spec = ShapesSpec(vividness=120.0, texture=0.0)
+    for kind in range(len(CLASSES)):
+        assert np.ptp(object_surface(rng, colours.reshape(-1, 3)[::50], kind, spec), axis=2).min() >= 120
+
+
+@pytest.mark.parametrize('families', [1, 3, 6])
+def test_kinds_share_their_hues_by_families(families):
+    spec = ShapesSpec(hue_families=families, texture=0.0)
+    grey = np.full((1, 3), 128.0)
+
+    def hues(kind: int) -> set[int]:
+        rng = np.random.default_rng(kind)
+        colours = np.stack([object_surface(rng, grey, kind, spec)[0, 0] for _ in range(200)]) / 255
+        return {int(12 * colorsys.rgb_to_hsv(*colour)[0]) for colour in colours}
+
+    for first, second in itertools.combinations(range(len(CLASSES)), 2):
+        assert bool(hues(first) & hues(second)) == (first % families == second % families)
 
 
 def test_constants_match():

@@ -197,7 +197,7 @@ def _shows(mask: BoolArray, sprite: _Sprite, spec: ShapesSpec) -> bool:
 def _paint(rng: np.random.Generator, canvas: FloatArray, sprite: _Sprite, spec: ShapesSpec) -> FloatArray:
     rows, columns = np.nonzero(sprite.cover)
     around = canvas[max(rows.min() - 3, 0) : rows.max() + 4 : 2, max(columns.min() - 3, 0) : columns.max() + 4 : 2]
-    surface = object_surface(rng, around.reshape(-1, 3), (spec.height, spec.width), spec.contrast, spec.texture)
+    surface = object_surface(rng, around.reshape(-1, 3), sprite.kind, spec)
     cover = sprite.cover[..., None]
     return canvas * (1 - cover) + surface * cover
 
@@ -220,8 +220,7 @@ def render(rng: np.random.Generator, spec: ShapesSpec, crowd: bool = False) -> P
             'ask for fewer or smaller objects, or a larger picture.'
         )
     sprites, visible = layout
-    scribbles = int(rng.integers(spec.clutter[0], spec.clutter[1] + 1))
-    canvas, semantic = background(rng, spec.height, spec.width, scribbles)
+    canvas, semantic = background(rng, spec)
     semantic[semantic > 0] += len(CLASSES)
     for sprite, mask in zip(sprites, visible, strict=True):
         canvas = _paint(rng, canvas, sprite, spec)

@@ -54,10 +54,13 @@ class ShapesSpec:
     object_size: tuple[int, int] = _knob((16, 72), 'least and largest diameter of an object in pixels, log-uniform')
     stretch: float = _knob(1.2, 'largest ratio of the sides of a stretched object; 1 keeps all of them regular')
     overlap: float = _knob(0.3, 'share of the objects that are set close to an earlier one')
-    min_visible: float = _knob(0.4, 'least visible share of the area of an object')
+    min_visible: float = _knob(0.5, 'least visible share of the area of an object')
     min_visible_pixels: int = _knob(24, 'least visible area of an object in pixels')
     contrast: float = _knob(80.0, 'distance in RGB that the colours of an object keep from what they are painted on')
-    texture: float = _knob(60.0, 'distance in RGB of the two colours of an object; 0 paints plain objects')
+    vividness: float = _knob(110.0, "least distance between the red, green and blue of an object's colour, of 255")
+    hue_families: int = _knob(3, 'groups of kinds that share their hues; 1 gives every kind every hue, 6 each its own')
+    texture: float = _knob(0.35, 'how much darker the second shade of an object is; 0 paints plain objects')
+    muted: float = _knob(0.6, 'share of their colour that backgrounds lose; 0 leaves them as colourful as objects')
     clutter: tuple[int, int] = _knob((0, 4), 'least and most unlabelled scribbles in a background')
     noise: float = _knob(4.0, "standard deviation of the pixels' noise, of 255")
     crowd_share: float = _knob(0.05, 'share of the pictures that hold a crowd')
@@ -77,7 +80,10 @@ class ShapesSpec:
             ('min_visible', 0, 0.9),
             ('min_visible_pixels', 1, shorter * shorter),
             ('contrast', 0, 255),
-            ('texture', 0, 255),
+            ('vividness', 0, 240),
+            ('hue_families', 1, len(CLASSES)),
+            ('texture', 0, 1),
+            ('muted', 0, 1),
             ('noise', 0, 255),
             ('crowd_share', 0, 1),
         ):

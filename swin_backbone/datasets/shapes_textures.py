@@ -1,13 +1,15 @@
 """Surfaces of the embedded data set: what objects are painted with and what their backgrounds consist of.
 
-Arrays are [H, W, 3] in 0..255, floating point. Colours of objects are drawn without a look at the class, so that only
-shape tells the classes of objects apart; backgrounds keep a colour family beside their texture.
+Arrays are [H, W, 3] in 0..255, floating point. The hue of an object narrows its kind down to a family of kinds at
+most, so that shape has to decide; backgrounds keep a colour family beside their texture.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from swin_backbone.datasets.shapes_spec import ShapesSpec
 
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.uint8]
@@ -16,6 +18,8 @@ BoolArray = NDArray[np.bool_]
 # Bands of a background from top to bottom (indices into STUFF_CLASSES); several are two or three bands.
 SCENES = ((0, 2), (0, 1), (0, 1, 2), (1, 2), (2,), (0, 2), (0, 1))
 CANDIDATES = 16
+# The part of its share of all hues that a family of kinds uses; the rest keeps families apart.
+FAMILY_SPAN = (0.15, 0.85)
 
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float) -> FloatArray:
@@ -75,30 +79,35 @@ PATTERNS: tuple[Callable[[np.random.Generator, int, int], FloatArray], ...] = (
 )
 
 
-def object_surface(
-    rng: np.random.Generator, surroundings: FloatArray, size: tuple[int, int], contrast: float, texture: float
-) -> FloatArray:
-    """A two-coloured pattern that stands out against what it is painted on.
+def _vivid_colours(rng: np.random.Generator, kind: int, spec: ShapesSpec) -> FloatArray:
+    """Random colours of the hues of a kind, their channels at least ``spec.vividness`` apart. [CANDIDATES, 3]."""
+    high = rng.uniform(max(spec.vividness, 100), 250, CANDIDATES)
+    low = rng.uniform(0, high - spec.vividness)
+    hue = (kind % spec.hue_families + rng.uniform(*FAMILY_SPAN, CANDIDATES)) / spec.hue_families
+    # From hue to the three channels: each is a trapezoid over the circle of hues.
+    place = (np.array([5, 3, 1]) + 6 * hue[:, None]) % 6
+    share = np.clip(np.minimum(place, 4 - place), 0, 1)
+    return high[:, None] - (high - low)[:, None] * share
+
+
+def object_surface(rng: np.random.Generator, surroundings: FloatArray, kind: int, spec: ShapesSpec) -> FloatArray:
+    """A pattern of two shades of a random colour that stands out against what it is painted on.
 
     Args:
-        surroundings: colours that both colours of the pattern should differ from, [N, 3].
-        size: height and width of the surface.
-        contrast: RGB distance to keep from ``surroundings``; of several random pairs of colours, the pair with the
+        surroundings: colours that both shades should differ from, [N, 3]; of several random colours, the one with the
             fewest nearer surroundings is taken.
-        texture: RGB distance of the two colours of the pattern.
 
     Returns:
-        The surface, [H, W, 3].
+        A surface of the size of the picture, [H, W, 3].
     """
-    first = rng.uniform(15, 240, (CANDIDATES, 3))
-    step = rng.normal(size=(CANDIDATES, 3))
-    second = np.clip(first + texture * step / np.linalg.norm(step, axis=1, keepdims=True), 0, 255)
+    bright = _vivid_colours(rng, kind, spec)
+    dark = bright * (1 - spec.texture)
     too_near = [
-        (np.linalg.norm(surroundings[:, None] - colours, axis=2) < contrast).mean(axis=0) for colours in (first, second)
+        (np.linalg.norm(surroundings[:, None] - shade, axis=2) < spec.contrast).mean(axis=0) for shade in (bright, dark)
     ]
     best = int(np.argmin(too_near[0] + too_near[1]))
-    pattern = PATTERNS[rng.integers(len(PATTERNS))](rng, *size)[..., None]
-    return first[best] * (1 - pattern) + second[best] * pattern
+    pattern = PATTERNS[rng.integers(len(PATTERNS))](rng, spec.height, spec.width)[..., None]
+    return bright[best] * (1 - pattern) + dark[best] * pattern
 
 
 def _sky(rng: np.random.Generator, height: int, width: int) -> FloatArray:
@@ -124,13 +133,14 @@ def _ground(rng: np.random.Generator, height: int, width: int) -> FloatArray:
 STUFF_SURFACES = (_sky, _water, _ground)
 
 
-def background(rng: np.random.Generator, height: int, width: int, scribbles: int) -> tuple[FloatArray, IndexArray]:
+def background(rng: np.random.Generator, spec: ShapesSpec) -> tuple[FloatArray, IndexArray]:
     """A landscape of one to three bands with wavy borders, and scribbles of no class.
 
     Returns:
         The colours, [H, W, 3], and for each pixel the index of its band's class in ``STUFF_CLASSES`` plus 1, or 0
         on a scribble, [H, W].
     """
+    height, width = spec.height, spec.width
     bands = SCENES[rng.integers(len(SCENES))]
     cuts = np.arange(1, len(bands)) / len(bands) + rng.uniform(-0.13, 0.13, len(bands) - 1)
     level = np.zeros((height, width), dtype=np.int64)
@@ -141,11 +151,12 @@ def background(rng: np.random.Generator, height: int, width: int, scribbles: int
     surfaces = np.stack([STUFF_SURFACES[band](rng, height, width) for band in bands])
     colours = np.take_along_axis(surfaces, level[None, ..., None], axis=0)[0] * rng.uniform(0.85, 1.15, 3)
     labels = (np.asarray(bands) + 1).astype(np.uint8)[level]
-    for _ in range(scribbles):
+    for _ in range(rng.integers(spec.clutter[0], spec.clutter[1] + 1)):
         line = _scribble(rng, height, width)
         colours[line] = rng.uniform(15, 240, 3)
         labels[line] = 0
-    return colours, labels
+    grey = colours.mean(axis=2, keepdims=True)
+    return grey + (1 - spec.muted) * (colours - grey), labels
 
 
 def _scribble(rng: np.random.Generator, height: int, width: int) -> BoolArray:
