@@ -243,8 +243,8 @@ def test_setuptools_without_pkg_resources(healthy: World) -> None:
 def test_torch_too_old(healthy: World) -> None:
     healthy.torch(version='2.3.1+cpu')
     row = healthy.examine(1)['torch']
-    assert '2.4 or newer' in row['detail']
-    assert "'torch>=2.4'" in row['remedy']
+    assert '2.6 or newer' in row['detail']
+    assert "'torch>=2.6'" in row['remedy']
 
 
 @pytest.mark.parametrize(('module', 'code', 'status'), [('mmseg', 0, 'warn'), ('mmengine', 1, 'fail')])

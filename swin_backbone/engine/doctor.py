@@ -80,8 +80,8 @@ def check_module(module: str, missing: str = FAIL, need: str = '') -> Diagnosis:
 def check_torch() -> Diagnosis:
     """Whether torch is there and new enough."""
     found = check_module('torch')
-    if found.status == OK and release('torch') < (2, 4):
-        return Diagnosis('torch', FAIL, f'{found.detail}; 2.4 or newer is needed', install('torch'))
+    if found.status == OK and release('torch') < (2, 6):
+        return Diagnosis('torch', FAIL, f'{found.detail}; 2.6 or newer is needed', install('torch'))
     return found
 
 

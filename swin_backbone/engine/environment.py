@@ -34,7 +34,7 @@ REQUIREMENTS = {
     'cv2': 'opencv-python-headless',
     'pkg_resources': 'setuptools<81',
     'pycocotools': 'pycocotools>=2.0.8',  # the first that is compiled for numpy 2
-    'torch': 'torch>=2.4',
+    'torch': 'torch>=2.6',
     'yaml': 'pyyaml',
 }
 
