@@ -1,6 +1,7 @@
 """Position information: the relative bias of V1 and of V2, and the absolute embedding."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +56,13 @@ def log_spaced_offsets(window: tuple[int, int], pretrained: tuple[int, int]) -> 
     return torch.sign(offsets) * torch.log2(offsets.abs() + 1.0) / math.log2(CPB_RANGE)
 
 
+def without_autocast(device: str) -> AbstractContextManager[None]:
+    """Turns mixed precision off on a kind of device; on one that has none, such as 'meta', there is nothing to do."""
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
+
+
 class ContinuousBias(nn.Sequential):
     """V2's network from an offset to one bias per head (Swin V2 paper, section 3.3).
 
@@ -70,7 +78,7 @@ class ContinuousBias(nn.Sequential):
         weight = self.get_parameter('0.weight')
         dtype = torch.promote_types(weight.dtype, torch.float32)
         offsets = CONSTANTS.get(weight, log_spaced_offsets, window, pretrained).to(dtype)
-        with torch.autocast(offsets.device.type, enabled=False):
+        with without_autocast(offsets.device.type):
             table = F.linear(offsets, weight.to(dtype), self.get_parameter('0.bias').to(dtype)).relu()
             table = F.linear(table, self.get_parameter('2.weight').to(dtype))
             return CPB_LIMIT * torch.sigmoid(gather_bias(table, window))
