@@ -1,0 +1,81 @@
+"""One picture seen in several sizes and flips: boxes and masks from the coordinates of one view into another's.
+
+A view is described by the meta information that its pipeline left: ``img_shape`` (rows, columns) of the view,
+``scale_factor`` (x, y) against the original picture, ``flip`` and ``flip_direction``.
+"""
+
+import copy
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmdet.structures.bbox import bbox_flip
+from torch import Tensor, nn
+
+FLIPPED_AXES = {'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
+
+
+def is_flipped(meta: dict[str, Any]) -> bool:
+    """Whether a view is mirrored."""
+    return bool(meta.get('flip', False))
+
+
+def unflipped(meta: dict[str, Any]) -> dict[str, Any]:
+    """The same view, not mirrored."""
+    return {**meta, 'flip': False, 'flip_direction': None}
+
+
+def original(meta: dict[str, Any]) -> dict[str, Any]:
+    """The picture itself as a view."""
+    return {**unflipped(meta), 'img_shape': tuple(meta['ori_shape'][:2]), 'scale_factor': (1.0, 1.0)}
+
+
+def same_view(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether coordinates mean the same pixels in both views."""
+    direction = one.get('flip_direction') if is_flipped(one) else None
+    other_direction = other.get('flip_direction') if is_flipped(other) else None
+    return direction == other_direction and tuple(one['scale_factor']) == tuple(other['scale_factor'])
+
+
+def move_boxes(boxes: Tensor, source: dict[str, Any], target: dict[str, Any]) -> Tensor:
+    """Boxes ``[n, 4]`` of one view in the coordinates of another; the very same tensor where the two are one view."""
+    if same_view(source, target):
+        return boxes
+    if is_flipped(source):
+        boxes = bbox_flip(boxes, source['img_shape'], source['flip_direction'])
+    ratios = [to / of for to, of in zip(target['scale_factor'], source['scale_factor'], strict=True)]
+    boxes = boxes * boxes.new_tensor(ratios * 2)
+    if is_flipped(target):
+        boxes = bbox_flip(boxes, target['img_shape'], target['flip_direction'])
+    return boxes
+
+
+def unflip_masks(masks: Tensor, meta: dict[str, Any]) -> Tensor:
+    """Masks ``[..., h, w]`` of a view as they lie in the picture."""
+    return masks.flip(FLIPPED_AXES[meta['flip_direction']]) if is_flipped(meta) else masks
+
+
+def keep_every_box(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """In place of an NMS: all boxes with their scores ``[n, 5]`` in the order given, and their indices."""
+    return torch.cat([boxes, scores[:, None]], dim=1), torch.arange(len(boxes), device=boxes.device)
+
+
+def without_nms(test_cfg: Any) -> Any:
+    """The same test settings of a head, except that its candidates stay as they are before NMS, all of them."""
+    settings = copy.deepcopy(test_cfg)
+    settings['nms'] = dict(type=keep_every_box, split_thr=sys.maxsize)
+    settings['max_per_img'] = sys.maxsize
+    return settings
+
+
+@contextmanager
+def tested_with(head: nn.Module, test_cfg: Any) -> Iterator[None]:
+    """Let a head use other test settings for a while."""
+    before = head.test_cfg
+    head.test_cfg = test_cfg
+    try:
+        yield
+    finally:
+        head.test_cfg = before
