@@ -48,5 +48,7 @@ def get_variant(name: str, version: int) -> Variant:
         raise InputError(f'version must be 1 or 2, got {version!r}.')
     known = [key for key, variant in VARIANTS.items() if version in variant.versions]
     if name not in known:
-        raise InputError(f'unknown variant {name!r} of Swin V{version}: use one of {", ".join(known)}, or None with sizes.')
+        raise InputError(
+            f'unknown variant {name!r} of Swin V{version}: use one of {", ".join(known)}, or None with sizes.'
+        )
     return VARIANTS[name]

@@ -7,9 +7,7 @@ from torch import Tensor, nn
 
 from swin_backbone import SwinTransformer
 
-TINY: dict[str, Any] = dict(
-    variant=None, embed_dim=16, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), drop_path_rate=0.0
-)
+TINY: dict[str, Any] = dict(variant=None, embed_dim=16, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), drop_path_rate=0.0)
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:

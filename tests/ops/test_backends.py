@@ -82,7 +82,9 @@ def test_padded_tokens_are_keys_with_the_pad_value() -> None:
 def test_dropout_is_applied_in_both_backends() -> None:
     inputs = make_inputs(7, 7, (7, 7), torch.float32)
     for backend in ('eager', 'sdpa'):
-        out = window_attention(inputs[0], None, WindowPlan(7, 7, (7, 7)), True, HEADS, 1.0, dropout=0.5, backend=backend)
+        out = window_attention(
+            inputs[0], None, WindowPlan(7, 7, (7, 7)), True, HEADS, 1.0, dropout=0.5, backend=backend
+        )
         plain = window_attention(inputs[0], None, WindowPlan(7, 7, (7, 7)), True, HEADS, 1.0, backend=backend)
         assert not torch.allclose(out, plain)
 
