@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-seg test check lint types format bench wheel clean
+.PHONY: help setup demo demo-seg test check lint types format bench model-zoo wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ format: $(STAMP)  ## mend what lint can mend by itself
 
 bench: $(STAMP)  ## speed of the backbone on this machine
 	$(PY) tools/benchmark.py backbone
+
+model-zoo: $(STAMP)  ## write docs/model_zoo.md from the configs
+	$(PY) tools/complexity.py --markdown docs/model_zoo.md
 
 wheel: $(STAMP)  ## build the wheel into dist/ and try it in a new environment beside torch alone
 	PYTHON=$(PY) scripts/check_wheel.sh
