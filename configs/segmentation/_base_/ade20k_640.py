@@ -1,0 +1,5 @@
+"""ADE20K with crops of 640x640, two pictures a GPU."""
+
+_base_ = 'mmseg::_base_/datasets/ade20k_640x640.py'
+
+train_dataloader = dict(batch_size=2)
