@@ -10,17 +10,21 @@ from importlib import import_module
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_CONSTRUCTORS
 from mmengine.registry import TASK_UTILS as ROOT_TASK_UTILS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 
 from swin_backbone.backbone import SwinTransformer
+from swin_backbone.baselines import DeiTPyramid
+from swin_backbone.engine.layer_decay import LayerDecayOptimWrapperConstructor
 
 SCOPE = 'swin_backbone'
 
 # What builds on a toolkit is imported once that toolkit is in use: a machine may have only one of them.
 EXTENSIONS = {
     'mmdet.registry': 'swin_backbone.detection',
+    'mmseg.registry': 'swin_backbone.segmentation',
 }
 
 
@@ -40,4 +44,8 @@ HOOKS = PluginRegistry('hook', parent=ROOT_HOOKS, scope=SCOPE)
 METRICS = PluginRegistry('metric', parent=ROOT_METRICS, scope=SCOPE)
 TRANSFORMS = PluginRegistry('transform', parent=ROOT_TRANSFORMS, scope=SCOPE)
 
+OPTIM_WRAPPER_CONSTRUCTORS = PluginRegistry('optimizer wrapper constructor', parent=ROOT_CONSTRUCTORS, scope=SCOPE)
+
+OPTIM_WRAPPER_CONSTRUCTORS.register_module(module=LayerDecayOptimWrapperConstructor)
 MODELS.register_module(module=SwinTransformer)
+MODELS.register_module(module=DeiTPyramid)
