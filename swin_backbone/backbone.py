@@ -10,6 +10,7 @@ from swin_backbone.attention import CosineWindowAttention, WindowAttention
 from swin_backbone.blocks import PatchEmbed, PatchMerging, ResPostNormBlock, Stage, SwinBlock
 from swin_backbone.checkpoint import LoadReport, convert_on_load, load_pretrained
 from swin_backbone.errors import InputError
+from swin_backbone.layer_depth import layer_depth
 from swin_backbone.options import BackboneOptions, resolve_options
 
 INIT_STD = 0.02
@@ -134,6 +135,18 @@ class SwinTransformer(nn.Module):
                 outs.append(self.get_submodule(f'norm{index}')(x).permute(0, 3, 1, 2).contiguous())
             x = cast(Stage, stage).merge(x)
         return tuple(outs)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter and the number of depths, as layer-wise learning-rate decay asks for them.
+
+        Args:
+            param_name: name in the whole model.
+            prefix: the path of the backbone in it, with a dot at its end; what lies outside counts as deepest.
+        """
+        depths = self.options.depths[: self.options.num_stages]
+        inside = param_name.startswith(prefix)
+        depth = layer_depth(param_name.removeprefix(prefix), depths) if inside else sum(depths) + 1
+        return depth, sum(depths) + 2
 
     def frozen_modules(self) -> list[nn.Module]:
         """The modules that ``frozen_stages`` keeps from training."""

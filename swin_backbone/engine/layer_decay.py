@@ -1,0 +1,49 @@
+"""Learning rates that decay from the heads towards the input of the backbone."""
+
+from typing import Any
+
+from mmengine.optim import DefaultOptimWrapperConstructor
+from torch import nn
+
+from swin_backbone.errors import InputError
+
+
+class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """mmengine's own constructor, with each learning rate multiplied by ``decay_rate ** (layers above it)``.
+
+    The toolkits' constructors know ConvNeXt, BEiT and MAE only. Everything else of ``paramwise_cfg`` keeps its meaning,
+    ``custom_keys`` included. In a config::
+
+        optim_wrapper = dict(
+            constructor='swin_backbone.LayerDecayOptimWrapperConstructor',
+            paramwise_cfg=dict(decay_rate=0.95))
+
+    Args:
+        optim_wrapper_cfg: as for mmengine's constructor.
+        paramwise_cfg: as for mmengine's constructor, with ``decay_rate`` in (0, 1].
+
+    Raises:
+        InputError: there is no ``decay_rate``, or the model's backbone cannot tell how deep a parameter lies.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None) -> None:
+        self.decay_rate = (paramwise_cfg or {}).get('decay_rate')
+        if self.decay_rate is None or not 0 < self.decay_rate <= 1:
+            raise InputError(f'paramwise_cfg.decay_rate must be above 0 and at most 1, got {self.decay_rate}: set it.')
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+
+    def add_params(
+        self, params: list[dict[str, Any]], module: nn.Module, prefix: str = '', is_dcn_module: Any = None
+    ) -> None:
+        """Collect one group per parameter as mmengine does, then scale their learning rates."""
+        super().add_params(params, module, prefix=prefix, is_dcn_module=is_dcn_module)
+        if prefix:  # mmengine calls itself for every submodule; the whole model comes last
+            return
+        if not hasattr(getattr(module, 'backbone', None), 'get_layer_depth'):
+            raise InputError(
+                'layer-wise decay needs a backbone with get_layer_depth: use swin_backbone.SwinTransformer.'
+            )
+        names = {id(parameter): name for name, parameter in module.named_parameters()}
+        for group in params:
+            depth, depths = module.backbone.get_layer_depth(names[id(group['params'][0])], 'backbone.')
+            group['lr'] = group.get('lr', self.base_lr) * self.decay_rate ** (depths - 1 - depth)
