@@ -89,7 +89,8 @@ class InstanceTTAModel(BaseTTAModel):
         if self.module.with_mask:
             return self.merge_looks([self.look(view) for view in split_views(data)])
         with tested_with(head, without_nms(head.test_cfg)):
-            return super().test_step(data)
+            views = [self.module.test_step(view) for view in split_views(data)]
+        return self.merge_preds(list(zip(*views, strict=True)))
 
     def merge_preds(self, data_samples_list: Sequence[Sequence[DetDataSample]]) -> list[DetDataSample]:
         """Merge boxes, and masks if there are any, that lie in the coordinates of the pictures."""
