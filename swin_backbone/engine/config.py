@@ -195,16 +195,6 @@ def set_launcher(config: Config, launcher: str) -> None:
         config.env_cfg.dist_cfg.backend = 'gloo'
 
 
-def draw_every_picture(config: Config, folder: str) -> None:
-    """``--show-dir``: let the toolkit's visualization hook draw every test picture into ``folder``."""
-    hook = config.default_hooks.visualization
-    hook.update(draw=True, interval=1)
-    if hook.type == 'DetVisualizationHook':
-        hook.test_out_dir = os.path.abspath(folder)
-    else:
-        config.visualizer.save_dir = os.path.abspath(folder)
-
-
 def keep_predictions(config: Config, path: str) -> None:
     """``--out``: dump the raw predictions beside evaluating them.
 

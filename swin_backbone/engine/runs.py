@@ -12,7 +12,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from swin_backbone.engine.hooks import PredictionSheetHook
-from swin_backbone.engine.results import write_summary
+from swin_backbone.engine.results import headline, write_summary
 from swin_backbone.engine.resume import read_checkpoints_safely
 from swin_backbone.engine.summary import StartSummaryHook, StopBeforeTraining
 from swin_backbone.reports.curves import draw_curves
@@ -47,21 +47,10 @@ def train(config: Config, recipe_precision: str, dry_run: bool = False) -> None:
         return
     if runner.rank == 0:
         facts = run_facts(runner, time.perf_counter() - started)
-        report = write_summary(runner.work_dir, last_metrics(runner), **facts)
+        metrics = last_metrics(runner)
+        report = write_summary(runner.work_dir, metrics, **facts)
         draw_curves(Path(runner.work_dir), Path(runner.work_dir) / 'curves.png')
-        runner.logger.info(f'Summary: {report}')
-
-
-def test(config: Config) -> dict[str, float]:
-    """Evaluate a checkpoint; leaves ``summary.json`` and ``predictions.png`` in the work dir."""
-    runner = build_runner(config)
-    started = time.perf_counter()
-    metrics = runner.test()
-    if runner.rank == 0:
-        seconds = time.perf_counter() - started
-        report = write_summary(runner.work_dir, metrics, checkpoint=config.load_from, seconds=round(seconds, 1))
-        runner.logger.info(f'Summary: {report}')
-    return metrics
+        runner.logger.info(f'Result: {headline(metrics)}; {report}, predictions.png and curves.png beside it')
 
 
 def last_metrics(runner: Runner) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from swin_backbone.reports.style import Theme, new_figure, render
 
 Series = dict[str, list[tuple[int, float]]]
 
@@ -39,7 +42,7 @@ def collect_series(records: Iterable[dict[str, Any]]) -> tuple[Series, Series]:
 
 
 def in_order(group: dict[str, dict[int, float]]) -> Series:
-    """Every series as points sorted by step."""
+    """Every series by step."""
     return {name: sorted(points.items()) for name, points in group.items()}
 
 
@@ -48,22 +51,24 @@ def draw_curves(work_dir: Path, out_file: Path) -> bool:
     losses, metrics = collect_series(read_scalars(work_dir))
     if not losses and not metrics:
         return False
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4), layout='constrained')
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    for name, points in losses.items():
-        width, colour = (2.0, 'black') if name == 'loss' else (0.9, None)
-        left.plot(*zip(*points, strict=True), label=name, linewidth=width, color=colour)
-    for name, points in metrics.items():
-        right.plot(*zip(*points, strict=True), marker='o', label=name)
-    left.set(xlabel='iteration', ylabel='loss', yscale='log', title='training loss')
-    right.set(xlabel='evaluation step', title='validation')
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend(fontsize=7, ncols=2)
-    figure.savefig(out_file, dpi=110)
+    out_file.write_bytes(render(partial(build_curves, losses, metrics)))
     return True
+
+
+def build_curves(losses: Series, metrics: Series, theme: Theme) -> Any:
+    """Losses, the total heavier than its parts, and beside them metrics, as far as there are any."""
+    panels = [group for group in (losses, metrics) if group]
+    figure = new_figure(5.5 * len(panels), 4)
+    for axes, group in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for name, points in group.items():
+            steps, values = zip(*points, strict=True)
+            width, colour = (2.0, theme.ink) if name == 'loss' else (0.9, None)
+            marker = None if group is losses else 'o'
+            axes.plot(steps, values, label=name, linewidth=width, color=colour, marker=marker)
+        if group is losses:
+            axes.set(xlabel='iteration', ylabel='loss', yscale='log', title='training loss')
+        else:
+            axes.set(xlabel='evaluation step', title='validation', xlim=(0, None), ylim=(0, None))
+        axes.grid()
+        axes.legend(fontsize=7, ncols=2)
+    return figure

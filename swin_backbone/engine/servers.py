@@ -1,0 +1,146 @@
+"""Files for the servers that score test sets whose truth is not published: COCO test-dev and ADE20K."""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from swin_backbone.engine.tta import innermost
+from swin_backbone.errors import InputError
+
+COCO_TEST = ('annotations/image_info_test-dev2017.json', 'test2017/')
+ADE_TEST = ('images/testing', '../release_test/testing', 'release_test/testing')
+"""Where the test pictures may lie, relative to the data root; the last two are how the archive unpacks."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is being made for a server.
+
+    Attributes:
+        split: the pictures predicted, as file names of submissions call them.
+        public: whether ``split`` is the servers' test set, and not the config's own test split for want of it.
+        folder: where the files go.
+        name: of the method, in file names.
+        detection: COCO's server, else ADE20K's.
+    """
+
+    split: str
+    public: bool
+    folder: Path
+    name: str
+    detection: bool
+
+    def finish(self) -> list[Path]:
+        """Pack what the metric has written into the files to upload."""
+        return pack_coco(self) if self.detection else pack_ade20k(self)
+
+
+def format_for_server(config: Config, folder: str) -> Submission:
+    """Let a test write predictions for a server instead of scoring them.
+
+    The server's test pictures are taken where they lie under the data root, else the config's own test split.
+
+    Args:
+        config: changed in place.
+        folder: where the files go.
+
+    Raises:
+        InputError: the config's metric has no server.
+    """
+    out = Path(folder)
+    evaluator = config.test_evaluator[0] if isinstance(config.test_evaluator, list) else config.test_evaluator
+    kind = evaluator.type.rpartition('.')[2]
+    if kind not in ('CocoMetric', 'IoUMetric'):
+        raise InputError(f'--format-only knows the servers of COCO and ADE20K, and {kind} is the metric of neither.')
+    name = Path(config.filename).stem
+    data_set = innermost(config.test_dataloader.dataset)
+    evaluator.format_only = True
+    config.test_evaluator = evaluator
+    if kind == 'CocoMetric':
+        evaluator.outfile_prefix = str(out / 'raw' / 'results')
+        public = use_coco_test(data_set, evaluator)
+        split = 'test-dev2017' if public else Path(data_set.ann_file).stem.rpartition('_')[2]
+    else:
+        evaluator.output_dir = str(out / 'labels')
+        public = use_ade20k_test(data_set)
+        split = 'testing' if public else Path(data_set.data_prefix.img_path).name
+    return Submission(split, public, out, name, kind == 'CocoMetric')
+
+
+def use_coco_test(data_set: Any, evaluator: Any) -> bool:
+    """Switch to test-dev where the data root has it; whether it has."""
+    root = Path(data_set.data_root)
+    if not all((root / part).exists() for part in COCO_TEST):
+        return False
+    data_set.ann_file, data_set.data_prefix = COCO_TEST[0], dict(img=COCO_TEST[1])
+    evaluator.ann_file = str(root / COCO_TEST[0])
+    drop_annotations(data_set)
+    return True
+
+
+def use_ade20k_test(data_set: Any) -> bool:
+    """Switch to ADE20K's test pictures where the data root has them; whether it has."""
+    folder = next((folder for folder in ADE_TEST if (Path(data_set.data_root) / folder).is_dir()), None)
+    if folder is None:
+        return False
+    data_set.data_prefix = dict(img_path=folder)
+    data_set.test_mode = True
+    drop_annotations(data_set)
+    return True
+
+
+def drop_annotations(data_set: Any) -> None:
+    """Take the steps that read truth out of a pipeline, views included."""
+    data_set.pipeline = without_annotations(data_set.pipeline)
+
+
+def without_annotations(pipeline: Any) -> list[Any]:
+    """A pipeline without the steps that read truth; steps of a ``TestTimeAug`` stand in lists of alternatives."""
+    kept = []
+    for step in pipeline:
+        if isinstance(step, (list, tuple)):
+            alternatives = without_annotations(step)
+            kept += [alternatives] if alternatives else []
+        elif not step['type'].rpartition('.')[2].startswith('Load') or 'Image' in step['type']:
+            if 'transforms' in step:
+                step = {**step, 'transforms': without_annotations(step['transforms'])}
+            kept.append(step)
+    return kept
+
+
+def pack_coco(submission: Submission) -> list[Path]:
+    """One zip per track, named as COCO's server asks: ``detections_<split>_<name>_results.zip`` with the JSON in it."""
+    packed = []
+    for kind in ('bbox', 'segm'):
+        raw = submission.folder / 'raw' / f'results.{kind}.json'
+        if not raw.is_file():
+            continue
+        predictions = json.loads(raw.read_text(encoding='utf-8'))
+        if kind == 'segm':
+            for prediction in predictions:
+                # The server would take the box's area for the mask's.
+                prediction.pop('bbox', None)
+        stem = f'detections_{submission.split}_{submission.name}_results'
+        target = submission.folder / kind / f'{stem}.zip'
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(target, 'w', zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(f'{stem}.json', json.dumps(predictions))
+        packed.append(target)
+        raw.unlink()
+    if packed:
+        (submission.folder / 'raw').rmdir()
+    return packed
+
+
+def pack_ade20k(submission: Submission) -> list[Path]:
+    """One zip of label pictures, 1 to 150 and 0 for none, under the names of the photographs."""
+    labels = sorted((submission.folder / 'labels').glob('*.png'))
+    target = submission.folder / f'ade20k_{submission.split}_{submission.name}.zip'
+    with zipfile.ZipFile(target, 'w', zipfile.ZIP_STORED) as archive:
+        for label in labels:
+            archive.write(label, label.name)
+    return [target]

@@ -1,0 +1,119 @@
+"""Average precision taken apart: by class, by size of object, and as curves of precision over recall."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swin_backbone.reports.style import Theme, new_figure
+
+SIZES = ('all', 'small', 'medium', 'large')
+COLUMNS = ('AP', 'AP50', 'AP75', 'small', 'medium', 'large')
+KINDS = {'bbox': 'box', 'segm': 'mask'}
+NAMED_CURVES = 8
+"""With at most this many classes each has its own curve; with more, only the mean over classes is drawn."""
+
+
+@dataclass(frozen=True)
+class DetectionScores:
+    """What COCO's protocol found for boxes or for masks.
+
+    Attributes:
+        classes: their names.
+        thresholds: IoU from which a detection counts as right, ``[T]``.
+        recalls: where precision is read off, ``[R]``.
+        precision: ``[T, R, classes, sizes]``; -1 where a class has no object of a size.
+        objects: annotated objects per class, crowds left out.
+    """
+
+    classes: tuple[str, ...]
+    thresholds: NDArray[np.float64]
+    recalls: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    objects: tuple[int, ...]
+
+    def average(self, iou: float | None = None, size: str = 'all') -> NDArray[np.float64]:
+        """Average precision per class, at all thresholds or one; not a number where there is no such object."""
+        precision = self.precision[..., SIZES.index(size)]
+        if iou is not None:
+            precision = precision[np.isclose(self.thresholds, iou)]
+        present = (precision > -1).all(axis=(0, 1))
+        return np.where(present, precision.mean(axis=(0, 1)), np.nan)
+
+    def table(self) -> NDArray[np.float64]:
+        """:data:`COLUMNS` per class, ``[classes, 6]``."""
+        sizes = [self.average(size=size) for size in SIZES[1:]]
+        return np.stack([self.average(), self.average(0.5), self.average(0.75), *sizes], axis=1)
+
+
+def scores_of(evaluation: Any) -> DetectionScores:
+    """The scores in a finished ``COCOeval``."""
+    truth, parameters = evaluation.cocoGt, evaluation.params
+    names = [category['name'] for category in truth.loadCats(parameters.catIds)]
+    objects = []
+    for category in parameters.catIds:
+        annotations = truth.loadAnns(truth.getAnnIds(catIds=[category], imgIds=parameters.imgIds))
+        objects.append(sum(not annotation.get('iscrowd', 0) for annotation in annotations))
+    return DetectionScores(
+        tuple(names),
+        np.asarray(parameters.iouThrs, float),
+        np.asarray(parameters.recThrs, float),
+        np.asarray(evaluation.eval['precision'][..., -1], float),
+        tuple(objects),
+    )
+
+
+def mean_of(values: NDArray[np.float64]) -> float:
+    """The mean over classes that have a value; not a number if none has."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float('nan')
+
+
+def draw_sizes(scores: Mapping[str, DetectionScores], theme: Theme) -> Any:
+    """Average precision by size of object, boxes beside masks."""
+    figure = new_figure(6.0, 3.2)
+    axes = figure.subplots()
+    width = 0.8 / len(scores)
+    for i, (kind, found) in enumerate(scores.items()):
+        heights = [mean_of(found.average(size=size)) for size in SIZES]
+        places = np.arange(len(SIZES)) + (i - (len(scores) - 1) / 2) * width
+        bars = axes.bar(places, np.nan_to_num(heights), width * 0.92, label=KINDS[kind])
+        axes.bar_label(bars, ['none' if np.isnan(height) else f'{height:.3f}' for height in heights], fontsize=8)
+    axes.set_xticks(range(len(SIZES)), ['all', 'small\n(under 32²)', 'medium\n(32² to 96²)', 'large\n(over 96²)'])
+    axes.set(ylabel='AP', ylim=(0, 1.05), title='Average precision by area of the object in pixels')
+    axes.legend(loc='upper left', ncols=2)
+    return figure
+
+
+def draw_precision_recall(found: DetectionScores, kind: str, theme: Theme) -> Any:
+    """Precision over recall: the mean of the classes at each IoU threshold, and the classes at 0.5."""
+    several = 1 < len(found.classes) <= NAMED_CURVES
+    figure = new_figure(10.0 if several else 5.5, 4.0)
+    panels = figure.subplots(1, 2 if several else 1, squeeze=False)[0]
+    strongest = len(found.thresholds) - 1
+    for i, threshold in enumerate(found.thresholds):
+        curve = mean_curve(found.precision[i, :, :, 0])
+        label = f'IoU {threshold:.2f}' if i in (0, strongest // 2, strongest) else None
+        panels[0].plot(
+            found.recalls, curve, color=theme.accents[0], alpha=1.0 - 0.8 * i / max(1, strongest), label=label
+        )
+    panels[0].set_title(f'{KINDS[kind]}es, mean of classes' if kind == 'bbox' else f'{KINDS[kind]}s, mean of classes')
+    if several:
+        for i, name in enumerate(found.classes):
+            curve = found.precision[0, :, i, 0]
+            style = '-' if i < len(theme.accents) else '--'
+            panels[1].plot(found.recalls, np.where(curve > -1, curve, np.nan), style, label=name, linewidth=1.3)
+        panels[1].set_title(f'each class at IoU {found.thresholds[0]:.2f}')
+    for axes in panels:
+        axes.set(xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02))
+        axes.grid()
+        axes.legend(loc='best')
+    return figure
+
+
+def mean_curve(precision: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean over classes that have objects, of precision ``[R, classes]``."""
+    present = (precision > -1).all(axis=0)
+    return precision[:, present].mean(axis=1) if present.any() else np.full(len(precision), np.nan)
