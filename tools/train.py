@@ -36,6 +36,7 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     from swin_backbone.engine import config as change
+    from swin_backbone.engine.classes import fit_to_data
     from swin_backbone.engine.options import export_local_rank
     from swin_backbone.engine.runs import train
     from swin_backbone.engine.summary import precision_of
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     change.set_work_dir(config, args.work_dir, args.config)
     if args.data_root:
         change.move_data_root(config, args.data_root)
+    fit_to_data(config, args.classes, args.no_masks)
     change.check_data(config, ('train_dataloader', 'val_dataloader'))
     change.set_launcher(config, args.launcher)
     change.set_weights(config, args.weights)

@@ -13,6 +13,10 @@ def add_run_options(parser: Parser) -> None:
     parser.add_argument('--work-dir', metavar='DIR', help='where everything is written (work_dirs/<config name>)')
     parser.add_argument('--data-root', metavar='DIR', help='move every data path of the config to this folder')
     parser.add_argument(
+        '--classes', metavar='A,B,C|FILE', help="train and test on these classes of the data, or on a file's lines"
+    )
+    parser.add_argument('--no-masks', action='store_true', help='boxes alone, for data without masks')
+    parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override values of the config'
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
