@@ -9,6 +9,14 @@ from typing import Any
 PERCENTAGES = ('aAcc', 'mIoU', 'mAcc', 'mDice', 'mFscore', 'mPrecision', 'mRecall')
 """What MMSegmentation reports in percent; a summary holds fractions of 1 throughout."""
 
+HEADLINES = {
+    'bbox_mAP': 'box AP',
+    'bbox_mAP_50': 'box AP50',
+    'segm_mAP': 'mask AP',
+    'segm_mAP_50': 'mask AP50',
+    'mIoU': 'mIoU',
+}
+
 
 def flatten_metrics(metrics: dict[str, Any]) -> dict[str, float]:
     """Metric names without the prefix of their evaluator, values as fractions of 1."""
@@ -29,3 +37,10 @@ def write_summary(work_dir: str, metrics: dict[str, Any], **facts: Any) -> Path:
     path = Path(work_dir) / 'summary.json'
     write_json(path, {**flatten_metrics(metrics), **facts})
     return path
+
+
+def headline(metrics: dict[str, Any]) -> str:
+    """The figures that people quote, in one line."""
+    flat = flatten_metrics(metrics)
+    quoted = [f'{title} {flat[name]:.3f}' for name, title in HEADLINES.items() if name in flat]
+    return ', '.join(quoted) or 'no figures (nothing was detected, or nothing was evaluated)'
