@@ -10,7 +10,9 @@ import torch
 
 from swin_backbone.datasets.shapes import write_shapes
 from swin_backbone.datasets.shapes_spec import ShapesSpec
+from swin_backbone.position import relative_position_index
 from tests.conftest import REPOSITORY
+from tests.test_parity_openmmlab import RENAMES, to_unfold_order
 
 DETECTION = 'configs/detection/cascade_swin_demo.py'
 SEGMENTATION = 'configs/segmentation/upernet_swin_demo.py'
@@ -64,6 +66,34 @@ def test_train_resume_and_test(config: str, metrics: tuple[str, ...], shapes: Pa
         name: pytest.approx(value, abs=1e-4) for name, value in summary_of(tmp_path, metrics).items()
     }
     assert (tmp_path / 'raw.pkl').is_file()
+
+
+def save_as(layout: str, checkpoint: Path, target: Path) -> Path:
+    """A whole detector's file as the original detection code, or MMDetection's own backbone, would have saved it."""
+    state = {}
+    for name, value in torch.load(checkpoint, weights_only=False)['state_dict'].items():
+        if layout == 'mmdet' and name.startswith('backbone.'):
+            value = to_unfold_order(value) if 'downsample' in name else value
+            for old, new in RENAMES:
+                name = name.replace(old, new)
+        if name.endswith('relative_position_bias_table'):
+            state[name.replace('bias_table', 'index')] = relative_position_index((4, 4)).view(16, 16)
+        state[name] = value
+    torch.save({'state_dict': state, 'meta': {'epoch': 36}}, target)
+    return target
+
+
+@pytest.mark.slow
+def test_whole_detectors_of_other_layouts_are_tested_as_they_are(shapes: Path, tmp_path: Path) -> None:
+    options = ['--data-root', shapes, '--cfg-options', *SMALL, *NECKS[DETECTION]]
+    succeed('train', DETECTION, '--max-iters', 1, '--seed', 1, '--work-dir', tmp_path, *options)
+    trained = json.loads((tmp_path / 'summary.json').read_text())
+    for layout in ('original', 'mmdet'):
+        foreign = save_as(layout, tmp_path / 'iter_1.pth', tmp_path / f'{layout}.pth')
+        succeed('test', DETECTION, foreign, '--work-dir', tmp_path / layout, *options)
+        tested = json.loads((tmp_path / layout / 'summary.json').read_text())
+        for name in ('bbox_mAP', 'bbox_mAP_50', 'segm_mAP', 'segm_mAP_50'):
+            assert tested[name] == pytest.approx(trained[name], abs=1e-3)
 
 
 def summary_of(work_dir: Path, metrics: tuple[str, ...]) -> dict[str, float]:
