@@ -162,15 +162,15 @@ def run(config: Config) -> tuple[float, tuple[str, ...], dict[str, float]]:
         The loss, the trained parameters without a gradient, and the figures of the picture.
     """
     from mmengine.model import revert_sync_batchnorm
-    from mmengine.registry import DATASETS, MODELS, init_default_scope
+    from mmengine.registry import DATASETS, MODELS, DefaultScope
 
-    init_default_scope(config.default_scope)
     torch.manual_seed(0)
-    model = revert_sync_batchnorm(MODELS.build(config.model))
-    model.init_weights()
-    train_set, val_set = (DATASETS.build(config[loader].dataset) for loader in LOADERS[:2])
-    loss, unreached = step(model, [train_set[index] for index in range(PICTURES)])
-    return loss, unreached, evaluate(config, model, val_set)
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        model = revert_sync_batchnorm(MODELS.build(config.model))
+        model.init_weights()
+        train_set, val_set = (DATASETS.build(config[loader].dataset) for loader in LOADERS[:2])
+        loss, unreached = step(model, [train_set[index] for index in range(PICTURES)])
+        return loss, unreached, evaluate(config, model, val_set)
 
 
 def step(model: Any, samples: list[Any]) -> tuple[float, tuple[str, ...]]:
@@ -182,7 +182,7 @@ def step(model: Any, samples: list[Any]) -> tuple[float, tuple[str, ...]]:
     total, _ = model.parse_losses(losses)
     total.backward()
     unreached = tuple(name for name, value in model.named_parameters() if value.requires_grad and value.grad is None)
-    return float(total), unreached
+    return total.item(), unreached
 
 
 def evaluate(config: Config, model: Any, val_set: Any) -> dict[str, float]:

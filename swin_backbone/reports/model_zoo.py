@@ -60,13 +60,18 @@ def find_configs(root: Path) -> list[Path]:
     return paths
 
 
-def make_entry(path: Path, shape: tuple[int, int] | None = None) -> Entry:
+def make_entry(path: Path, shape: tuple[int, int] | None = None, config: Any = None) -> Entry:
     """Count one config; published figures stand beside it only where they are about the same picture.
+
+    Args:
+        path: its file.
+        shape: height and width of the picture in pixels; the papers' by default.
+        config: what the file holds, if it has been read.
 
     Raises:
         InputError: it cannot be read or counted.
     """
-    config = load_config(str(path), None)
+    config = load_config(str(path), None) if config is None else config
     cost = measure(config, shape)
     published = PUBLISHED.get(path.stem) if cost.shape == default_shape(config) else None
     return Entry(path, cost, published, read_notes(path))
