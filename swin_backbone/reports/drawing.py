@@ -78,9 +78,12 @@ def draw_instances(image: Image, found: Instances, classes: Sequence[str], palet
     scale = display_scale(image.shape[1])
     canvas = enlarge(image, scale).copy()
     order = range(len(found.labels)) if found.scores is None else np.argsort(found.scores, kind='stable')
+    # Thick lines would hide the small objects of photographs.
+    thickness = 2 if scale > 1.5 else 1
     if found.masks is not None:
         for i in order:
-            paint_mask(canvas, enlarge_mask(found.masks[i], canvas.shape[:2]), colour_of(found.labels[i], palette))
+            mask = enlarge_mask(found.masks[i], canvas.shape[:2])
+            paint_mask(canvas, mask, colour_of(found.labels[i], palette), thickness)
     drawing, draw = pen(canvas)
     for i in order:
         colour, box = colour_of(found.labels[i], palette), [float(value) * scale for value in found.boxes[i]]
@@ -96,11 +99,11 @@ def colour_of(label: int, palette: Sequence[Colour]) -> Colour:
     return CROWD if label < 0 else tuple(palette[label])  # type: ignore[return-value]
 
 
-def paint_mask(canvas: Image, mask: NDArray[np.bool_], colour: Colour) -> None:
+def paint_mask(canvas: Image, mask: NDArray[np.bool_], colour: Colour, thickness: int) -> None:
     """Tint the pixels of a mask and trace its border."""
     canvas[mask] = (canvas[mask] * (1 - MASK_WEIGHT) + np.array(colour) * MASK_WEIGHT).astype(np.uint8)
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, outlines, -1, colour, 2, cv2.LINE_AA)
+    cv2.drawContours(canvas, outlines, -1, colour, thickness, cv2.LINE_AA)
 
 
 def pen(canvas: Image) -> tuple[Any, Any]:

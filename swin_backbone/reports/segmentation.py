@@ -66,7 +66,8 @@ def draw_confusion(confusion: Confusion, theme: Theme) -> Any:
         axes.set_yticks(range(len(classes)), classes)
     if len(classes) <= WRITTEN_CLASSES:
         write_cells(axes, shares, image)
-    axes.set(xlabel='class given', ylabel='true class', title='Confusion matrix')
+    numbered = '' if len(classes) <= NAMED_CLASSES else ', by number'
+    axes.set(xlabel=f'class given{numbered}', ylabel=f'true class{numbered}', title='Confusion matrix')
     return figure
 
 
