@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from swin_backbone.datasets.prepare import DATA_SETS, IncompleteError, prepare
 from swin_backbone.datasets.shapes import ShapesSpec, ShapesSummary, read_shapes, write_shapes
 from swin_backbone.engine.cli import Parser, run
 from swin_backbone.errors import InputError
@@ -22,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     data_sets = parser.add_subparsers(dest='data_set', metavar='DATA_SET', required=True)
     _add_shapes(data_sets)
+    for name in DATA_SETS:
+        _add_public(data_sets, name)
     options = parser.parse_args(argv)
     options.prepare(options)
 
@@ -47,6 +50,35 @@ def _add_shapes(data_sets: Any) -> None:
             help=f'{knob.metadata["help"]} (default: {" ".join(map(str, knob.default)) if pair else knob.default})',
         )
     parser.set_defaults(prepare=_prepare_shapes)
+
+
+def _add_public(data_sets: Any, name: str) -> None:
+    root = DATA_SETS[name].root
+    parser = data_sets.add_parser(
+        name,
+        help=f'check or download {name}',
+        description=f'Check that a folder holds {name} as the configs read it, and download what is missing.',
+        example=f'python tools/prepare_data.py {name} --root {root} --download',
+    )
+    parser.add_argument('--root', type=Path, default=Path(root), help='its folder (default: %(default)s)')
+    parser.add_argument('--check', action='store_true', help='say what is there and what is missing (the default)')
+    parser.add_argument('--download', action='store_true', help='fetch what is missing, going on after a break')
+    parts = DATA_SETS[name].parts
+    parser.add_argument(
+        '--with', nargs='+', choices=parts, default=(), dest='extras', help='with --download: fetch these extras too'
+    )
+    parser.set_defaults(prepare=_prepare_public)
+
+
+def _prepare_public(options: argparse.Namespace) -> None:
+    if options.check and options.download:
+        raise InputError('--check and --download exclude each other: --download checks at the end.')
+    try:
+        lines = prepare(DATA_SETS[options.data_set], options.root, options.download, options.extras)
+    except IncompleteError as error:
+        print('\n'.join(error.lines))
+        raise
+    print('\n'.join(lines))
 
 
 def _prepare_shapes(options: argparse.Namespace) -> None:
