@@ -39,11 +39,12 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         super().add_params(params, module, prefix=prefix, is_dcn_module=is_dcn_module)
         if prefix:  # mmengine calls itself for every submodule; the whole model comes last
             return
-        if not hasattr(getattr(module, 'backbone', None), 'get_layer_depth'):
+        backbone: Any = getattr(module, 'backbone', None)
+        if not hasattr(backbone, 'get_layer_depth'):
             raise InputError(
                 'layer-wise decay needs a backbone with get_layer_depth: use swin_backbone.SwinTransformer.'
             )
         names = {id(parameter): name for name, parameter in module.named_parameters()}
         for group in params:
-            depth, depths = module.backbone.get_layer_depth(names[id(group['params'][0])], 'backbone.')
+            depth, depths = backbone.get_layer_depth(names[id(group['params'][0])], 'backbone.')
             group['lr'] = group.get('lr', self.base_lr) * self.decay_rate ** (depths - 1 - depth)
