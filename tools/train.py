@@ -29,6 +29,7 @@ def build_parser() -> Parser:
     parser.add_argument('--deterministic', action='store_true', help='choose deterministic algorithms')
     parser.add_argument('--max-iters', type=int, metavar='N', help='train N iterations, then evaluate')
     parser.add_argument('--checkpoint-interval', type=int, metavar='N', help='save every N epochs (iterations)')
+    parser.add_argument('--wandb', metavar='PROJECT', help='send curves to this project of Weights & Biases too')
     parser.add_argument('--dry-run', action='store_true', help='build and print everything, train nothing')
     return parser
 
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from swin_backbone.engine.options import export_local_rank
     from swin_backbone.engine.runs import train
     from swin_backbone.engine.summary import precision_of
+    from swin_backbone.engine.trackers import set_trackers
 
     export_local_rank(args)
     config = change.load_config(args.config, args.cfg_options)
@@ -51,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     change.set_launcher(config, args.launcher)
     change.set_weights(config, args.weights)
     change.set_resume(config, args.resume)
+    set_trackers(config, args.wandb)
     recipe_precision = precision_of(config.optim_wrapper.type, config.optim_wrapper.get('dtype'))
     change.set_precision(config, args.amp)
     if args.auto_scale_lr:
