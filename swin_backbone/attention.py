@@ -1,6 +1,7 @@
 """Attention within windows: projections around one call into :mod:`swin_backbone.ops`."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from swin_backbone import position
 from swin_backbone.ops import WindowPlan, window_attention
+from swin_backbone.ops.grouped import attend_in_groups, works_in_groups
 
 INITIAL_LOGIT_SCALE = 10.0
 MAX_LOGIT_SCALE = 100.0
@@ -58,18 +60,7 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Attend within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
-        out = window_attention(
-            self.qkv(x),
-            self.position_bias(),
-            plan,
-            shifted,
-            self.num_heads,
-            self.scale,
-            pad_value=self.qkv.bias,
-            dropout=self.attn_drop if self.training else 0.0,
-            backend=self.backend,
-        )
-        return self.proj_drop(self.proj(out))
+        return attend(self, x, plan, shifted, self.qkv, self.scale, pad_value=self.qkv.bias)
 
 
 class CosineWindowAttention(nn.Module):
@@ -152,16 +143,39 @@ class CosineWindowAttention(nn.Module):
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Attend within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
         bias = self.qkv_bias()
-        qkv = F.linear(x, self.qkv.weight, bias)
-        out = window_attention(
-            self.normalize(qkv),
-            self.position_bias(),
-            plan,
-            shifted,
-            self.num_heads,
-            self.logit_factor(),
-            pad_value=None if bias is None else self.normalize(bias),
-            dropout=self.attn_drop if self.training else 0.0,
-            backend=self.backend,
-        )
-        return self.proj_drop(self.proj(out))
+
+        def project(tokens: Tensor) -> Tensor:
+            return self.normalize(F.linear(tokens, self.qkv.weight, bias))
+
+        pad_value = None if bias is None else self.normalize(bias)
+        return attend(self, x, plan, shifted, project, self.logit_factor(), pad_value)
+
+
+def attend(
+    module: WindowAttention | CosineWindowAttention,
+    x: Tensor,
+    plan: WindowPlan,
+    shifted: bool,
+    project: Callable[[Tensor], Tensor],
+    scale: float | Tensor,
+    pad_value: Tensor | None,
+) -> Tensor:
+    """What both attentions share: project ``x`` ``[B, H, W, C]``, attend within windows, project back.
+
+    Args:
+        module: whose bias, heads, dropouts, backend and output projection are used.
+        x: real tokens.
+        plan: how the map is cut into windows.
+        shifted: whether the windows are displaced.
+        project: from tokens ``[..., C]`` to queries, keys and values ``[..., 3C]``.
+        scale: see :func:`swin_backbone.ops.window_attention`, as for the next.
+        pad_value: query, key and value of a padded token ``[3C]``.
+    """
+    bias, heads = module.position_bias(), module.num_heads
+    dropout = module.attn_drop if module.training else 0.0
+    if module.backend in ('auto', 'sdpa') and dropout == 0.0 and works_in_groups(x):
+        out = attend_in_groups(x, project, module.proj, bias, plan, shifted, heads, scale, pad_value)
+    else:
+        qkv = project(x)
+        out = module.proj(window_attention(qkv, bias, plan, shifted, heads, scale, pad_value, dropout, module.backend))
+    return module.proj_drop(out)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from swin_backbone.attention import CosineWindowAttention, WindowAttention
 from swin_backbone.ops import WindowPlan
+from swin_backbone.ops.grouped import tokenwise
 
 
 class DropPath(nn.Module):
@@ -45,7 +46,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform every token of ``x`` ``[..., C]``."""
-        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+        return tokenwise(lambda tokens: self.drop(self.fc2(self.drop(self.act(self.fc1(tokens))))), x)
 
 
 class PatchEmbed(nn.Module):

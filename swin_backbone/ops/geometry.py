@@ -107,6 +107,12 @@ class WindowPlan:
         """Tokens per window, ``N``."""
         return self.window[0] * self.window[1]
 
+    @property
+    def pattern_counts(self) -> tuple[int, int, int, int]:
+        """Windows per image with each mask of a shifted block: inner ones, right column, bottom row, last corner."""
+        rows, cols = self.grid
+        return (rows - 1) * (cols - 1), rows - 1, cols - 1, 1
+
     def mask(self, like: Tensor) -> Tensor:
         """The additive mask of a shifted block on the device of ``like``: ``[nW, N, N]`` float32, 0 or -100."""
         return CONSTANTS.get(like, region_mask, self)
@@ -177,3 +183,18 @@ def region_mask(plan: WindowPlan) -> Tensor:
     """Additive mask of a shifted block ``[nW, N, N]``: 0 within a region, :data:`MASKED_LOGIT` across."""
     ids = region_ids(plan)
     return (ids[:, :, None] != ids[:, None, :]) * MASKED_LOGIT
+
+
+def window_tokens(plan: WindowPlan, shifted: bool, batch: int) -> Tensor:
+    """Token of the flattened batch ``[B * H * W]`` at every place of every window: ``[B * nW, N]``, -1 for padding.
+
+    In a shifted block windows are sorted by their mask, as :attr:`WindowPlan.pattern_counts` lists them; then by image.
+    """
+    per_image = plan.height * plan.width
+    numbers = torch.arange(batch * per_image).view(batch, plan.height, plan.width, 1)
+    windows = split(numbers, plan, shifted, pad_value=torch.tensor([-1])).view(batch, plan.num_windows, plan.tokens)
+    if not shifted:
+        return windows.flatten(0, 1)
+    last_row, last_col = (torch.arange(size) == size - 1 for size in plan.grid)
+    pattern = (2 * last_row[:, None] + last_col[None, :]).flatten()
+    return torch.cat([windows[:, pattern == number].flatten(0, 1) for number in range(4)])

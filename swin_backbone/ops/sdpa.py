@@ -48,9 +48,10 @@ def window_attention_sdpa(
 
 
 def additive_mask(bias: Tensor | None, plan: WindowPlan, shifted: bool, like: Tensor) -> Tensor | None:
-    """Bias and shift mask in the dtype of ``like``: ``[heads, N, N]``; ``[nW * heads, 1, N, N]`` in a shifted block."""
+    """Bias and mask in the dtype of ``like``: ``[1, heads, N, N]``; in a shifted block ``[nW * heads, 1, N, N]``."""
     if not shifted:
-        return None if bias is None else bias.to(like.dtype)
+        # The fused kernel for CPUs takes a mask of four axes only.
+        return None if bias is None else bias[None].to(like.dtype)
     heads = like.shape[0] // plan.num_windows
     mask = plan.mask(like)[:, None].expand(-1, heads, -1, -1)
     if bias is not None:
