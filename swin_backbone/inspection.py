@@ -5,7 +5,7 @@ even sizes between stages and to whole windows, and shifted blocks roll them. Ev
 functions that lead it there (:mod:`swin_backbone.ops.geometry`), so that it is right at the edges too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,15 @@ from swin_backbone.errors import InputError
 from swin_backbone.ops.eager import widen
 from swin_backbone.ops.geometry import WindowPlan, region_ids, split
 
-__all__ = ['AttentionView', 'attention_of', 'feature_energy', 'reshape_transform', 'to_pixels']
+__all__ = [
+    'AttentionView',
+    'attention_of',
+    'attentions_of',
+    'feature_energies',
+    'feature_energy',
+    'reshape_transform',
+    'to_pixels',
+]
 
 
 @dataclass(frozen=True)
@@ -67,11 +75,21 @@ def feature_energy(backbone: SwinTransformer, image: Tensor, stage: int) -> Tens
     Raises:
         InputError: there is no such stage, or more than one image.
     """
-    check_request(backbone, image, stage)
-    with recorded(backbone, backbone.layers[stage]) as records:
+    return feature_energies(backbone, image, [stage])[0]
+
+
+def feature_energies(backbone: SwinTransformer, image: Tensor, stages: Sequence[int]) -> list[Tensor]:
+    """:func:`feature_energy` of several stages at the cost of one."""
+    for stage in stages:
+        check_request(backbone, image, stage)
+    with recorded(backbone, [backbone.layers[stage] for stage in stages]) as records:
         backbone(image)
-    energy = records[0].output[0].square().mean(dim=-1).sqrt()
-    return to_pixels(energy, stride_of(backbone, stage), (image.shape[2], image.shape[3]))
+    size = (image.shape[2], image.shape[3])
+    energies = []
+    for stage in stages:
+        features = records[backbone.layers[stage]].output[0]
+        energies.append(to_pixels(features.square().mean(dim=-1).sqrt(), stride_of(backbone, stage), size))
+    return energies
 
 
 def attention_of(
@@ -90,25 +108,44 @@ def attention_of(
         InputError: there is no such pixel, stage or block, more than one image, or the block's attention is not one
             within windows.
     """
+    return attentions_of(backbone, image, pixel, stage, [block])[0]
+
+
+def attentions_of(
+    backbone: SwinTransformer, image: Tensor, pixel: tuple[int, int], stage: int, blocks: Sequence[int]
+) -> list[AttentionView]:
+    """:func:`attention_of` for several blocks of a stage at the cost of one."""
     check_request(backbone, image, stage)
-    blocks: Any = backbone.layers[stage].blocks
-    if not 0 <= block < len(blocks):
-        raise InputError(f'stage {stage} has blocks 0 to {len(blocks) - 1}, there is no block {block}.')
     if not (0 <= pixel[0] < image.shape[2] and 0 <= pixel[1] < image.shape[3]):
         raise InputError(
             f'the image has rows 0 to {image.shape[2] - 1} and columns 0 to {image.shape[3] - 1}, there is no pixel '
             f'{tuple(pixel)}.'
         )
+    attentions = [window_attention_at(backbone, stage, block) for block in blocks]
+    stride = stride_of(backbone, stage)
+    query = (pixel[0] // stride, pixel[1] // stride)
+    views = []
+    with recorded(backbone, attentions) as records:
+        backbone(image)
+        for attention in attentions:
+            features, plan, shifted = records[attention].inputs
+            views.append(view_of(attention, features, plan, shifted and plan.shift != (0, 0), query, stride))
+    return views
+
+
+def window_attention_at(backbone: SwinTransformer, stage: int, block: int) -> WindowAttention | CosineWindowAttention:
+    """The attention of a block.
+
+    Raises:
+        InputError: there is no such block, or its attention is not one within windows.
+    """
+    blocks: Any = backbone.layers[stage].blocks
+    if not 0 <= block < len(blocks):
+        raise InputError(f'stage {stage} has blocks 0 to {len(blocks) - 1}, there is no block {block}.')
     attention = blocks[block].attn
     if not isinstance(attention, (WindowAttention, CosineWindowAttention)):
         raise InputError(f'{type(attention).__name__} has no windows to show: choose a backbone with window attention.')
-    stride = stride_of(backbone, stage)
-    with recorded(backbone, attention) as records:
-        backbone(image)
-        features, plan, shifted = records[0].inputs
-        shifted = shifted and plan.shift != (0, 0)
-        query = (pixel[0] // stride, pixel[1] // stride)
-        return view_of(attention, features, plan, shifted, query, stride)
+    return attention
 
 
 def view_of(
@@ -180,20 +217,21 @@ class Record:
 
 
 @contextmanager
-def recorded(backbone: nn.Module, module: nn.Module) -> Iterator[list[Record]]:
-    """Keep the calls of a module while the backbone runs as in evaluation, without gradients."""
-    records: list[Record] = []
+def recorded(backbone: nn.Module, modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Record]]:
+    """Keep the last call of each module while the backbone runs as in evaluation, without gradients."""
+    records: dict[nn.Module, Record] = {}
 
-    def keep(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        records.append(Record(inputs, output))
+    def keep(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        records[module] = Record(inputs, output)
 
-    training, handle = backbone.training, module.register_forward_hook(keep)
+    training, handles = backbone.training, [module.register_forward_hook(keep) for module in modules]
     try:
         with torch.no_grad():
             backbone.eval()
             yield records
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
         backbone.train(training)
 
 

@@ -6,7 +6,15 @@ from torch import Tensor
 
 from swin_backbone import SwinTransformer
 from swin_backbone.errors import InputError
-from swin_backbone.inspection import attention_of, feature_energy, recorded, reshape_transform, to_pixels
+from swin_backbone.inspection import (
+    attention_of,
+    attentions_of,
+    feature_energies,
+    feature_energy,
+    recorded,
+    reshape_transform,
+    to_pixels,
+)
 from swin_backbone.ops.geometry import WindowPlan
 from tests.helpers import tiny_backbone
 
@@ -49,9 +57,9 @@ def test_weighted_values_are_what_the_block_computes(
     stage = 1
     view = attention_of(backbone, image, pixel, stage, block)
     attention = backbone.layers[stage].blocks[block].attn
-    with recorded(backbone, attention) as records:
+    with recorded(backbone, [attention]) as records:
         backbone(image)
-        features, output = records[0].inputs[0], records[0].output
+        features, output = records[attention].inputs[0], records[attention].output
         channels = features.shape[-1]
         if backbone.options.version == 1:
             values, padded = attention.qkv(features)[0, ..., 2 * channels :], attention.qkv.bias[2 * channels :]
@@ -112,13 +120,21 @@ def test_energy_is_that_of_the_features_before_the_norm(backbone: SwinTransforme
     backbone.train()
     energy = feature_energy(backbone, image, stage=2)
     assert energy.shape == SIZE and backbone.training and not energy.requires_grad
-    with recorded(backbone, backbone.layers[2]) as records:
+    with recorded(backbone, [backbone.layers[2]]) as records:
         backbone(image)
-    expected = records[0].output[0].pow(2).mean(dim=-1).sqrt()
+    expected = records[backbone.layers[2]].output[0].pow(2).mean(dim=-1).sqrt()
     assert expected.shape == (4, 5)
     torch.testing.assert_close(energy[0:16, 0:16], expected[0, 0].expand(16, 16))
     torch.testing.assert_close(energy[48:, 64:], expected[3, 4].expand(13, 11))
     assert energy.std() > 1e-3
+
+
+def test_several_at_once_are_each_alone(backbone: SwinTransformer, image: Tensor) -> None:
+    for energy, stage in zip(feature_energies(backbone, image, [3, 0, 3]), [3, 0, 3], strict=True):
+        assert torch.equal(energy, feature_energy(backbone, image, stage))
+    for view, block in zip(attentions_of(backbone, image, (9, 9), 1, [1, 0]), [1, 0], strict=True):
+        assert torch.equal(view.weights, attention_of(backbone, image, (9, 9), 1, block).weights)
+        assert view.shifted == (block == 1)
 
 
 def test_pixels_beyond_the_image_are_cut() -> None:

@@ -58,8 +58,10 @@ def format_for_server(config: Config, folder: str) -> Submission:
         raise InputError(f'--format-only knows the servers of COCO and ADE20K, and {kind} is the metric of neither.')
     name = Path(config.filename).stem
     data_set = innermost(config.test_dataloader.dataset)
-    evaluator.format_only = True
+    # The config copies what it is given: only what it holds may be changed.
     config.test_evaluator = evaluator
+    evaluator = config.test_evaluator
+    evaluator.format_only = True
     if kind == 'CocoMetric':
         evaluator.outfile_prefix = str(out / 'raw' / 'results')
         public = use_coco_test(data_set, evaluator)

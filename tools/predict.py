@@ -1,0 +1,58 @@
+"""Predict pictures with a trained detector or segmenter: drawings and JSON."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from swin_backbone.engine.cli import Parser, run
+from swin_backbone.errors import InputError
+
+
+def build_parser() -> Parser:
+    """The options of the command line."""
+    from mmengine.config import DictAction
+
+    parser = Parser(
+        'Predict one picture, or every picture in a folder: a drawing and a JSON file each.',
+        'python tools/predict.py configs/detection/cascade_swin_t_3x.py cascade.pth photographs/ --out-dir drawn',
+    )
+    parser.add_argument('config', metavar='CONFIG', help='a config file')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a checkpoint of the whole model')
+    parser.add_argument('source', metavar='IMAGE|FOLDER', type=Path, help='a picture, or a folder with pictures')
+    parser.add_argument(
+        '--out-dir', metavar='DIR', type=Path, default=Path('predictions'), help='where to write (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--score-threshold', metavar='S', type=float, default=0.3, help='least score of a detection (default: 0.3)'
+    )
+    parser.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1 ... (default: a GPU if there is one)')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override values of the config'
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    from swin_backbone.engine.config import load_config
+    from swin_backbone.engine.predict import Predictor, find_files, predict_files
+    from swin_backbone.engine.progress import Progress
+
+    if not Path(args.checkpoint).is_file():
+        raise InputError(f'there is no checkpoint {args.checkpoint}: give a .pth file that training has written.')
+    files = find_files(args.source)
+    predictor = Predictor(load_config(args.config, args.cfg_options), args.checkpoint, args.device)
+    skipped = []
+    with Progress('predicting', len(files)) as progress:
+        for path, picture in predict_files(predictor, args.source, args.out_dir, args.score_threshold):
+            progress.advance()
+            if not picture:
+                skipped.append(path)
+    for path in skipped:
+        print(f'skipped {path}: not a picture')
+    if len(skipped) == len(files):
+        raise InputError(f'{args.source} holds no picture: give a picture or a folder with pictures.')
+    print(f'{len(files) - len(skipped)} pictures predicted, drawings and JSON in {args.out_dir}')
+
+
+if __name__ == '__main__':
+    run(main)
