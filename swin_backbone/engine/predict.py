@@ -72,7 +72,7 @@ def load_whole(model: Any, checkpoint: str | Path) -> dict[str, Any]:
         told = [line.strip() for line in str(error).splitlines() if 'key' in line or 'mismatch' in line]
         reason = (told or str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(
-            f'{checkpoint} is no checkpoint of the model in this config ({reason}): give the config it was trained with.'
+            f'{checkpoint} is no checkpoint of the model in this config ({reason}): give the config of its training.'
         ) from error
     return {key.lower(): value for key, value in content.get('meta', {}).items()}
 
