@@ -163,8 +163,9 @@ def run(config: Config) -> tuple[float, tuple[str, ...], dict[str, float]]:
     """
     from mmengine.model import revert_sync_batchnorm
     from mmengine.registry import DATASETS, MODELS, DefaultScope
+    from mmengine.runner import set_random_seed
 
-    torch.manual_seed(0)
+    set_random_seed(0)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         model = revert_sync_batchnorm(MODELS.build(config.model))
         model.init_weights()
