@@ -2,11 +2,15 @@
 
 import os
 from collections.abc import Callable, Iterator
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 
 from swin_backbone.errors import InputError
 
@@ -22,6 +26,7 @@ def load_config(path: str, overrides: dict[str, Any] | None) -> Config:
     """
     if not Path(path).is_file():
         raise InputError(f'there is no config {path}: give one of configs/detection/*.py or configs/segmentation/*.py.')
+    name_forks()
     try:
         config = Config.fromfile(path)
         config.merge_from_dict(overrides or {})
@@ -32,6 +37,21 @@ def load_config(path: str, overrides: dict[str, Any] | None) -> Config:
     if 'model' not in config:
         raise InputError(f'config {path} has no model: give a config of a detector or segmenter.')
     return config
+
+
+def name_forks() -> None:
+    """Let mmengine find ``mmseg::`` configs of the maintained fork.
+
+    It looks for them under the distribution's name, which for the fork is another; the module's name serves both.
+    """
+    for module, package in MODULE2PACKAGE.items():
+        if not is_installed_as(package) and find_spec(module) is not None:
+            MODULE2PACKAGE[module] = module
+
+
+def is_installed_as(distribution: str) -> bool:
+    """Whether there is a distribution, or else a module, of this name."""
+    return distribution in chain.from_iterable(packages_distributions().values()) or find_spec(distribution) is not None
 
 
 def set_work_dir(config: Config, work_dir: str | None, config_path: str) -> None:
