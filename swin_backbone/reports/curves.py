@@ -58,17 +58,19 @@ def draw_curves(work_dir: Path, out_file: Path) -> bool:
 def build_curves(losses: Series, metrics: Series, theme: Theme) -> Any:
     """Losses, the total heavier than its parts, and beside them metrics, as far as there are any."""
     panels = [group for group in (losses, metrics) if group]
-    figure = new_figure(5.5 * len(panels), 4)
+    figure = new_figure(6.5 * len(panels), 4)
     for axes, group in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for name, points in group.items():
+        for place, (name, points) in enumerate(group.items()):
             steps, values = zip(*points, strict=True)
             width, colour = (2.0, theme.ink) if name == 'loss' else (0.9, None)
             marker = None if group is losses else 'o'
-            axes.plot(steps, values, label=name, linewidth=width, color=colour, marker=marker)
+            # The colours begin again after the last: then in dashes.
+            style = '-' if place <= len(theme.accents) else '--'
+            axes.plot(steps, values, style, label=name, linewidth=width, color=colour, marker=marker)
         if group is losses:
             axes.set(xlabel='iteration', ylabel='loss', yscale='log', title='training loss')
         else:
             axes.set(xlabel='evaluation step', title='validation', xlim=(0, None), ylim=(0, None))
         axes.grid()
-        axes.legend(fontsize=7, ncols=2)
+        axes.legend(fontsize=7, loc='upper left', bbox_to_anchor=(1.0, 1.0))
     return figure

@@ -39,12 +39,17 @@ def draw_sample(sample: Any, meta: dict[str, Any], threshold: float = SCORE_THRE
         return draw_semantic(sample, image, classes, palette)
     found = confident(as_instances(sample.pred_instances), threshold)
     panels = [draw_instances(image, found, classes, palette)]
-    captions = [f'prediction, {len(found.labels)} with a score of {threshold:g} or more']
+    captions = [f'prediction, {counted(len(found.labels))} with a score of {threshold:g} or more']
     truth = truth_of(sample)
     if truth is not None:
         panels.insert(0, draw_instances(image, truth, classes, palette))
-        captions.insert(0, f'truth, {int((truth.labels >= 0).sum())} objects')
+        captions.insert(0, f'truth, {counted(int((truth.labels >= 0).sum()))}')
     return side_by_side(panels, captions)
+
+
+def counted(objects: int) -> str:
+    """How many objects, in words of a caption."""
+    return f'{objects} object' if objects == 1 else f'{objects} objects'
 
 
 def draw_semantic(sample: Any, image: Image, classes: Sequence[str], palette: Sequence[Colour]) -> Image:
