@@ -63,7 +63,7 @@ def test_train_resume_and_test(config: str, metrics: tuple[str, ...], shapes: Pa
     succeed('test', config, tmp_path / 'iter_3.pth', '--out', tmp_path / 'raw.pkl', *common)
     tested = json.loads((tmp_path / 'summary.json').read_text())
     assert {name: tested[name] for name in metrics} == {
-        name: pytest.approx(value, abs=1e-4) for name, value in summary_of(tmp_path, metrics).items()
+        name: pytest.approx(value, abs=6e-4) for name, value in summary_of(tmp_path, metrics).items()
     }
     assert (tmp_path / 'raw.pkl').is_file()
 
@@ -97,7 +97,7 @@ def test_whole_detectors_of_other_layouts_are_tested_as_they_are(shapes: Path, t
 
 
 def summary_of(work_dir: Path, metrics: tuple[str, ...]) -> dict[str, float]:
-    """The figures of the last evaluation during training, from mmengine's own log."""
+    """The figures of the last evaluation during training, from mmengine's log, rounded there to three places."""
     from swin_backbone.engine.results import flatten_metrics
     from swin_backbone.reports.curves import read_scalars
 
