@@ -16,7 +16,7 @@ from mmengine.config import Config, ConfigDict
 from swin_backbone.errors import InputError
 
 SEGMENTATION_FACTORS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-"""What the papers test UPerNet with, each also mirrored (Swin paper, section 4.3)."""
+"""What the papers test UPerNet with, each also mirrored (Swin paper, appendix A2.3)."""
 
 DETECTION_FACTORS = (0.75, 1.0, 1.25, 1.5)
 """Short sides of 600 to 1200 pixels for a test size of 800; the papers give no list for detection."""
