@@ -1,22 +1,21 @@
 """Speed of implementations against each other: interleaved in one process, on one input, with medians."""
 
+import importlib.metadata
+import os
 import platform
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from swin_backbone import VARIANTS, SwinTransformer
-from swin_backbone.errors import InputError
-
-REFERENCE = 'mmdet'
-STOCK = ('mmdet', 'mmseg')
-OURS = ('eager', 'sdpa')
+Step = Callable[[], Any]
+PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmsegmentation', 'timm', 'torchvision', 'transformers', 'triton')
 
 
 @dataclass(frozen=True)
@@ -24,78 +23,20 @@ class Timing:
     """How long one implementation took.
 
     Attributes:
+        part: what was timed, such as a stage.
         name: the implementation.
         median_ms: median of the timed iterations, in milliseconds.
         quartiles_ms: lower and upper quartile.
         ratio: median of the reference over this median: above 1 is faster than the reference.
+        peak_bytes: device memory that a run needs at its peak beside what was held before; None on a CPU.
     """
 
+    part: str
     name: str
     median_ms: float
     quartiles_ms: tuple[float, float]
     ratio: float
-
-
-def build_ours(variant: str, backend: str) -> nn.Module:
-    """Our backbone on one backend, without stochastic depth, as the others have it here."""
-    return SwinTransformer(variant, backend=backend, drop_path_rate=0.0)
-
-
-def build_stock(variant: str, toolkit: str) -> nn.Module | None:
-    """The backbone of MMDetection or MMSegmentation in the same size, or None where the toolkit is missing."""
-    try:
-        module = import_module(f'{toolkit}.models.backbones')
-    except ImportError:
-        return None
-    sizes = VARIANTS[variant]
-    stock: nn.Module = module.SwinTransformer(
-        embed_dims=sizes.embed_dim,
-        depths=sizes.depths,
-        num_heads=sizes.num_heads,
-        window_size=7,
-        mlp_ratio=4,
-        drop_path_rate=0.0,
-        out_indices=(0, 1, 2, 3),
-    )
-    return stock
-
-
-def find_backbones(variant: str, against: Sequence[str]) -> dict[str, nn.Module]:
-    """Our backends and the other implementations that are asked for and installed.
-
-    Raises:
-        InputError: the variant or an implementation is unknown.
-    """
-    unknown = [name for name in against if name not in STOCK]
-    if unknown:
-        raise InputError(f'unknown implementation {", ".join(unknown)}: use {", ".join(STOCK)}.')
-    if variant not in VARIANTS or 1 not in VARIANTS[variant].versions:
-        raise InputError(f'unknown variant {variant!r} of Swin V1: use tiny, small, base or large.')
-    found: dict[str, nn.Module | None] = {name: build_stock(variant, name) for name in against}
-    found |= {f'swin_backbone ({backend})': build_ours(variant, backend) for backend in OURS}
-    return {name: model for name, model in found.items() if model is not None}
-
-
-def forward_step(model: nn.Module, image: Tensor) -> Callable[[], Any]:
-    """One forward pass in evaluation mode."""
-    model.eval()  # the stock backbones return None here
-
-    def step() -> None:
-        with torch.no_grad():
-            model(image)
-
-    return step
-
-
-def training_step(model: nn.Module, image: Tensor) -> Callable[[], Any]:
-    """One forward and backward pass in training mode."""
-    model.train()
-
-    def step() -> None:
-        model.zero_grad(set_to_none=True)
-        torch.stack([out.float().mean() for out in model(image)]).sum().backward()
-
-    return step
+    peak_bytes: int | None = None
 
 
 def synchronize(device: str) -> None:
@@ -104,44 +45,109 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def time_interleaved(steps: dict[str, Callable[[], Any]], device: str, warm_up: int, rounds: int) -> dict[str, list]:
+def time_interleaved(steps: dict[str, Step], device: str, warm_up: int, rounds: int) -> dict[str, list[float]]:
     """Run all ``steps`` in turn, ``rounds`` times after ``warm_up`` rounds; milliseconds of each.
 
-    Taking turns lets a slow moment of the machine fall on all of them.
+    Taking turns lets a slow moment of the machine fall on all of them; who begins changes, too.
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(warm_up + rounds):
-        for name, step in steps.items():
+        for name in turns(list(steps), number):
             synchronize(device)
             started = time.perf_counter()
-            step()
+            steps[name]()
             synchronize(device)
             if number >= warm_up:
                 times[name].append(1000 * (time.perf_counter() - started))
     return times
 
 
-def compare(times: dict[str, list[float]]) -> list[Timing]:
+def turns(names: list[str], number: int) -> list[str]:
+    """The order of a round: another implementation begins each time."""
+    first = number % max(1, len(names))
+    return names[first:] + names[:first]
+
+
+def peak_memory(steps: dict[str, Step], device: str) -> dict[str, int]:
+    """Bytes that one run of each step needs at its peak beyond what was there before; empty on a CPU."""
+    peaks: dict[str, int] = {}
+    for name, step in steps.items() if device == 'cuda' else ():
+        synchronize(device)
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        synchronize(device)
+        peaks[name] = torch.cuda.max_memory_allocated() - before
+    return peaks
+
+
+def runnable(steps: dict[str, Step]) -> tuple[dict[str, Step], dict[str, str]]:
+    """The steps that run, and why the others do not: one that cannot do this is no reason to stop."""
+    good: dict[str, Step] = {}
+    failed: dict[str, str] = {}
+    for name, step in steps.items():
+        try:
+            step()
+            good[name] = step
+        except Exception as error:  # other people's code refuses in any way
+            failed[name] = f'it failed with {type(error).__name__}: {" ".join(str(error).split())[:200]}'
+    return good, failed
+
+
+def compare(times: dict[str, list[float]], part: str = '', peaks: dict[str, int] | None = None) -> list[Timing]:
     """Medians, quartiles and ratios against the first implementation measured."""
-    reference = statistics.median(next(iter(times.values())))
+    reference = statistics.median(next(iter(times.values()), [0.0]))
     rows = []
     for name, values in times.items():
-        low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
-        rows.append(Timing(name, median, (low, high), reference / median))
+        median = statistics.median(values)
+        low, _, high = statistics.quantiles(values, n=4, method='inclusive') if len(values) > 1 else values * 3
+        rows.append(Timing(part, name, median, (low, high), reference / median, (peaks or {}).get(name)))
     return rows
 
 
-def hardware(device: str) -> str:
-    """What the figures were measured on."""
-    if device == 'cuda':
-        return f'{torch.cuda.get_device_name()}, PyTorch {torch.__version__}'
-    return f'{platform.machine()} CPU, {torch.get_num_threads()} threads, PyTorch {torch.__version__}'
+def processor() -> str:
+    """The name of the CPU."""
+    listing = Path('/proc/cpuinfo')
+    lines = listing.read_text().splitlines() if listing.is_file() else []
+    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def environment(device: str) -> dict[str, Any]:
+    """What the figures were measured on and with, in plain values."""
+    present = {dist.metadata['Name'] for dist in importlib.metadata.distributions()}
+    names = [name for name in present if name and name.removeprefix('onedl-') in (*PACKAGES, 'mmdetection')]
+    return dict(
+        hardware=torch.cuda.get_device_name() if device == 'cuda' else processor(),
+        device=device,
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        load=round(os.getloadavg()[0], 2) if hasattr(os, 'getloadavg') else None,
+        python=platform.python_version(),
+        versions={name: importlib.metadata.version(name) for name in sorted(names)},
+        command=shlex.join(['python', *sys.argv]),
+    )
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """:func:`environment` as text."""
+    versions = ', '.join(f'{name} {version}' for name, version in facts['versions'].items())
+    return (
+        f'{facts["hardware"]}, {facts["cores"]} cores, {facts["threads"]} threads, load {facts["load"]} at the start\n'
+        f'Python {facts["python"]}, {versions}\n{facts["command"]}'
+    )
 
 
 def as_table(rows: Sequence[Timing]) -> str:
-    """The timings as a Markdown table."""
-    lines = ['| implementation | median ms | quartiles ms | times as fast |', '|---|--:|--:|--:|']
+    """The timings as a Markdown table; memory only where it was measured."""
+    memory = any(row.peak_bytes is not None for row in rows)
+    lines = [
+        ['part', 'implementation', 'median ms', 'quartiles ms', 'times as fast', *['peak MB'] * memory],
+        ['---', '---', '--:', '--:', '--:', *['--:'] * memory],
+    ]
     for row in rows:
         low, high = row.quartiles_ms
-        lines.append(f'| {row.name} | {row.median_ms:.1f} | {low:.1f} to {high:.1f} | {row.ratio:.2f} |')
-    return '\n'.join(lines)
+        peak = '-' if row.peak_bytes is None else f'{row.peak_bytes / 2**20:.0f}'
+        cells = [row.part, row.name, f'{row.median_ms:.1f}', f'{low:.1f} to {high:.1f}', f'{row.ratio:.2f}']
+        lines.append([*cells, *[peak] * memory])
+    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
