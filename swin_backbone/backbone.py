@@ -12,6 +12,7 @@ from swin_backbone.checkpoint import LoadReport, convert_on_load, load_pretraine
 from swin_backbone.errors import InputError
 from swin_backbone.layer_depth import layer_depth
 from swin_backbone.options import BackboneOptions, resolve_options
+from swin_backbone.relative_only import ContinuousRelativeOnlyAttention, RelativeOnlyAttention
 
 INIT_STD = 0.02
 
@@ -37,7 +38,8 @@ class SwinTransformer(nn.Module):
         drop_rate: dropout after the embedding, the attention projection and in the MLPs.
         attn_drop_rate: dropout on attention weights.
         drop_path_rate: stochastic depth of the last block; earlier blocks grow linearly up to it from 0.
-        position_encoding: 'relative' (default), 'none', 'absolute' or 'absolute+relative'.
+        position_encoding: 'relative' (default), 'none', 'absolute', 'absolute+relative', or 'relative-only': weights
+            are the softmax of the relative bias alone, without queries and keys (the paper's 'rel. pos. w/o app.').
         shift: False keeps the windows of all blocks in place (the paper's 'w/o shifting', Table 4).
         attention_method: 'shifted-cyclic' (default), or 'window', the same as ``shift=False``.
         backend: 'auto', or one of :data:`swin_backbone.ops.BACKENDS`.
@@ -213,7 +215,7 @@ def initialize(module: nn.Module) -> None:
             nn.init.zeros_(norm.bias)
 
 
-def build_attention(options: BackboneOptions, index: int) -> WindowAttention | CosineWindowAttention:
+def build_attention(options: BackboneOptions, index: int) -> nn.Module:
     """The attention of one block of stage ``index``."""
     shared: dict[str, Any] = dict(
         dim=options.channels(index),
@@ -222,13 +224,13 @@ def build_attention(options: BackboneOptions, index: int) -> WindowAttention | C
         qkv_bias=options.qkv_bias,
         attn_drop=options.attn_drop_rate,
         proj_drop=options.drop_rate,
-        relative_bias=options.relative,
-        backend=options.backend,
     )
-    if options.version == 1:
-        return WindowAttention(**shared)
-    trained = options.pretrained_window_sizes[index]
-    return CosineWindowAttention(**shared, pretrained_window=(trained, trained))
+    if options.version == 2:
+        shared.update(pretrained_window=(options.pretrained_window_sizes[index],) * 2)
+    if options.relative_only:
+        return (RelativeOnlyAttention if options.version == 1 else ContinuousRelativeOnlyAttention)(**shared)
+    shared.update(relative_bias=options.relative, backend=options.backend)
+    return (WindowAttention if options.version == 1 else CosineWindowAttention)(**shared)
 
 
 def build_block(options: BackboneOptions, index: int, number: int) -> SwinBlock:

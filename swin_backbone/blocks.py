@@ -5,7 +5,6 @@ import torch.nn.functional as F
 import torch.utils.checkpoint
 from torch import Tensor, nn
 
-from swin_backbone.attention import CosineWindowAttention, WindowAttention
 from swin_backbone.ops import WindowPlan
 from swin_backbone.ops.grouped import tokenwise
 
@@ -94,7 +93,7 @@ class SwinBlock(nn.Module):
     """V1's block, norms before attention and MLP (Swin paper, equation 3).
 
     Args:
-        attn: the attention of this block.
+        attn: the attention of this block: from a map ``[B, H, W, C]``, a plan and ``shifted`` to a map of that shape.
         dim: channels.
         hidden: channels inside the MLP.
         drop: dropout of the MLP.
@@ -105,7 +104,7 @@ class SwinBlock(nn.Module):
 
     def __init__(
         self,
-        attn: WindowAttention | CosineWindowAttention,
+        attn: nn.Module,
         dim: int,
         hidden: int,
         drop: float = 0.0,

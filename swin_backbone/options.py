@@ -8,7 +8,7 @@ from swin_backbone.errors import InputError
 from swin_backbone.ops import check_backend
 from swin_backbone.variants import DEFAULT_WINDOW, get_variant
 
-POSITION_ENCODINGS = ('none', 'absolute', 'relative', 'absolute+relative')
+POSITION_ENCODINGS = ('none', 'absolute', 'relative', 'absolute+relative', 'relative-only')
 ATTENTION_METHODS = ('window', 'shifted-cyclic')
 
 
@@ -52,6 +52,11 @@ class BackboneOptions:
     def relative(self) -> bool:
         """Whether a relative position bias is added to the logits."""
         return 'relative' in self.position_encoding
+
+    @property
+    def relative_only(self) -> bool:
+        """Whether the relative position bias is all there is to the logits."""
+        return self.position_encoding == 'relative-only'
 
     def channels(self, index: int) -> int:
         """Channels of stage ``index``."""
@@ -136,6 +141,11 @@ def check_options(options: BackboneOptions) -> None:
     stages = len(options.depths)
     one_of(options.position_encoding, POSITION_ENCODINGS, 'position_encoding')
     check_backend(options.backend)
+    if options.relative_only and options.backend != 'auto':
+        raise InputError(
+            f"backend={options.backend!r} computes queries and keys, and position_encoding='relative-only' has none: "
+            "leave backend='auto'."
+        )
     for name in ('num_heads', 'pretrained_window_sizes'):
         if len(getattr(options, name)) != stages:
             raise InputError(f'{name} must have one value per stage ({stages}), got {getattr(options, name)}.')

@@ -9,6 +9,7 @@ from torch import Tensor
 TABLE = 'attn.relative_position_bias_table'
 EMBEDDING = 'absolute_pos_embed'
 PATCH = 'patch_embed.proj.weight'
+QKV = ('attn.qkv.weight', 'attn.qkv.bias')
 
 
 class MisfitError(Exception):
@@ -116,6 +117,19 @@ def fit_channels(weight: Tensor, target: torch.Size) -> tuple[Tensor, str]:
         return weight.sum(1, keepdim=True), f'{have} channels added up'
     turns = [channel % have for channel in range(want)]
     return weight[:, turns] * (have / want), f'{have} channels repeated as {want}, times {have}/{want}'
+
+
+def fit_values(weight: Tensor, target: torch.Size) -> tuple[Tensor, str]:
+    """The value rows of ``weight`` ``[3C, ...]`` of queries, keys and values where ``target`` is ``[C, ...]``.
+
+    Raises:
+        MisfitError: it is of another shape.
+    """
+    if weight.shape == target:
+        return weight, ''
+    if weight.shape != (3 * target[0], *target[1:]):
+        raise MisfitError(f'{tuple(weight.shape)} in the file, {tuple(target)} here')
+    return weight[2 * target[0] :], 'values only, queries and keys left out'
 
 
 def by(size: tuple[int, int]) -> str:

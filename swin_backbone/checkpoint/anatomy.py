@@ -22,8 +22,9 @@ class Anatomy:
         patch_size: side of a patch.
         mlp_ratio: hidden channels of the first MLP over its input channels.
         patch_norm: whether a norm follows the patch embedding.
-        qkv_bias: whether queries have a bias.
+        qkv_bias: whether values have a bias.
         relative: whether there is a relative position bias.
+        values_only: whether attention does without queries and keys.
         main_norm: whether some blocks end in a norm on the main branch.
         norms: the stages with an output norm.
     """
@@ -37,6 +38,7 @@ class Anatomy:
     patch_norm: bool
     qkv_bias: bool
     relative: bool
+    values_only: bool
     main_norm: bool
     norms: frozenset[int]
 
@@ -76,6 +78,7 @@ def anatomy_of(shapes: Mapping[str, Size]) -> Anatomy:
             heads[stage] = shape[1]
     stages = range(max(depths, default=-1) + 1)
     patch = shapes.get('patch_embed.proj.weight', Size([0, 0, 0, 0]))
+    projection = shapes.get('layers.0.blocks.0.attn.qkv.weight', Size([0, 1]))
     first = shapes.get('layers.0.blocks.0.mlp.fc1.weight', Size([0, 1]))
     return Anatomy(
         version=version_of(shapes),
@@ -85,8 +88,9 @@ def anatomy_of(shapes: Mapping[str, Size]) -> Anatomy:
         patch_size=patch[-1],
         mlp_ratio=first[0] / first[1],
         patch_norm='patch_embed.norm.weight' in shapes,
-        qkv_bias=any(name.endswith(('attn.qkv.bias', 'attn.q_bias')) for name in shapes),
+        qkv_bias=any(name.endswith(('attn.qkv.bias', 'attn.v_bias')) for name in shapes),
         relative=any(name.endswith(('bias_table', 'cpb_mlp.2.weight')) for name in shapes),
+        values_only=projection[0] == projection[1],
         main_norm=any(name.endswith('.norm3.weight') for name in shapes),
         norms=frozenset(output_norms(shapes)),
     )
@@ -105,7 +109,9 @@ def advice(file: Anatomy, model: Anatomy) -> list[str]:
     for name in ('patch_size', 'patch_norm', 'qkv_bias', 'mlp_ratio'):
         if getattr(file, name) != getattr(model, name):
             out.append(f'{name}={getattr(file, name)}')
-    if model.relative and not file.relative:
+    if file.values_only and not model.values_only:
+        out.append("position_encoding='relative-only'")
+    elif model.relative and not file.relative:
         out.append("position_encoding='none' or 'absolute'")
     stages = range(len(file.depths))
     given = file.norms or frozenset(stages)

@@ -7,11 +7,13 @@ from torch import Tensor, nn
 from swin_backbone.checkpoint.adapt import (
     EMBEDDING,
     PATCH,
+    QKV,
     TABLE,
     MisfitError,
     fit_channels,
     fit_embedding,
     fit_table,
+    fit_values,
 )
 from swin_backbone.checkpoint.anatomy import advice, anatomy_of
 from swin_backbone.checkpoint.dialects import Found
@@ -24,6 +26,7 @@ from swin_backbone.errors import InputError
 STAGE = 'layers.{stage}.'
 BUFFERS = ('attn_mask', 'relative_position_index', 'relative_coords_table')
 OWN = ('patch_embed.', 'layers.')
+QUERIES = ('.attn.logit_scale', '.attn.q_bias')
 BIASES = ('.relative_position_bias_table', '.cpb_mlp.0.weight', '.cpb_mlp.0.bias', '.cpb_mlp.2.weight')
 
 
@@ -54,8 +57,8 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
     absent = [name for name in wanted if name not in values and name not in misfits]
     spare = [name for name in found.state if name not in values and name not in misfits]
     new = tuple(name for name in absent if name == EMBEDDING or (is_output_norm(name) and not dense))
-    last, bias = last_stage(wanted), has_bias(wanted)
-    dropped = tuple(name for name in spare if may_be_dropped(name, last, bias))
+    last, unused = last_stage(wanted), without_use(wanted)
+    dropped = tuple(name for name in spare if may_be_dropped(name, last, unused))
     report = LoadReport(
         source=source,
         dialect=found.dialect,
@@ -85,13 +88,25 @@ def brings_output_norms(state: Mapping[str, Tensor], wanted: Iterable[str]) -> b
     return bool(theirs) and (ours <= theirs or theirs != {last_stage(state)})
 
 
-def may_be_dropped(name: str, last: int, bias: bool) -> bool:
+def without_use(wanted: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """How names end that other backbones have in their blocks and one with the parameters ``wanted`` does without."""
+    biases = () if has_bias(wanted) else BIASES
+    return (*biases, *QUERIES) if values_only(wanted) else biases
+
+
+def values_only(wanted: Mapping[str, Tensor]) -> bool:
+    """Whether attention does without queries and keys, as ``position_encoding='relative-only'`` asks."""
+    projections = [parameter for name, parameter in wanted.items() if name.endswith(QKV[0])]
+    return bool(projections) and projections[0].shape[0] == projections[0].shape[1]
+
+
+def may_be_dropped(name: str, last: int, unused: tuple[str, ...]) -> bool:
     """Whether a file may have ``name`` although the model has no use for it.
 
     Args:
         name: a native name.
         last: the last stage of the model.
-        bias: whether the model has a relative position bias.
+        unused: see :func:`without_use`.
     """
     # What is neither patch embedding nor stage belongs to a head, or to an output that the model does not give.
     if not name.startswith(OWN) or name.rpartition('.')[2] in BUFFERS:
@@ -99,7 +114,7 @@ def may_be_dropped(name: str, last: int, bias: bool) -> bool:
     stage, merging = parse(STAGE, name), parse(NATIVE_MERGE, name)
     if (stage is not None and stage[0] > last) or (merging is not None and merging[0] == last):
         return True
-    return name.endswith(BIASES) and not bias
+    return name.endswith(unused)
 
 
 def last_stage(names: Iterable[str]) -> int:
@@ -128,6 +143,8 @@ def fit(name: str, state: State, parameter: Tensor, model: nn.Module) -> tuple[T
         return fit_embedding(value, parameter.shape)
     if name == PATCH:
         return fit_channels(value, parameter.shape)
+    if name.endswith(QKV) and values_only(dict(model.named_parameters())):
+        return fit_values(value, parameter.shape)
     if value.shape != parameter.shape:
         raise MisfitError(f'{tuple(value.shape)} in the file, {tuple(parameter.shape)} here')
     return value, ''

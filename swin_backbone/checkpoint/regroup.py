@@ -15,8 +15,8 @@ NEIGHBOURS = [0, 2, 1, 3]
 
 
 def version_of(names: Iterable[str]) -> int:
-    """1 or 2: only V2 learns a scale of the logits."""
-    return 2 if any(name.endswith('logit_scale') for name in names) else 1
+    """1 or 2: only V2 learns a scale of the logits, or a network of position biases."""
+    return 2 if any(name.endswith(('logit_scale', 'cpb_mlp.2.weight')) for name in names) else 1
 
 
 def merges_start_stages(state: State) -> bool:

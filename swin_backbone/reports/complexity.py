@@ -172,5 +172,7 @@ STAND_INS: dict[str, Callable[..., Tensor]] = {
     'mmdet.DynamicConv': dynamic_conv,
     'swin_backbone.WindowAttention': padded_attention,
     'swin_backbone.CosineWindowAttention': padded_attention,
+    'swin_backbone.RelativeOnlyAttention': padded_attention,
+    'swin_backbone.ContinuousRelativeOnlyAttention': padded_attention,
 }
 """Layers, by package and class, that cannot run without data or that the papers count differently."""

@@ -1,0 +1,103 @@
+"""Attention of the ablation 'rel. pos. w/o app.' (Swin paper, Table 4): weights from positions, values alone."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from swin_backbone import position
+from swin_backbone.ops import WindowPlan
+from swin_backbone.ops.relative_only import relative_only_attention
+
+
+class RelativeOnlyAttention(nn.Module):
+    """V1 without queries and keys: each window averages its values with the softmax of the position bias.
+
+    The projection has ``C`` outputs, the value rows of the full one's ``3C``, and keeps its name ``qkv``, so that files
+    of full attention can be read.
+
+    Args:
+        dim: channels.
+        window: rows and columns of a window.
+        num_heads: attention heads; ``dim`` is divisible by it.
+        qkv_bias: whether values have a bias.
+        attn_drop: probability of dropping an attention weight.
+        proj_drop: probability of dropping an output feature.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        window: tuple[int, int],
+        num_heads: int,
+        qkv_bias: bool = True,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.window = window
+        self.num_heads = num_heads
+        self.attn_drop = attn_drop
+        self.qkv = nn.Linear(dim, dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(proj_drop)
+        self.relative_position_bias_table = position.relative_table(window, num_heads)
+
+    def position_bias(self) -> Tensor:
+        """The logits of every window, ``[heads, N, N]``."""
+        return position.gather_bias(self.relative_position_bias_table, self.window)
+
+    def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
+        """Attend within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
+        return average(self, self.qkv(x), plan, shifted, pad_value=self.qkv.bias)
+
+
+class ContinuousRelativeOnlyAttention(nn.Module):
+    """The same for V2, whose position bias is a network's. Cosines and their scale do not exist here.
+
+    The arguments are those of :class:`RelativeOnlyAttention`, and:
+
+    Args:
+        pretrained_window: the window that the weights were trained with; zeros if it is this one.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        window: tuple[int, int],
+        num_heads: int,
+        qkv_bias: bool = True,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+        pretrained_window: tuple[int, int] = (0, 0),
+    ) -> None:
+        super().__init__()
+        self.window = window
+        self.pretrained_window = pretrained_window
+        self.num_heads = num_heads
+        self.attn_drop = attn_drop
+        self.cpb_mlp = position.ContinuousBias(num_heads)
+        self.qkv = nn.Linear(dim, dim, bias=False)
+        self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
+        self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def position_bias(self) -> Tensor:
+        """The logits of every window, ``[heads, N, N]``."""
+        return self.cpb_mlp.spread(self.window, self.pretrained_window)
+
+    def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
+        """Attend within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
+        return average(self, F.linear(x, self.qkv.weight, self.v_bias), plan, shifted, pad_value=self.v_bias)
+
+
+def average(
+    module: RelativeOnlyAttention | ContinuousRelativeOnlyAttention,
+    values: Tensor,
+    plan: WindowPlan,
+    shifted: bool,
+    pad_value: Tensor | None,
+) -> Tensor:
+    """Average ``values`` ``[B, H, W, C]`` within windows as the positions of ``module`` say, and project the result."""
+    dropout = module.attn_drop if module.training else 0.0
+    out = relative_only_attention(values, module.position_bias(), plan, shifted, module.num_heads, pad_value, dropout)
+    return module.proj_drop(module.proj(out))
