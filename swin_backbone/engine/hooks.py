@@ -40,10 +40,14 @@ class PredictionSheetHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Draw what was kept, on the first process only."""
-        samples, self._samples = self._samples, []
-        if runner.rank == 0 and samples:
-            draw_sheet(samples, runner.visualizer, self.out_file)
+        self.draw(runner, runner.val_dataloader)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """The same after testing."""
-        self.after_val_epoch(runner, metrics)
+        self.draw(runner, runner.test_dataloader)
+
+    def draw(self, runner: Runner, loader: Any) -> None:
+        """Draw what was kept of the data set of a loader, and begin anew."""
+        samples, self._samples = self._samples, []
+        if runner.rank == 0 and samples:
+            draw_sheet(samples, loader.dataset.metainfo, self.out_file)

@@ -14,6 +14,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import load_checkpoint
 
 from swin_backbone.engine.config import set_weights
+from swin_backbone.engine.quiet import ignore_warnings
 from swin_backbone.engine.results import write_json
 from swin_backbone.engine.resume import read_checkpoints_safely
 from swin_backbone.engine.servers import without_annotations
@@ -39,6 +40,7 @@ class Predictor:
 
     def __init__(self, config: Config, checkpoint: str | Path, device: str | None = None) -> None:
         read_checkpoints_safely()
+        ignore_warnings()
         set_weights(config, 'none')
         self.scope = config.get('default_scope', 'mmdet')
         data_set = innermost(config.test_dataloader.dataset)

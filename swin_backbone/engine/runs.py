@@ -1,17 +1,18 @@
 """Training and testing runs, built by mmengine's Runner from a prepared config."""
 
-import logging
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from swin_backbone.engine.hooks import PredictionSheetHook
+from swin_backbone.engine.quiet import ignore_warnings, quiet_console
 from swin_backbone.engine.results import headline, write_summary
 from swin_backbone.engine.resume import read_checkpoints_safely
 from swin_backbone.engine.summary import StartSummaryHook, StopBeforeTraining
@@ -21,19 +22,26 @@ from swin_backbone.reports.curves import draw_curves
 def build_runner(config: Config) -> Runner:
     """The Runner of a config; synchronised norms become plain ones where no GPU could synchronise them."""
     read_checkpoints_safely()
-    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-    quiet_console(runner)
+    ignore_warnings()
+    if 'runner_type' in config:
+        runner = RUNNERS.build(config)
+        quiet_console(runner.logger)
+    else:
+        runner = QuietRunner.from_cfg(config)
     if not torch.cuda.is_available():
         runner.model = revert_sync_batchnorm(runner.model)
     runner.register_hook(PredictionSheetHook(Path(runner.work_dir) / 'predictions.png'))
     return runner
 
 
-def quiet_console(runner: Runner) -> None:
-    """Keep the optimiser's three lines per parameter in the log file, where they belong, and off the screen."""
-    for handler in runner.logger.handlers:
-        if not isinstance(handler, logging.FileHandler):
-            handler.addFilter(lambda record: not record.getMessage().startswith('paramwise_options --'))
+class QuietRunner(Runner):
+    """mmengine's Runner, whose console is quiet from the first line on."""
+
+    def build_logger(self, *args: Any, **options: Any) -> MMLogger:
+        """The Runner logs its environment and its config as soon as this returns."""
+        logger = super().build_logger(*args, **options)
+        quiet_console(logger)
+        return logger
 
 
 def train(config: Config, recipe_precision: str, dry_run: bool = False) -> None:

@@ -4,7 +4,7 @@ A view is the picture at a multiple of the config's test size, as it is or mirro
 segmentation; for detection they do not. A config that wants others than the default lists them as ``tta_factors``, or
 has a whole ``tta_pipeline``. Multiples (``scale_factor``) in the latter count from the config's test size too, not from
 the size of each picture as MMSegmentation 1.x takes them: the papers scaled the test size, and only so is the view of
-factor 1 the plain test.
+factor 1 the plain test. ``tta_flip = False`` leaves the mirrored views out.
 """
 
 import copy
@@ -27,13 +27,14 @@ SIZES = ('scale', 'scale_factor', 'max_size')
 META_KEYS = ('img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
 
 
-def use_tta(config: Config, factors: Sequence[float] | None = None, flips: Sequence[bool] = (False, True)) -> int:
+def use_tta(config: Config, factors: Sequence[float] | None = None, flips: Sequence[bool] | None = None) -> int:
     """Let a config test every picture in several views and merge them.
 
     Args:
         config: of a detector or segmenter; changed in place.
         factors: multiples of the test size, in place of the config's ``tta_factors``, ``tta_pipeline`` or the default.
-        flips: whether each multiple is seen as it is, mirrored, or both; a ``tta_pipeline`` says so itself.
+        flips: whether each multiple is seen as it is, mirrored, or both, in place of the config's ``tta_flip``; a
+            ``tta_pipeline`` says so itself.
 
     Returns:
         The number of views.
@@ -49,6 +50,7 @@ def use_tta(config: Config, factors: Sequence[float] | None = None, flips: Seque
         pipeline = count_from_test_size(config.tta_pipeline, test_pipeline)
     else:
         factors = factors or (DETECTION_FACTORS if detection else SEGMENTATION_FACTORS)
+        flips = flips or ((False, True) if config.get('tta_flip', True) else (False,))
         pipeline = views_of(test_pipeline, factors, flips)
     data_set.pipeline = pipeline
     model = tta_model(config.get('tta_model'), detection)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ METRICS = {
     'coco/bbox_mAP_50': 'box AP50',
     'coco/segm_mAP': 'mask AP',
     'coco/segm_mAP_50': 'mask AP50',
-    'mIoU': 'mIoU (%)',
-    'mAcc': 'mean accuracy (%)',
+    'mIoU': 'mIoU',
+    'mAcc': 'mean accuracy',
 }
+PERCENTAGES = ('mIoU', 'mAcc')
+"""What is logged in percent; a curve is of fractions of 1."""
 
 
 def read_scalars(work_dir: Path) -> list[dict[str, Any]]:
@@ -28,17 +31,38 @@ def read_scalars(work_dir: Path) -> list[dict[str, Any]]:
     return records
 
 
-def collect_series(records: Iterable[dict[str, Any]]) -> tuple[Series, Series]:
-    """Losses by iteration and metrics by evaluation step; a resumed run overwrites what it repeats."""
+@dataclass(frozen=True)
+class Curves:
+    """What a training has logged.
+
+    Attributes:
+        losses: by iteration.
+        metrics: by ``unit``.
+        unit: 'epoch' or 'iteration', as the training counts.
+    """
+
+    losses: Series
+    metrics: Series
+    unit: str
+
+    def __bool__(self) -> bool:
+        return bool(self.losses or self.metrics)
+
+
+def collect_curves(records: Iterable[dict[str, Any]]) -> Curves:
+    """The curves in logged records; a resumed run overwrites what it repeats."""
     losses: dict[str, dict[int, float]] = {}
     metrics: dict[str, dict[int, float]] = {}
+    unit = 'iteration'
     for record in records:
+        unit = 'epoch' if 'epoch' in record else unit
         for name, value in record.items():
             if 'loss' in name and isinstance(value, float) and 'iter' in record:
                 losses.setdefault(name, {})[record['iter']] = value
             elif name in METRICS:
-                metrics.setdefault(METRICS[name], {})[record['step']] = value
-    return in_order(losses), in_order(metrics)
+                share = value / 100 if name in PERCENTAGES else value
+                metrics.setdefault(METRICS[name], {})[record['step']] = share
+    return Curves(in_order(losses), in_order(metrics), unit)
 
 
 def in_order(group: dict[str, dict[int, float]]) -> Series:
@@ -48,29 +72,29 @@ def in_order(group: dict[str, dict[int, float]]) -> Series:
 
 def draw_curves(work_dir: Path, out_file: Path) -> bool:
     """Draw losses and metrics of the runs in ``work_dir`` side by side; False if nothing was logged."""
-    losses, metrics = collect_series(read_scalars(work_dir))
-    if not losses and not metrics:
-        return False
-    out_file.write_bytes(render(partial(build_curves, losses, metrics)))
-    return True
+    curves = collect_curves(read_scalars(work_dir))
+    if curves:
+        out_file.write_bytes(render(partial(build_curves, curves)))
+    return bool(curves)
 
 
-def build_curves(losses: Series, metrics: Series, theme: Theme) -> Any:
+def build_curves(curves: Curves, theme: Theme) -> Any:
     """Losses, the total heavier than its parts, and beside them metrics, as far as there are any."""
-    panels = [group for group in (losses, metrics) if group]
+    panels = [group for group in (curves.losses, curves.metrics) if group]
     figure = new_figure(6.5 * len(panels), 4)
     for axes, group in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for place, (name, points) in enumerate(group.items()):
             steps, values = zip(*points, strict=True)
             width, colour = (2.0, theme.ink) if name == 'loss' else (0.9, None)
-            marker = None if group is losses else 'o'
+            marker = None if group is curves.losses else 'o'
             # The colours begin again after the last: then in dashes.
             style = '-' if place <= len(theme.accents) else '--'
-            axes.plot(steps, values, style, label=name, linewidth=width, color=colour, marker=marker)
-        if group is losses:
-            axes.set(xlabel='iteration', ylabel='loss', yscale='log', title='training loss')
+            axes.plot(steps, values, style, label=name, linewidth=width, color=colour, marker=marker, markersize=4)
+        if group is curves.losses:
+            axes.set(xlabel='iteration', ylabel='loss (logarithmic)', yscale='log', title='training')
         else:
-            axes.set(xlabel='evaluation step', title='validation', xlim=(0, None), ylim=(0, None))
+            axes.set(xlabel=curves.unit, ylabel='fraction of 1', title='validation', xlim=(0, None), ylim=(0, 1.02))
+            axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid()
-        axes.legend(fontsize=7, loc='upper left', bbox_to_anchor=(1.0, 1.0))
+        axes.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1.0, 1.0))
     return figure

@@ -8,7 +8,7 @@ from typing import Any
 
 from swin_backbone.reports import detection, segmentation
 from swin_backbone.reports.bars import draw_class_bars
-from swin_backbone.reports.curves import build_curves, collect_series, read_scalars
+from swin_backbone.reports.curves import build_curves, collect_curves, read_scalars
 from swin_backbone.reports.detection import KINDS, DetectionScores
 from swin_backbone.reports.page import Chart, Photo, Section, Table, render_page
 from swin_backbone.reports.segmentation import Confusion
@@ -84,10 +84,10 @@ def segmentation_sections(confusion: Confusion) -> list[Section]:
 
 def curves_section(log_folder: Path) -> list[Section]:
     """Loss and metric curves of the training that wrote its log to ``log_folder``, if there is one."""
-    losses, metrics = collect_series(read_scalars(log_folder))
-    if not losses and not metrics:
+    curves = collect_curves(read_scalars(log_folder))
+    if not curves:
         return []
-    chart = Chart('curves', 'Training loss and validation figures over time', partial(build_curves, losses, metrics))
+    chart = Chart('curves', 'Training loss and validation figures over time', partial(build_curves, curves))
     return [Section('Training', '', [chart])]
 
 

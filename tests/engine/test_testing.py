@@ -49,7 +49,12 @@ def summary_of(folder: Path) -> dict[str, Any]:
     ids=['detection', 'segmentation'],
 )
 def test_a_test_in_views_leaves_a_summary_and_a_report(
-    path: Path, figures: tuple[str, ...], files: tuple[str, ...], shapes: Path, tmp_path: Path
+    path: Path,
+    figures: tuple[str, ...],
+    files: tuple[str, ...],
+    shapes: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = runnable(path, shapes, tmp_path)
     views = use_tta(config, factors=(1.0,))
@@ -61,6 +66,8 @@ def test_a_test_in_views_leaves_a_summary_and_a_report(
     page = (tmp_path / 'report' / 'index.html').read_text()
     assert '2 scales and flips, merged' in page and page.count('data:image/jpeg') == 3
     assert all((tmp_path / 'report' / name).is_file() for name in files)
+    screen, (log,) = capsys.readouterr().out, (tmp_path / 'work').glob('*/*.log')
+    assert 'Report: ' in screen and 'Config:' not in screen and 'Config:' in log.read_text()
 
 
 def test_files_for_cocos_server_hold_the_predictions(shapes: Path, tmp_path: Path) -> None:

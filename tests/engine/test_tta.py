@@ -56,6 +56,8 @@ def test_without_a_resize_factors_count_from_the_picture() -> None:
 def test_a_config_can_list_factors_or_write_the_whole_pipeline() -> None:
     config = read('detection/cascade_swin_t_3x.py', tta_factors=[0.5, 1.0])
     assert use_tta(config) == 4
+    config = read('detection/cascade_swin_t_3x.py', tta_factors=[0.5, 1.0], tta_flip=False)
+    assert use_tta(config) == 2
     config = read('detection/cascade_swin_t_3x.py')
     views = [[dict(type='Resize', scale=(500, 300), keep_ratio=True)], [dict(type='RandomFlip', prob=1.0)]]
     config.tta_pipeline = [dict(type='LoadImageFromFile'), dict(type='TestTimeAug', transforms=views)]
