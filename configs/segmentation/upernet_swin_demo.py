@@ -10,7 +10,7 @@ _base_ = [
     './_base_/runtime.py',
 ]
 
-_iterations = 600
+_iterations = 1200
 
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
@@ -27,12 +27,13 @@ model = dict(
     auxiliary_head=dict(in_channels=128, channels=32, num_classes=9),
 )
 
-train_cfg = dict(max_iters=_iterations, val_interval=_iterations // 3)
-optim_wrapper = dict(optimizer=dict(lr=0.001), clip_grad=dict(max_norm=1.0))
+train_cfg = dict(max_iters=_iterations, val_interval=_iterations // 2)
+optim_wrapper = dict(optimizer=dict(lr=0.001, fused=True), clip_grad=dict(max_norm=10.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', by_epoch=False, begin=50, end=_iterations, T_max=_iterations - 50),
 ]
-auto_scale_lr = dict(base_batch_size=8)
+auto_scale_lr = dict(base_batch_size=4)
+train_dataloader = dict(batch_size=4)
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=_iterations))
 randomness = dict(seed=0)
