@@ -13,7 +13,7 @@ from swin_backbone.datasets.shapes import ShapesSpec, ShapesSummary, read_shapes
 from swin_backbone.engine.cli import Parser, run
 from swin_backbone.errors import InputError
 
-TRAIN_COMMAND = 'python tools/train.py configs/detection/cascade_swin_demo.py --data-root'
+TRAIN_CONFIGS = ('configs/detection/cascade_swin_demo.py', 'configs/segmentation/upernet_swin_demo.py')
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -95,7 +95,9 @@ def _report(summary: ShapesSummary, seconds: float) -> None:
     print(f'{summary.root}: ' + (f'made in {seconds:.1f} s' if summary.written else 'complete, nothing to do'))
     for name, counts in (('train', summary.train), ('val', summary.val)):
         print(f'  {name}: {counts.pictures} pictures, {counts.objects} objects, {counts.crowds} crowds')
-    print(f'train on it with:\n  {TRAIN_COMMAND} {shlex.quote(str(summary.root))}')
+    print('train on it with one of:')
+    for config in TRAIN_CONFIGS:
+        print(f'  python tools/train.py {config} --data-root {shlex.quote(str(summary.root))}')
 
 
 if __name__ == '__main__':

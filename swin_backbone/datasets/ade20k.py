@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from swin_backbone.datasets.checks import Piece, picture_names
+from swin_backbone.datasets.checks import Piece, look_for_folder, picture_names
 from swin_backbone.datasets.download import Archive
 
 SERVER = 'http://data.csail.mit.edu/places/ADEchallenge'
@@ -25,7 +25,8 @@ def check_ade20k(root: Path) -> list[Piece]:
         pictures = Piece(f'images/{split}', split, ARCHIVES['trainval'], published={'pictures': published})
         maps = Piece(f'annotations/{split}', split, ARCHIVES['trainval'], published={'label maps': published})
         held, labelled = picture_names(root / pictures.path), picture_names(root / maps.path, ('.png',))
-        pictures.present, maps.present = (root / pictures.path).is_dir(), (root / maps.path).is_dir()
+        look_for_folder(root, pictures)
+        look_for_folder(root, maps)
         pictures.counts, maps.counts = {'pictures': len(held)}, {'label maps': len(labelled)}
         if pictures.present and maps.present:
             stems = {Path(name).stem for name in held}
@@ -62,6 +63,6 @@ def check_test(root: Path) -> Piece:
         part='test',
         published={'pictures': TEST_PICTURES},
     )
-    piece.present = (root / piece.path).is_dir()
+    look_for_folder(root, piece)
     piece.counts = {'pictures': len(picture_names(root / piece.path))}
     return piece

@@ -49,7 +49,8 @@ class Piece:
     def lines(self) -> list[str]:
         """A line on what is there, and one for each thing that is not."""
         if not self.present:
-            return [f'  {self.path}: {"MISSING" if self.needed else "not there"}, for {self.purpose}']
+            state = ', '.join(f'WRONG: {clause}' for clause in self.wrong)
+            return [f'  {self.path}: {state or ("MISSING" if self.needed else "not there")}, for {self.purpose}']
         held = ', '.join(f'{count:,} {name}' for name, count in self.counts.items())
         less = [name for name, count in self.published.items() if self.counts.get(name, 0) < count]
         note = f' (an excerpt: published are {self._published(less)})' if less else ''
@@ -69,12 +70,20 @@ def problems(pieces: Sequence[Piece]) -> list[str]:
     for piece in pieces:
         if piece.whole or (not piece.needed and not piece.present):
             continue
-        if not piece.present:
+        if not piece.present and not piece.wrong:
             clauses.append(f'{piece.path} is missing')
         elif piece.missing:
             clauses.append(f'{piece.path} lacks {len(piece.missing):,} files, the first is {piece.missing[0]}')
         clauses += [f'{piece.path} {clause}' for clause in piece.wrong]
     return clauses
+
+
+def look_for_folder(root: Path, piece: Piece) -> None:
+    """Whether the folder of a piece is there, and not something else in its place."""
+    folder = root / piece.path
+    piece.present = folder.is_dir()
+    if not piece.present and folder.is_file():
+        piece.wrong.append('is a file where a folder belongs (a link that a copy did not keep?)')
 
 
 def picture_names(folder: Path, endings: tuple[str, ...] = ('.jpg',)) -> set[str]:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from swin_backbone.datasets.checks import Piece, picture_names
+from swin_backbone.datasets.checks import Piece, look_for_folder, picture_names
 from swin_backbone.datasets.download import Archive
 
 SERVER = 'http://images.cocodataset.org'
@@ -75,10 +75,9 @@ def read_annotations(root: Path, piece: Piece) -> set[str] | None:
 
 def check_folder(root: Path, piece: Piece, named: set[str] | None) -> None:
     """Count the pictures of a folder and find those that the annotations name and it lacks."""
-    folder = root / piece.path
-    piece.present = folder.is_dir()
+    look_for_folder(root, piece)
     if piece.present:
-        held = picture_names(folder)
+        held = picture_names(root / piece.path)
         piece.counts['pictures'] = len(held)
         piece.missing = sorted((named or set()) - held)
 
@@ -87,7 +86,7 @@ def check_stuff(root: Path) -> Piece:
     """The semantic maps that HTC's recipes with stuff read."""
     published = {'label maps': SPLITS['train'][0]}
     piece = Piece('stuffthingmaps/train2017', "HTC's recipes", ARCHIVES['stuff'], 'stuff', published=published)
-    piece.present = (root / piece.path).is_dir()
+    look_for_folder(root, piece)
     piece.counts = {'label maps': len(picture_names(root / piece.path, ('.png',)))}
     return piece
 

@@ -1,6 +1,7 @@
 """Checks of public data sets: every missing piece is named, and what is there is counted."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,15 @@ def test_every_missing_piece_of_ade20k_is_named(root: Path) -> None:
     assert 'annotations/training lacks 1 files, the first is 000000000001.png' in sentence
     assert 'images/training lacks 1 files, the first is 000000000002.jpg' in sentence
     assert f'holds {label_map.name} with class 151, where the last is 150' in sentence
+
+
+def test_a_link_that_a_copy_did_not_keep_is_told_from_a_missing_folder(root: Path) -> None:
+    shutil.rmtree(root / 'images' / 'training')
+    (root / 'images' / 'training').write_text('../../photographs')
+    with pytest.raises(IncompleteError, match='images/training is a file where a folder belongs') as error:
+        check('ade20k', root)
+    assert 'images/training is missing' not in str(error.value)
+    assert any('images/training: WRONG: is a file' in line for line in error.value.lines)
 
 
 @pytest.mark.parametrize('name', ['coco', 'ade20k'])
