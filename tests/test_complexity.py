@@ -1,6 +1,7 @@
 """The cost of every config, beside the papers' figures, and the pages made from it."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +158,22 @@ def test_the_command_line_speaks_json() -> None:
             paper_flops=215_000_000_000,
         )
     ]
+
+
+@pytest.mark.parametrize(('option', 'begin'), [('--json', '['), (None, 'config ')])
+def test_what_packages_print_is_no_part_of_the_output(
+    option: str | None, begin: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def chatter(path: Path, shape: object) -> Entry:
+        print('Could not import something')
+        return zoo.entry(path.stem)
+
+    monkeypatch.setattr(model_zoo, 'make_entry', chatter)
+    main = runpy.run_path(str(REPOSITORY / 'tools/complexity.py'))['main']
+    main(['configs/detection/atss_swin_t_3x.py', *filter(None, [option])])
+    captured = capsys.readouterr()
+    assert captured.out.startswith(begin)
+    assert captured.err.endswith('Could not import something\n')  # the forks say something of that kind themselves
 
 
 @pytest.mark.parametrize('args', [['absent.py'], ['pyproject.toml'], ['configs/detection/_base_/runtime.py']])

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from swin_backbone.engine.cli import Parser, run
+from swin_backbone.engine.cli import Parser, results_only, run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -20,16 +20,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--json', action='store_true', help='print plain numbers')
     parser.add_argument('--markdown', metavar='FILE', type=Path, help='write a page about the configs instead')
     args = parser.parse_args(argv)
-    from swin_backbone.reports import model_zoo
+    with results_only() as output:
+        from swin_backbone.reports import model_zoo
 
-    paths = [Path(path) for path in args.configs] or model_zoo.find_configs(Path('configs'))
-    entries = [model_zoo.make_entry(path, args.shape and (args.shape[0], args.shape[1])) for path in paths]
-    if args.markdown:
-        args.markdown.write_text(model_zoo.as_markdown(entries, args.markdown.parent))
-    elif args.json:
-        print(json.dumps([model_zoo.as_dict(entry) for entry in entries], indent=2))
-    else:
-        print(model_zoo.as_text(entries))
+        paths = [Path(path) for path in args.configs] or model_zoo.find_configs(Path('configs'))
+        entries = [model_zoo.make_entry(path, args.shape and (args.shape[0], args.shape[1])) for path in paths]
+        if args.markdown:
+            args.markdown.write_text(model_zoo.as_markdown(entries, args.markdown.parent))
+        elif args.json:
+            print(json.dumps([model_zoo.as_dict(entry) for entry in entries], indent=2), file=output)
+        else:
+            print(model_zoo.as_text(entries), file=output)
 
 
 if __name__ == '__main__':
