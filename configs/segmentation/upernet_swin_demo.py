@@ -1,6 +1,7 @@
 """A small UPerNet on the embedded data set, from scratch in minutes on two CPU cores.
 
-Made for `make demo-seg`: 128x128 pictures with six kinds of shapes before three kinds of background.
+Made for `make demo-seg`: 128x128 pictures of six kinds of shapes before three kinds of background, a backbone of 2.3M
+parameters, no pre-trained weights. The heads are the paper's, narrower.
 """
 
 _base_ = [
@@ -10,7 +11,7 @@ _base_ = [
     './_base_/runtime.py',
 ]
 
-_iterations = 1200
+_iterations = 1000
 
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
@@ -27,7 +28,7 @@ model = dict(
     auxiliary_head=dict(in_channels=128, channels=32, num_classes=9),
 )
 
-train_cfg = dict(max_iters=_iterations, val_interval=_iterations // 2)
+train_cfg = dict(max_iters=_iterations, val_interval=_iterations // 4)
 optim_wrapper = dict(optimizer=dict(lr=0.001, fused=True), clip_grad=dict(max_norm=10.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
