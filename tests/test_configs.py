@@ -76,6 +76,11 @@ def test_notes_are_complete(name: str) -> None:
 
 
 @pytest.mark.parametrize('name', ALL)
+def test_a_leaf_states_its_difference_alone(name: str) -> None:
+    assert 8 <= len(zoo.PATHS[name].read_text().splitlines()) <= 15
+
+
+@pytest.mark.parametrize('name', ALL)
 def test_weights_are_published_ones_of_the_right_size(name: str) -> None:
     backbone = zoo.config(name).model.backbone
     source = backbone.init_cfg.checkpoint

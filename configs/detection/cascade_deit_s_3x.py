@@ -9,11 +9,7 @@ Ours: the pyramid, chosen by its size (see swin_backbone/baselines/deit.py), and
 
 _base_ = './cascade_swin_t_3x.py'
 _weights = 'https://dl.fbaipublicfiles.com/deit/deit_small_patch16_224-cd65a155.pth'
-_init = dict(type='Pretrained', checkpoint=_weights)
-model = dict(
-    backbone=dict(_delete_=True, type='swin_backbone.DeiTPyramid', init_cfg=_init),
-    neck=dict(in_channels=[96, 192, 384, 384]),
-)
-optim_wrapper = dict(
-    paramwise_cfg=dict(custom_keys=dict(pos_embed=dict(decay_mult=0.0), cls_token=dict(decay_mult=0.0)))
-)
+_deit = dict(type='swin_backbone.DeiTPyramid', init_cfg=dict(type='Pretrained', checkpoint=_weights))
+_undecayed = dict(pos_embed=dict(decay_mult=0.0), cls_token=dict(decay_mult=0.0))
+model = dict(backbone=dict(_delete_=True, **_deit), neck=dict(in_channels=[96, 192, 384, 384]))
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=_undecayed))

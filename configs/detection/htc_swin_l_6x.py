@@ -8,10 +8,6 @@ Ours: as for Swin-B, see htc_swin_b_6x.py.
 """
 
 _base_ = './htc_swin_b_6x.py'
-model = dict(
-    backbone=dict(variant='large', init_cfg=dict(checkpoint='swin_l_in22k')),
-    neck=[
-        dict(type='swin_backbone.GlobalBlockNeck', in_channels=1536, num_heads=48),
-        dict(type='FPN', in_channels=[192, 384, 768, 1536], out_channels=256, num_outs=5),
-    ],
-)
+_block = dict(type='swin_backbone.GlobalBlockNeck', in_channels=1536, num_heads=48)
+_fpn = dict(type='FPN', in_channels=[192, 384, 768, 1536], out_channels=256, num_outs=5)
+model = dict(backbone=dict(variant='large', init_cfg=dict(checkpoint='swin_l_in22k')), neck=[_block, _fpn])

@@ -11,7 +11,5 @@ _base_ = './htc_swin_b_6x.py'
 _weights = dict(type='Pretrained', checkpoint='open-mmlab://resnext101_64x4d')
 _resnext = dict(type='ResNeXt', depth=101, groups=64, base_width=4, frozen_stages=1)
 _block = dict(type='swin_backbone.GlobalBlockNeck', in_channels=2048, width=1024, reduction_groups=64, num_heads=32)
-model = dict(
-    backbone=dict(_delete_=True, **_resnext, init_cfg=_weights),
-    neck=[_block, dict(type='FPN', in_channels=[256, 512, 1024, 1024], out_channels=256, num_outs=5)],
-)
+_fpn = dict(type='FPN', in_channels=[256, 512, 1024, 1024], out_channels=256, num_outs=5)
+model = dict(backbone=dict(_delete_=True, **_resnext, init_cfg=_weights), neck=[_block, _fpn])

@@ -7,10 +7,5 @@ Size: 109.7M parameters, 172.7G multiply-adds at 800x1280 (published: 110M, 172G
 Ours: 300 proposals, which the published size demands, and Sparse R-CNN's own clipping of gradients.
 """
 
-_base_ = [
-    './_base_/sparse_rcnn.py',
-    './_base_/coco_detection.py',
-    './_base_/adamw_3x.py',
-    './_base_/runtime.py',
-]
+_base_ = ['./_base_/sparse_rcnn.py', './_base_/coco_detection.py', './_base_/adamw_3x.py', './_base_/runtime.py']
 optim_wrapper = dict(clip_grad=dict(max_norm=1.0, norm_type=2))

@@ -8,11 +8,8 @@ Ours: the optimiser and the pictures of Swin-T, for a comparison of backbones al
 """
 
 _base_ = './upernet_swin_t_160k.py'
-_norm = dict(type='SyncBN', requires_grad=True)
 _weights = dict(type='Pretrained', checkpoint='open-mmlab://resnet101_v1c')
+_norm = dict(type='SyncBN', requires_grad=True)
 _resnet = dict(type='ResNetV1c', depth=101, norm_cfg=_norm, norm_eval=False, contract_dilation=True)
-model = dict(
-    backbone=dict(_delete_=True, **_resnet, init_cfg=_weights),
-    decode_head=dict(in_channels=[256, 512, 1024, 2048]),
-    auxiliary_head=dict(in_channels=1024),
-)
+_heads = dict(decode_head=dict(in_channels=[256, 512, 1024, 2048]), auxiliary_head=dict(in_channels=1024))
+model = dict(backbone=dict(_delete_=True, **_resnet, init_cfg=_weights), **_heads)

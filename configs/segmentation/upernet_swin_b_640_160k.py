@@ -7,14 +7,8 @@ Size: 121.3M parameters, 1839.2G multiply-adds at 640x2560 (published: 121M, 184
 Ours: everything but the crop and the weights as for 512x512, stochastic depth of 0.3 included.
 """
 
-_base_ = [
-    './_base_/upernet.py',
-    './_base_/ade20k_640.py',
-    './_base_/adamw_160k.py',
-    './_base_/runtime.py',
-]
+_base_ = ['./_base_/upernet_640.py', './_base_/ade20k_640.py', './_base_/adamw_160k.py', './_base_/runtime.py']
 model = dict(
-    data_preprocessor=dict(size=(640, 640)),
     backbone=dict(variant='base', init_cfg=dict(checkpoint='swin_b_in22k')),
     decode_head=dict(in_channels=[128, 256, 512, 1024]),
     auxiliary_head=dict(in_channels=512),
