@@ -1,7 +1,7 @@
 """Loss and metric curves from the scalars that mmengine logs."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,9 @@ from typing import Any
 from swin_backbone.reports.style import Theme, new_figure, render
 
 Series = dict[str, list[tuple[int, float]]]
+
+WIDTH, HEIGHT = 6.5, 4.0
+"""Of a panel, in inches."""
 
 METRICS = {
     'coco/bbox_mAP': 'box AP',
@@ -79,22 +82,42 @@ def draw_curves(work_dir: Path, out_file: Path) -> bool:
 
 
 def build_curves(curves: Curves, theme: Theme) -> Any:
-    """Losses, the total heavier than its parts, and beside them metrics, as far as there are any."""
-    panels = [group for group in (curves.losses, curves.metrics) if group]
-    figure = new_figure(6.5 * len(panels), 4)
-    for axes, group in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for place, (name, points) in enumerate(group.items()):
-            steps, values = zip(*points, strict=True)
-            width, colour = (2.0, theme.ink) if name == 'loss' else (0.9, None)
-            marker = None if group is curves.losses else 'o'
-            # The colours begin again after the last: then in dashes.
-            style = '-' if place <= len(theme.accents) else '--'
-            axes.plot(steps, values, style, label=name, linewidth=width, color=colour, marker=marker, markersize=4)
-        if group is curves.losses:
-            axes.set(xlabel='iteration', ylabel='loss (logarithmic)', yscale='log', title='training')
-        else:
-            axes.set(xlabel=curves.unit, ylabel='fraction of 1', title='validation', xlim=(0, None), ylim=(0, 1.02))
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid()
-        axes.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1.0, 1.0))
+    """Losses, and beside them metrics, as far as there are any."""
+    drawings = [draw for group, draw in ((curves.losses, draw_losses), (curves.metrics, draw_metrics)) if group]
+    figure = new_figure(WIDTH * len(drawings), HEIGHT)
+    for axes, draw in zip(figure.subplots(1, len(drawings), squeeze=False)[0], drawings, strict=True):
+        draw(axes, curves, theme)
     return figure
+
+
+def build_panel(draw: Callable[[Any, Curves, Theme], None], curves: Curves, theme: Theme) -> Any:
+    """One of the two by itself."""
+    figure = new_figure(WIDTH, HEIGHT)
+    draw(figure.subplots(), curves, theme)
+    return figure
+
+
+def draw_losses(axes: Any, curves: Curves, theme: Theme) -> None:
+    """The total heavier than its parts."""
+    for place, (name, points) in enumerate(curves.losses.items()):
+        width, colour = (2.0, theme.ink) if name == 'loss' else (0.9, None)
+        # The colours begin again after the last: then in dashes.
+        style = '-' if place <= len(theme.accents) else '--'
+        axes.plot(*zip(*points, strict=True), style, label=name, linewidth=width, color=colour)
+    axes.set(xlabel='iteration', ylabel='loss (logarithmic)', yscale='log', title='training')
+    finish(axes)
+
+
+def draw_metrics(axes: Any, curves: Curves, theme: Theme) -> None:
+    """Figures of the evaluations during training."""
+    for name, points in curves.metrics.items():
+        axes.plot(*zip(*points, strict=True), label=name, linewidth=1.2, marker='o', markersize=4)
+    axes.set(xlabel=curves.unit, ylabel='fraction of 1', title='validation', xlim=(0, None), ylim=(0, 1.02))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    finish(axes)
+
+
+def finish(axes: Any) -> None:
+    """Grid and legend, beside the curves."""
+    axes.grid()
+    axes.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1.0, 1.0))

@@ -13,7 +13,7 @@ SIZES = ('all', 'small', 'medium', 'large')
 COLUMNS = ('AP', 'AP50', 'AP75', 'small', 'medium', 'large')
 KINDS = {'bbox': 'box', 'segm': 'mask'}
 NAMED_CURVES = 8
-"""With at most this many classes each has its own curve; with more, only the mean over classes is drawn."""
+"""With at most this many classes each has a curve of its own too; with more, only their mean is drawn."""
 
 
 @dataclass(frozen=True)
@@ -88,29 +88,35 @@ def draw_sizes(scores: Mapping[str, DetectionScores], theme: Theme) -> Any:
 
 
 def draw_precision_recall(found: DetectionScores, kind: str, theme: Theme) -> Any:
-    """Precision over recall: the mean of the classes at each IoU threshold, and the classes at 0.5."""
-    several = 1 < len(found.classes) <= NAMED_CURVES
-    figure = new_figure(10.0 if several else 5.5, 4.0)
-    panels = figure.subplots(1, 2 if several else 1, squeeze=False)[0]
+    """Precision over recall, the mean of the classes, at each IoU threshold."""
+    figure = new_figure(5.6, 3.8)
+    axes = figure.subplots()
     strongest = len(found.thresholds) - 1
     for i, threshold in enumerate(found.thresholds):
         curve = mean_curve(found.precision[i, :, :, 0])
         label = f'IoU {threshold:.2f}' if i in (0, strongest // 2, strongest) else None
-        panels[0].plot(
-            found.recalls, curve, color=theme.accents[0], alpha=1.0 - 0.8 * i / max(1, strongest), label=label
-        )
-    panels[0].set_title(f'{KINDS[kind]}es, mean of classes' if kind == 'bbox' else f'{KINDS[kind]}s, mean of classes')
-    if several:
-        for i, name in enumerate(found.classes):
-            curve = found.precision[0, :, i, 0]
-            style = '-' if i < len(theme.accents) else '--'
-            panels[1].plot(found.recalls, np.where(curve > -1, curve, np.nan), style, label=name, linewidth=1.3)
-        panels[1].set_title(f'each class at IoU {found.thresholds[0]:.2f}')
-    for axes in panels:
-        axes.set(xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02))
-        axes.grid()
-        axes.legend(loc='best')
+        axes.plot(found.recalls, curve, color=theme.accents[0], alpha=1.0 - 0.8 * i / max(1, strongest), label=label)
+    finish_curves(axes, f'{KINDS[kind]} detections, mean of classes')
     return figure
+
+
+def draw_class_curves(found: DetectionScores, kind: str, theme: Theme) -> Any:
+    """Precision over recall of each class, at the lowest IoU threshold."""
+    figure = new_figure(5.6, 3.8)
+    axes = figure.subplots()
+    for i, name in enumerate(found.classes):
+        curve = found.precision[0, :, i, 0]
+        style = '-' if i < len(theme.accents) else '--'
+        axes.plot(found.recalls, np.where(curve > -1, curve, np.nan), style, label=name, linewidth=1.3)
+    finish_curves(axes, f'{KINDS[kind]} detections, each class at IoU {found.thresholds[0]:.2f}')
+    return figure
+
+
+def finish_curves(axes: Any, title: str) -> None:
+    """Axes of precision over recall, the legend beside the curves."""
+    axes.set(xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02), title=title)
+    axes.grid()
+    axes.legend(loc='upper left', bbox_to_anchor=(1.0, 1.0), fontsize=8)
 
 
 def mean_curve(precision: NDArray[np.float64]) -> NDArray[np.float64]:

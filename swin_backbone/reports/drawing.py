@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
+Rectangle = tuple[float, float, float, float]
 
 LEAST_WIDTH, GREATEST_WIDTH = 420, 900
 GAP = 8
@@ -85,12 +86,15 @@ def draw_instances(image: Image, found: Instances, classes: Sequence[str], palet
             mask = enlarge_mask(found.masks[i], canvas.shape[:2])
             paint_mask(canvas, mask, colour_of(found.labels[i], palette), thickness)
     drawing, draw = pen(canvas)
+    boxes = [[float(value) * scale for value in box] for box in found.boxes]
     for i in order:
-        colour, box = colour_of(found.labels[i], palette), [float(value) * scale for value in found.boxes[i]]
-        draw.rectangle(box, outline=colour, width=2)
+        draw.rectangle(boxes[i], outline=colour_of(found.labels[i], palette), width=2)
+    taken: list[Rectangle] = []
+    for i in reversed(order):
         name = 'crowd' if found.labels[i] < 0 else classes[found.labels[i]]
         text = name if found.scores is None else f'{name} {found.scores[i]:.2f}'
-        write_tag(draw, text, (box[0], box[1]), colour, canvas.shape[1])
+        corner = (boxes[i][0], boxes[i][1])
+        write_tag(draw, text, corner, colour_of(found.labels[i], palette), canvas.shape[1], taken)
     return np.asarray(drawing)
 
 
@@ -121,13 +125,42 @@ def contrast(colour: Colour) -> Colour:
     return (0, 0, 0) if luminance > 140 else (255, 255, 255)
 
 
-def write_tag(draw: Any, text: str, corner: tuple[float, float], colour: Colour, width: int) -> None:
-    """Write a name on a patch of its colour, above ``corner`` or, at the picture's edge, just inside."""
+def write_tag(
+    draw: Any,
+    text: str,
+    corner: tuple[float, float],
+    colour: Colour,
+    width: int,
+    taken: list[Rectangle] | None = None,
+) -> None:
+    """Write a name on a patch of its colour, above ``corner`` or, at the picture's edge, just inside.
+
+    Args:
+        draw: the drawing tool.
+        text: the name.
+        corner: x and y.
+        colour: of the patch.
+        width: of the picture.
+        taken: patches not to be covered, to which this one is added.
+    """
     _, _, right, bottom = draw.textbbox((0, 0), text, font=font(12))
     x = min(max(corner[0], 0.0), max(0.0, width - right - 4.0))
     y = corner[1] - bottom - 3 if corner[1] > bottom + 3 else corner[1]
-    draw.rectangle([x, y, x + right + 4, y + bottom + 3], fill=colour)
-    draw.text((x + 2, y + 1), text, fill=contrast(colour), font=font(12))
+    patch = (x, y, x + right + 4, y + bottom + 3)
+    if taken is not None:
+        patch = free_place(patch, taken)
+        taken.append(patch)
+    draw.rectangle(patch, fill=colour)
+    draw.text((patch[0] + 2, patch[1] + 1), text, fill=contrast(colour), font=font(12))
+
+
+def free_place(patch: Rectangle, taken: Sequence[Rectangle]) -> Rectangle:
+    """A patch moved down, as far as it takes to cover none of the others."""
+    left, top, right, bottom = patch
+    for other in sorted(taken, key=lambda place: place[1]):
+        if left <= other[2] and other[0] <= right and top <= other[3] and other[1] <= bottom:
+            top, bottom = other[3] + 1, other[3] + 1 + bottom - top
+    return left, top, right, bottom
 
 
 def draw_labels(

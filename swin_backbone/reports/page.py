@@ -26,11 +26,17 @@ p { max-width: 75ch; margin: 8px 0; }
 nav a { color: var(--mark); margin-right: 16px; }
 figure { margin: 16px 0 24px; }
 figure img { display: block; max-width: 100%; height: auto; border-radius: 4px; }
+figure.chart { display: inline-block; vertical-align: top; margin-right: 20px; max-width: 100%; }
 figcaption { font-size: 13px; opacity: 0.8; margin-top: 4px; }
+@media (max-width: 700px) {
+  figure.photo { overflow-x: auto; }
+  figure.photo img { max-width: none; width: 860px; }
+}
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }
 caption { text-align: left; font-size: 13px; opacity: 0.8; padding-bottom: 4px; }
 th, td { padding: 3px 14px 3px 0; text-align: right; border-bottom: 1px solid var(--faint); white-space: nowrap; }
+th { white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; }
 td.text { text-align: left; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; margin: 12px 0; font-size: 14px; }
@@ -61,7 +67,7 @@ class Chart:
         dark, light = data_address(render(self.build, DARK), 'png'), data_address(render(self.build, LIGHT), 'png')
         alt = html.escape(self.alt)
         return (
-            f'<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+            f'<figure class="chart"><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
             f'<img src="{light}" alt="{alt}"></picture><figcaption>{alt}</figcaption></figure>'
         )
 
@@ -84,7 +90,7 @@ class Photo:
         """The picture, in the page itself."""
         alt = html.escape(self.alt)
         return (
-            f'<figure><img src="{data_address(self.data, self.kind)}" alt="{alt}">'
+            f'<figure class="photo"><img src="{data_address(self.data, self.kind)}" alt="{alt}">'
             f'<figcaption>{alt}</figcaption></figure>'
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from swin_backbone.reports import detection, segmentation
 from swin_backbone.reports.bars import draw_class_bars
-from swin_backbone.reports.curves import build_curves, collect_curves, read_scalars
+from swin_backbone.reports.curves import build_panel, collect_curves, draw_losses, draw_metrics, read_scalars
 from swin_backbone.reports.detection import KINDS, DetectionScores
 from swin_backbone.reports.page import Chart, Photo, Section, Table, render_page
 from swin_backbone.reports.segmentation import Confusion
@@ -56,10 +56,22 @@ def detection_sections(scores: Mapping[str, DetectionScores]) -> list[Section]:
         table = Table(f'{name} AP by class', ('class', 'objects', *detection.COLUMNS), rows)
         bars = Chart(f'classes_{name}', f'{name} AP of each class, best first', chart)
         sections.append(Section(f'Classes, {name}', '', [bars, table]))
-        curves = partial(detection.draw_precision_recall, found, kind)
-        alt = f'Precision over recall of {name} detections'
-        sections.append(Section(f'Precision and recall, {name}', '', [Chart(f'precision_recall_{name}', alt, curves)]))
+        title = f'Precision and recall, {name}'
+        sections.append(Section(title, '', precision_recall_charts(found, kind)))
     return sections
+
+
+def precision_recall_charts(found: DetectionScores, kind: str) -> list[Chart]:
+    """Curves of precision over recall: the mean of the classes, and each class if they are few."""
+    name = KINDS[kind]
+    alt = f'Precision over recall of {name} detections at ten IoU thresholds, mean of the classes'
+    mean = partial(detection.draw_precision_recall, found, kind)
+    charts = [Chart(f'precision_recall_{name}', alt, mean)]
+    if 1 < len(found.classes) <= detection.NAMED_CURVES:
+        alt = f'Precision over recall of {name} detections of each class'
+        each = partial(detection.draw_class_curves, found, kind)
+        charts.append(Chart(f'precision_recall_classes_{name}', alt, each))
+    return charts
 
 
 def segmentation_sections(confusion: Confusion) -> list[Section]:
@@ -70,7 +82,7 @@ def segmentation_sections(confusion: Confusion) -> list[Section]:
     bars = Chart('classes', 'IoU of each class, best first', chart)
     matrix = Chart(
         'confusion',
-        'Share of the pixels of each true class given to each class',
+        'Percent of the pixels of each true class given to each class',
         partial(segmentation.draw_confusion, confusion),
     )
     mistakes = Table(
@@ -85,10 +97,15 @@ def segmentation_sections(confusion: Confusion) -> list[Section]:
 def curves_section(log_folder: Path) -> list[Section]:
     """Loss and metric curves of the training that wrote its log to ``log_folder``, if there is one."""
     curves = collect_curves(read_scalars(log_folder))
-    if not curves:
-        return []
-    chart = Chart('curves', 'Training loss and validation figures over time', partial(build_curves, curves))
-    return [Section('Training', '', [chart])]
+    charts = [
+        Chart(name, alt, partial(build_panel, draw, curves))
+        for name, alt, draw, series in (
+            ('curves_loss', 'Loss and its parts over time', draw_losses, curves.losses),
+            ('curves_validation', 'Validation figures over time', draw_metrics, curves.metrics),
+        )
+        if series
+    ]
+    return [Section('Training', '', charts)] if charts else []
 
 
 def pictures_section(pictures: Iterable[Path]) -> list[Section]:

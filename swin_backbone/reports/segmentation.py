@@ -59,8 +59,8 @@ def draw_confusion(confusion: Confusion, theme: Theme) -> Any:
     side = min(11.0, max(5.0, 2.6 + 0.28 * len(classes)))
     figure = new_figure(side + 0.8, side)
     axes = figure.subplots()
-    image = axes.imshow(shares, cmap=theme.heat, vmin=0.0, vmax=1.0)
-    figure.colorbar(image, ax=axes, shrink=0.8, label='share of the true class')
+    image = axes.imshow(100 * shares, cmap=theme.heat, vmin=0.0, vmax=100.0)
+    figure.colorbar(image, ax=axes, shrink=0.8, label='percent of the true class')
     if len(classes) <= NAMED_CLASSES:
         axes.set_xticks(range(len(classes)), classes, rotation=60, ha='right', rotation_mode='anchor')
         axes.set_yticks(range(len(classes)), classes)
@@ -76,6 +76,6 @@ def write_cells(axes: Any, shares: NDArray[np.float64], image: Any) -> None:
     for (row, column), share in np.ndenumerate(shares):
         if np.isnan(share) or share < 0.005:
             continue
-        red, green, blue, _ = image.cmap(image.norm(share))
+        red, green, blue, _ = image.cmap(image.norm(100 * share))
         ink = 'black' if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else 'white'
         axes.text(column, row, f'{100 * share:.0f}', ha='center', va='center', fontsize=7, color=ink)

@@ -20,6 +20,7 @@ from swin_backbone.reports.drawing import (
     draw_instances,
     draw_labels,
     fallback_palette,
+    free_place,
     region_centres,
     side_by_side,
 )
@@ -81,6 +82,15 @@ def test_every_large_region_is_named_inside() -> None:
     mask[5:25, 5:25], mask[30:55, 40:75], mask[0, 79] = True, True, True
     centres = region_centres(mask)
     assert len(centres) == 2 and all(mask[y, x] for x, y in centres)
+
+
+def test_tags_of_one_corner_stand_below_each_other() -> None:
+    placed: list[tuple[float, float, float, float]] = []
+    for _ in range(3):
+        placed.append(free_place((10, 20, 60, 35), placed))
+    placed.append(free_place((50, 25, 90, 40), placed))
+    assert [top for _, top, _, _ in placed] == [20, 36, 52, 68]
+    assert free_place((61, 20, 90, 35), placed[:3]) == (61, 20, 90, 35)
 
 
 def test_panels_stand_side_by_side() -> None:

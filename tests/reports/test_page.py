@@ -3,6 +3,7 @@
 import base64
 import csv
 import re
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ pytest.importorskip('matplotlib', reason='Matplotlib is not installed')
 cv2 = pytest.importorskip('cv2', reason='OpenCV is not installed')
 
 from swin_backbone.reports.bars import draw_class_bars  # noqa: E402
+from swin_backbone.reports.curves import build_curves, collect_curves  # noqa: E402
 from swin_backbone.reports.detection import DetectionScores  # noqa: E402
 from swin_backbone.reports.page import Section, Table, number, render_page  # noqa: E402
 from swin_backbone.reports.report import (  # noqa: E402
@@ -71,13 +73,15 @@ def test_a_detection_report_stands_alone(tmp_path: Path, classes: int) -> None:
     sections = detection_sections({'bbox': found, 'segm': found})
     page = write_report(tmp_path, 'a <b> report', {'box AP': 0.25}, {'config': 'x & y.py'}, sections)
     reader = read(page)
-    assert len(reader.images) == 5 and all(image['alt'] for image in reader.images)
+    names = {'sizes', 'classes_box', 'classes_mask', 'precision_recall_box', 'precision_recall_mask'}
+    if classes == 2:  # few enough for a curve each
+        names |= {'precision_recall_classes_box', 'precision_recall_classes_mask'}
+    assert len(reader.images) == len(names) and all(image['alt'] for image in reader.images)
     anchors = set(re.findall('id="([^"]+)"', page.read_text()))
     for address in reader.addresses:
         assert address.startswith('data:image/') or address.removeprefix('#') in anchors
     assert 'a &lt;b&gt; report' in page.read_text() and 'x &amp; y.py' in page.read_text()
     assert not re.search('https?://|<script|@import|url\\(', page.read_text())
-    names = {'sizes', 'classes_box', 'classes_mask', 'precision_recall_box', 'precision_recall_mask'}
     assert {path.stem for path in tmp_path.glob('*.png')} == names
     rows = list(csv.reader((tmp_path / 'classes_box.csv').open()))
     assert rows[0] == ['class', 'objects', 'AP', 'AP50', 'AP75', 'small', 'medium', 'large']
@@ -115,7 +119,25 @@ def test_curves_are_left_out_without_a_log(tmp_path: Path) -> None:
     log.parent.mkdir(parents=True)
     log.write_text('{"loss": 2.5, "iter": 1, "step": 1}\n{"loss": 1.5, "iter": 2, "step": 2}\n')
     (section,) = curves_section(tmp_path)
-    assert render(section.items[0].build).startswith(PNG)
+    assert [chart.name for chart in section.items] == ['curves_loss']
+    with log.open('a') as file:
+        file.write('{"mIoU": 92.5, "step": 2}\n')
+    (section,) = curves_section(tmp_path)
+    assert [chart.name for chart in section.items] == ['curves_loss', 'curves_validation']
+    assert all(render(chart.build).startswith(PNG) for chart in section.items)
+
+
+def test_curves_are_fractions_over_what_the_training_counts() -> None:
+    records = [
+        {'loss': 2.5, 'loss_mask': 1.0, 'iter': 1, 'epoch': 1, 'step': 1},
+        {'mIoU': 92.5, 'coco/bbox_mAP': 0.5, 'step': 1},
+        {'loss': 2.0, 'iter': 1, 'epoch': 1, 'step': 1},
+    ]
+    curves = collect_curves(records)
+    assert curves.losses == {'loss': [(1, 2.0)], 'loss_mask': [(1, 1.0)]} and curves.unit == 'epoch'
+    assert curves.metrics == {'mIoU': [(1, 0.925)], 'box AP': [(1, 0.5)]}
+    assert collect_curves([{'loss': 2.5, 'iter': 1, 'step': 1}]).unit == 'iteration'
+    assert render(partial(build_curves, curves)).startswith(PNG)
 
 
 def test_figures_differ_by_theme_and_have_no_gaps() -> None:
