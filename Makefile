@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-seg test check lint types format bench model-zoo wheel clean
+.PHONY: help setup demo demo-seg ablate-demo test check lint types format bench model-zoo wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -24,6 +24,11 @@ demo: $(STAMP)  ## train, evaluate and picture a small Cascade Mask R-CNN on gen
 demo-seg: $(STAMP)  ## the same with UPerNet, for semantic segmentation (work_dirs/demo-seg)
 	$(PY) tools/prepare_data.py shapes --root data/shapes
 	$(PY) tools/train.py configs/segmentation/upernet_swin_demo.py --work-dir work_dirs/demo-seg --data-root data/shapes
+
+ablate-demo: $(STAMP)  ## the paper's Tables 4, 5 and 6 on the embedded data (work_dirs/ablate-demo); half an hour or more
+	$(PY) tools/ablate.py table5 --demo
+	$(PY) tools/ablate.py table4 --demo --task segmentation
+	$(PY) tools/ablate.py table6 --demo --task segmentation
 
 test: $(STAMP)  ## every test; ARGS='-k geometry' chooses among them
 	$(PY) -m pytest $(ARGS)

@@ -111,6 +111,7 @@ class Sweep:
         if len(todo) < len(self.asked):
             self.say(f'{len(self.asked) - len(todo)} of {len(self.asked)} runs are finished already and are kept')
         failures: list[str] = []
+        durations: list[float] = []
 
         def begin(number: int) -> Job:
             run, found = todo[number], self.look(todo[number])
@@ -122,7 +123,11 @@ class Sweep:
         def end(number: int, code: int, seconds: float) -> None:
             failure = self.finish(todo[number], code, seconds)
             failures.extend([failure] if failure else [])
+            durations.append(seconds)
             self.write()
+            left = len(todo) - len(durations)
+            if left:
+                self.say(f'{left} of {len(todo)} runs are left, {time_left(durations, left, means.jobs)}')
 
         try:
             run_pool(len(todo), slots, begin, end)
@@ -183,6 +188,12 @@ class Sweep:
             'versions': ', '.join(f'{name} {version}' for name, version in machine['versions'].items()),
             'command': machine['command'],
         }
+
+
+def time_left(durations: Sequence[float], left: int, jobs: int) -> str:
+    """About how long ``left`` runs take, ``jobs`` at a time, if they take as long as those before."""
+    minutes = sum(durations) / len(durations) * -(-left // jobs) / 60
+    return f'for about {minutes / 60:.1f} h' if minutes >= 120 else f'for about {minutes:.0f} min'
 
 
 def weights_text(weights: dict[str, str]) -> str:

@@ -146,7 +146,9 @@ def sentences(speeds: Speeds) -> list[str]:
         if name in titles and name not in speeds.left_out:
             pairs = [(place.title, *place.ratios(titles[name])) for place in places(speeds)]
             text = ', '.join(f'{title} {ours:.2f} ({paper:.2f})' for title, paper, ours in pairs)
-            lines.append(f'shifted windows (cyclic) are faster than {titles[name].title}, times, here (paper): {text}')
+            lines.append(
+                f'shifted windows (cyclic) against {titles[name].title}, times as fast here (and in the paper): {text}'
+            )
     return lines + [f'{name} is left out: {reason.rstrip(".")}' for name, reason in speeds.left_out.items()]
 
 

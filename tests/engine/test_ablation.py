@@ -15,7 +15,7 @@ pytest.importorskip('mmdet', reason='MMDetection is not installed')
 from mmengine.config import Config
 
 from swin_backbone.engine import config as change
-from swin_backbone.engine.ablation import Means, Sweep, weights_text
+from swin_backbone.engine.ablation import Means, Sweep, time_left, weights_text
 from swin_backbone.engine.ablation_plan import Plan, Run, differences, make_plan, starting_weights
 from swin_backbone.engine.ablation_runs import State, progress
 from swin_backbone.errors import InputError
@@ -221,6 +221,11 @@ def test_finished_runs_are_kept(tmp_path: Path) -> None:
     assert Sweep(plan, None, said.append).make(MEANS) == []
     assert said == ['6 of 6 runs are finished already and are kept']
     assert (plan.report_dir / 'index.html').is_file()
+
+
+def test_time_that_is_left() -> None:
+    assert time_left([100.0, 140.0], left=3, jobs=2) == 'for about 4 min'
+    assert time_left([3600.0], left=5, jobs=1) == 'for about 5.0 h'
 
 
 def test_rows_are_named(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_everything_that_is_written_about_speed(tmp_path: Path) -> None:
     assert text == (tmp_path / 'table.md').read_text()
     assert '| shifted window (cyclic) | 3.0 | 2.0 | 1.9 | 2.0 | 1.3 | 2.0 | 1.0 | 2.0 | 755 | 1000.0 |' in text
     assert '| sliding window (naive) | 40.83 | 25.00 |' in text and '2 x 3 x 64 x 64, float32' in text
-    assert 'faster than sliding window (naive), times, here (paper): S1 25.00 (40.83)' in text
+    assert 'against sliding window (naive), times as fast here (and in the paper): S1 25.00 (40.83)' in text
     assert '- performer is left out: it cannot be built: no\n' in text
     rows = list(csv.DictReader((tmp_path / 'table.csv').open()))
     assert rows[0]['relative_time'] == '25.0000' and rows[4]['images_per_second'] == '40.000'
