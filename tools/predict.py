@@ -43,15 +43,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     predictor = Predictor(load_config(args.config, args.cfg_options), args.checkpoint, args.device)
     skipped = []
     with Progress('predicting', len(files)) as progress:
-        for path, picture in predict_files(predictor, args.source, args.out_dir, args.score_threshold):
+        for path, problem in predict_files(predictor, args.source, args.out_dir, args.score_threshold):
             progress.advance()
-            if not picture:
-                skipped.append(path)
-    for path in skipped:
-        print(f'skipped {path}: not a picture')
+            if problem:
+                skipped.append(f'skipped {path}: {problem}')
+    print(*skipped, sep='\n', end='\n' if skipped else '')
     if len(skipped) == len(files):
         raise InputError(f'{args.source} holds no picture: give a picture or a folder with pictures.')
-    print(f'{len(files) - len(skipped)} pictures predicted, drawings and JSON in {args.out_dir}')
+    count = len(files) - len(skipped)
+    print(f'{count} picture{"s" if count > 1 else ""} predicted, drawings and JSON in {args.out_dir}')
 
 
 if __name__ == '__main__':

@@ -22,6 +22,9 @@ from swin_backbone.engine.tta import innermost
 from swin_backbone.errors import InputError
 from swin_backbone.reports.gallery import draw_sample, label_map
 
+ENDINGS = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp'}
+"""Of files that were meant to be pictures."""
+
 
 class Predictor:
     """A detector or segmenter with the test pipeline of its config, for pictures outside of any data set.
@@ -93,12 +96,16 @@ def find_files(source: Path) -> list[Path]:
     return [path for path in files if not any(part.startswith('.') for part in path.relative_to(source).parts)]
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file can be read as a picture, whatever it is called."""
+def problem_with(path: Path) -> str:
+    """Why a file cannot be read as a picture, whatever it is called; nothing if it can."""
     import cv2
 
     data = np.fromfile(path, np.uint8)
-    return len(data) > 0 and cv2.imdecode(data, cv2.IMREAD_COLOR) is not None
+    if len(data) == 0:
+        return 'empty'
+    if cv2.imdecode(data, cv2.IMREAD_COLOR) is not None:
+        return ''
+    return 'a damaged picture' if path.suffix.lower() in ENDINGS else 'not a picture'
 
 
 def output_names(files: Sequence[Path], source: Path) -> list[Path]:
@@ -108,18 +115,18 @@ def output_names(files: Sequence[Path], source: Path) -> list[Path]:
     return [stem if stems.count(stem) == 1 else place for stem, place in zip(stems, places, strict=True)]
 
 
-def predict_files(predictor: Predictor, source: Path, out_dir: Path, threshold: float) -> Iterator[tuple[Path, bool]]:
+def predict_files(predictor: Predictor, source: Path, out_dir: Path, threshold: float) -> Iterator[tuple[Path, str]]:
     """Predict file by file: ``<name>.png`` and ``<name>.json`` under ``out_dir``, for label maps also the map itself.
 
     Yields:
-        Each file, and whether it was a picture.
+        Each file, and why it was skipped, or nothing.
     """
     files = find_files(source)
     for path, name in zip(files, output_names(files, source), strict=True):
-        picture = is_picture(path)
-        if picture:
+        problem = problem_with(path)
+        if not problem:
             write_prediction(predictor(path), predictor.meta, path, out_dir / name, threshold)
-        yield path, picture
+        yield path, problem
 
 
 def write_prediction(sample: Any, meta: dict[str, Any], path: Path, target: Path, threshold: float) -> None:

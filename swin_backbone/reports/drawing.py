@@ -14,7 +14,7 @@ Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
 
-LEAST_WIDTH, GREATEST_WIDTH = 420, 900
+LEAST_WIDTH, GREATEST_SIDE = 420, 900
 GAP = 8
 CAPTION_HEIGHT = 26
 MASK_WEIGHT, LABEL_WEIGHT = 0.45, 0.6
@@ -53,9 +53,11 @@ def font(size: int) -> Any:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / 'DejaVuSans.ttf'), size)
 
 
-def display_scale(width: int) -> float:
+def display_scale(height: int, width: int) -> float:
     """By how much a picture is enlarged or reduced to be looked at."""
-    return max(LEAST_WIDTH / width, 1.0) if width < GREATEST_WIDTH else GREATEST_WIDTH / width
+    if max(height, width) > GREATEST_SIDE:
+        return GREATEST_SIDE / max(height, width)
+    return max(1.0, min(LEAST_WIDTH / width, GREATEST_SIDE / height))
 
 
 def enlarge(image: Image, scale: float) -> Image:
@@ -63,7 +65,7 @@ def enlarge(image: Image, scale: float) -> Image:
     if scale == 1.0:
         return image
     way = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
-    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     return np.asarray(cv2.resize(image, size, interpolation=way), np.uint8)
 
 
@@ -76,7 +78,7 @@ def enlarge_mask(mask: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.b
 
 def draw_instances(image: Image, found: Instances, classes: Sequence[str], palette: Sequence[Colour]) -> Image:
     """Masks, boxes and names over a picture ``[H, W, 3]`` RGB, at display size, best scores on top."""
-    scale = display_scale(image.shape[1])
+    scale = display_scale(image.shape[0], image.shape[1])
     canvas = enlarge(image, scale).copy()
     order = range(len(found.labels)) if found.scores is None else np.argsort(found.scores, kind='stable')
     # Thick lines would hide the small objects of photographs.
@@ -167,7 +169,7 @@ def draw_labels(
     image: Image, labels: NDArray[Any], classes: Sequence[str], palette: Sequence[Colour], ignore_index: int = 255
 ) -> Image:
     """A label map ``[H, W]`` over a picture at display size, the larger regions named; ignored pixels are dark."""
-    scale = display_scale(image.shape[1])
+    scale = display_scale(image.shape[0], image.shape[1])
     table = np.full((256, 3), IGNORED, np.uint8)
     table[: len(palette)] = np.asarray(palette, np.uint8)
     canvas = enlarge(image, scale)
@@ -200,7 +202,7 @@ def region_centres(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 def draw_errors(image: Image, truth: NDArray[Any], labels: NDArray[Any], ignore_index: int = 255) -> Image:
     """The picture in grey at display size, with wrongly labelled pixels in red; ignored pixels are dark."""
-    scale = display_scale(image.shape[1])
+    scale = display_scale(image.shape[0], image.shape[1])
     grey = cv2.cvtColor(enlarge(image, scale), cv2.COLOR_RGB2GRAY)
     canvas = np.repeat((grey * 0.6 + 90).astype(np.uint8)[..., None], 3, axis=2)
     wrong = enlarge_mask((truth != labels) & (truth != ignore_index), canvas.shape[:2])
@@ -212,14 +214,16 @@ def draw_errors(image: Image, truth: NDArray[Any], labels: NDArray[Any], ignore_
 def side_by_side(panels: Sequence[Image], captions: Sequence[str]) -> Image:
     """Panels of one size beside each other, a caption above each, framed in a grey that suits light and dark pages."""
     height, width = panels[0].shape[:2]
-    total = len(panels) * width + (len(panels) - 1) * GAP
+    # A narrow picture is no reason to cut its caption.
+    cell = max(width, *(2 + int(font(14).getlength(caption) + 1) for caption in captions))
+    total = len(panels) * cell + (len(panels) - 1) * GAP
     sheet = np.full((height + CAPTION_HEIGHT, total, 3), STRIP, np.uint8)
     for i, panel in enumerate(panels):
-        left = i * (width + GAP)
+        left = i * (cell + GAP)
         sheet[CAPTION_HEIGHT:, left : left + width] = panel
     drawing, draw = pen(sheet)
     for i, caption in enumerate(captions):
-        draw.text((i * (width + GAP) + 2, 4), caption, fill=STRIP_INK, font=font(14))
+        draw.text((i * (cell + GAP) + 2, 4), caption, fill=STRIP_INK, font=font(14))
     return np.asarray(drawing)
 
 

@@ -26,6 +26,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = root / 'val2017'
     (folder / 'notes.txt').write_text('not a picture')
     (folder / 'empty.png').touch()
+    (folder / 'cut.jpg').write_bytes((folder / '000000100000.jpg').read_bytes()[:300])
     (folder / 'inner').mkdir()
     cv2.imwrite(str(folder / 'inner' / 'wide.png'), np.full((60, 90, 3), 128, np.uint8))
     return folder
@@ -41,11 +42,12 @@ def run(path: Path, pictures: Path, out: Path) -> dict[str, Any]:
     predictor = predictor_of(path, pictures, out / 'model.pth')
     done = {file.name: seen for file, seen in predict_files(predictor, pictures, out / 'drawn', THRESHOLD)}
     assert done == {
-        '000000100000.jpg': True,
-        '000000100001.jpg': True,
-        'empty.png': False,
-        'notes.txt': False,
-        'wide.png': True,
+        '000000100000.jpg': '',
+        '000000100001.jpg': '',
+        'cut.jpg': 'a damaged picture',
+        'empty.png': 'empty',
+        'notes.txt': 'not a picture',
+        'wide.png': '',
     }
     assert DefaultScope.get_current_instance() is None or DefaultScope.get_current_instance().scope_name == 'mmengine'
     drawing = cv2.imread(str(out / 'drawn' / 'inner' / 'wide.png'))

@@ -10,7 +10,7 @@ pytest.importorskip('PIL', reason='Pillow is not installed')
 from swin_backbone.reports.drawing import (
     CAPTION_HEIGHT,
     GAP,
-    GREATEST_WIDTH,
+    GREATEST_SIDE,
     IGNORED,
     LEAST_WIDTH,
     WRONG,
@@ -38,9 +38,20 @@ def close(pixel: np.ndarray, colour: tuple[int, ...], slack: int = 12) -> bool:
 
 
 def test_small_pictures_are_enlarged_and_large_ones_reduced() -> None:
-    assert round(display_scale(128) * 128) == LEAST_WIDTH
-    assert display_scale(640) == 1.0
-    assert round(display_scale(4000) * 4000) == GREATEST_WIDTH
+    assert round(display_scale(128, 128) * 128) == LEAST_WIDTH
+    assert display_scale(480, 640) == 1.0
+    assert round(display_scale(3000, 4000) * 4000) == GREATEST_SIDE
+
+
+@pytest.mark.parametrize('size', [(1, 1), (128, 3), (1, 5000), (5000, 1), (899, 2)])
+def test_pictures_of_any_shape_have_a_size_to_look_at(size: tuple[int, int]) -> None:
+    picture = draw_labels(grey(*size), np.zeros(size, np.uint8), CLASSES, PALETTE)
+    assert min(picture.shape[:2]) >= 1 and max(picture.shape[:2]) <= GREATEST_SIDE
+    found = Instances(
+        np.array([[0.0, 0, size[1], size[0]]]), np.array([1]), np.array([0.75]), np.ones((1, *size), bool)
+    )
+    assert draw_instances(grey(*size), found, CLASSES, PALETTE).shape == picture.shape
+    assert draw_errors(grey(*size), np.zeros(size, np.uint8), np.ones(size, np.uint8)).shape == picture.shape
 
 
 def test_masks_are_tinted_where_they_are() -> None:
@@ -98,6 +109,8 @@ def test_panels_stand_side_by_side() -> None:
     assert sheet.shape == (100 + CAPTION_HEIGHT, 2 * 120 + GAP, 3)
     assert (sheet[-1, 119] == 100).all() and (sheet[-1, 120 + GAP] == 100).all()
     assert sheet[:CAPTION_HEIGHT].max() > 200
+    narrow = side_by_side([grey(100, 5)] * 2, ['truth', 'prediction'])
+    assert narrow.shape[1] > 2 * 60 and (narrow[-1, :5] == 100).all() and (narrow[-1, 5:60] != 100).all()
 
 
 def test_made_palettes_are_distinct() -> None:
