@@ -116,6 +116,6 @@ def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     )
     assert (first / 'summary.json').stat().st_mtime_ns == made
     assert 0 <= json.loads((second / 'summary.json').read_text())['mIoU'] <= 1
-    assert '- runs: 2 of 6 finished' in again.stdout and '- weights: no-shift: from scratch' not in again.stdout
+    assert '- runs: 2 of 6 finished' in again.stdout and '- weights: every row from scratch' in again.stdout
     log = (second / 'console.log').read_text()
     assert 'none: trained from scratch' in log

@@ -129,7 +129,8 @@ def train_rows(args: argparse.Namespace) -> None:
     sweep = Sweep(plan, args.rows, say)
     sweep.clear(args.redo)
     if args.print_commands:
-        print('\n'.join(sweep.commands(means)))
+        for line in sweep.commands(means):
+            print(line)
         return
     sweep.check()
     failures = sweep.make(means)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swin_backbone.engine.ablation_plan import Plan, Run, starting_weights
+from swin_backbone.engine.ablation_plan import FROM_SCRATCH, Plan, Run, starting_weights
 from swin_backbone.engine.ablation_pool import Job, make_slots, run_pool
 from swin_backbone.engine.ablation_runs import CONSOLE, Progress, State, command, progress
 from swin_backbone.errors import InputError
@@ -182,7 +182,7 @@ class Sweep:
             'schedule': f'{epochs} epochs' if epochs else f'{limits.max_iters} iterations',
             'batch': f'{config.train_dataloader.batch_size} pictures a process',
             'seeds': ', '.join(map(str, plan.seeds)),
-            'weights': weights_text(self.weights),
+            **weights_facts(self.weights, plan.weights),
             'the paper': plan.task.remark,
             'machine': f'{machine["hardware"]}, {machine["cores"]} cores',
             'versions': ', '.join(f'{name} {version}' for name, version in machine['versions'].items()),
@@ -196,11 +196,19 @@ def time_left(durations: Sequence[float], left: int, jobs: int) -> str:
     return f'for about {minutes / 60:.1f} h' if minutes >= 120 else f'for about {minutes:.0f} min'
 
 
-def weights_text(weights: dict[str, str]) -> str:
-    """What the backbones start from, said once where it is the same for all."""
-    if len(set(weights.values())) == 1:
-        return f'every row {next(iter(weights.values()))}'
-    return '; '.join(f'{run}: {text}' for run, text in weights.items()) or 'see the config'
+def weights_facts(weights: dict[str, str], source: str | None) -> dict[str, str]:
+    """What the backbones start from, said once where it is the same for all.
+
+    Args:
+        weights: what each row starts from.
+        source: what was asked for.
+    """
+    texts = set(weights.values())
+    if texts <= {FROM_SCRATCH}:
+        return {'weights': 'every row from scratch'} if texts else {}
+    own = source is not None and '{row}' in source
+    caution = 'a file for each row' if own else 'the same for every row, where the paper pre-trained each row as itself'
+    return {'weights': caution, **{f'weights, {run}': text for run, text in weights.items()}}
 
 
 def visible_devices() -> list[str]:

@@ -16,11 +16,13 @@ from swin_backbone.errors import InputError
 from swin_backbone.reports.ablation_tables import TABLES, TASKS, Row, Table, Task
 
 BACKBONE = 'swin_backbone.SwinTransformer'
-NOT_COMPARED = ('work_dir', 'launcher', 'resume', 'default_hooks', 'log_level', 'log_processor', 'vis_backends')
-NOT_COMPARED += ('visualizer', 'env_cfg')
+NOT_COMPARED = frozenset(
+    {'work_dir', 'launcher', 'resume', 'default_hooks', 'log_level', 'log_processor', 'vis_backends', 'visualizer'}
+)
 """Where a run is made and what it tells, which does not change what comes out."""
 
 NAMED_DIFFERENCES = 3
+FROM_SCRATCH = 'from scratch'
 
 
 @dataclass(frozen=True)
@@ -192,10 +194,10 @@ def starting_weights(run: Run) -> str:
     try:
         model = SwinTransformer(**options)
         if not init:
-            return 'from scratch'
+            return FROM_SCRATCH
         if init.get('type') != 'Pretrained':
             return f'initialised by {init}'
         report = load_pretrained(model, init['checkpoint'])
     except InputError as error:
         raise InputError(f'row {run.row.run}: {error} Leave the row out with --rows, or choose --weights.') from error
-    return '. '.join([str(report), *report.warnings])
+    return '; '.join([str(report), *report.warnings])

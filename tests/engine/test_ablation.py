@@ -15,7 +15,7 @@ pytest.importorskip('mmdet', reason='MMDetection is not installed')
 from mmengine.config import Config
 
 from swin_backbone.engine import config as change
-from swin_backbone.engine.ablation import Means, Sweep, time_left, weights_text
+from swin_backbone.engine.ablation import Means, Sweep, time_left, weights_facts
 from swin_backbone.engine.ablation_plan import Plan, Run, differences, make_plan, starting_weights
 from swin_backbone.engine.ablation_runs import State, progress
 from swin_backbone.errors import InputError
@@ -99,8 +99,13 @@ def test_what_a_backbone_starts_from(tmp_path: Path) -> None:
     assert starting_weights(scratch) == 'from scratch'
     with pytest.raises(InputError, match=r'row no-pos: .*absent\.pth'):
         starting_weights(missing)
-    assert weights_text({'a': 'from scratch', 'b': 'from scratch'}) == 'every row from scratch'
-    assert weights_text({'a': 'from scratch', 'b': 'loaded'}) == 'a: from scratch; b: loaded'
+
+
+def test_what_tables_say_about_weights() -> None:
+    assert weights_facts({'a': 'from scratch', 'b': 'from scratch'}, 'none') == {'weights': 'every row from scratch'}
+    said = weights_facts({'a': 'loaded 3 of 3', 'b': 'loaded 2 of 3'}, None)
+    assert 'the paper pre-trained each row as itself' in said['weights'] and said['weights, b'] == 'loaded 2 of 3'
+    assert weights_facts({'a': 'loaded'}, 'of/{row}.pth')['weights'] == 'a file for each row'
 
 
 def test_state_of_a_run(tmp_path: Path) -> None:
