@@ -96,7 +96,9 @@ class Sweep:
     def prepare(self, run: Run, found: Progress, means: Means) -> list[str]:
         """Write the config of a run; the command that makes it."""
         run.write_config()
-        (run.folder / 'summary.json').unlink(missing_ok=True)
+        if found.state is not State.FINISHED:
+            # What is left of an earlier attempt must not pass for this one's.
+            (run.folder / 'summary.json').unlink(missing_ok=True)
         trained = found.state is State.UNEVALUATED
         return command(run, found.checkpoint, trained, means.tools, means.launcher, means.processes)
 

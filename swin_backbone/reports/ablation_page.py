@@ -119,7 +119,7 @@ def as_page(
     facts: dict[str, Any],
 ) -> str:
     """The page with the plot, the table and every run."""
-    alt = 'Each row in the paper and here: mean, standard deviation and every run; the line is the default row'
+    alt = 'Each row in the paper and here: mean (dot), standard deviation (bar), every run (strokes), default (dashed)'
     chart = page.Chart('plot', alt, partial(draw_scores, figures, task.metrics))
     scores = page.Table(CAPTION, header(task), cells(table, task, figures))
     order = ' '.join(f'By {label}, {order.text()}.' for label, order in orders.items() if order.pairs)

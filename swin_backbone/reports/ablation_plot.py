@@ -14,19 +14,18 @@ PANEL = 3.4
 def draw_scores(figures: Sequence[Figure], metrics: Mapping[str, str], theme: Theme) -> Any:
     """For each metric a panel with the paper's figures and one with ours, rows from top to bottom."""
     rows = len(figures) // len(metrics)
-    figure = new_figure(1.6 + PANEL * 2 * len(metrics), 1.1 + 0.36 * rows)
-    panels = figure.subplots(1, 2 * len(metrics), squeeze=False, sharey=True)[0]
-    for number, (metric, label) in enumerate(metrics.items()):
+    figure = new_figure(1.6 + PANEL * 2, (1.0 + 0.36 * rows) * len(metrics))
+    panels = figure.subplots(len(metrics), 2, squeeze=False, sharey=True)
+    for (paper, here), (metric, label) in zip(panels, metrics.items(), strict=True):
         chosen = [f for f in figures if f.metric == metric]
-        paper, here = panels[2 * number], panels[2 * number + 1]
         plain = [(f.paper, 0.0, ()) if f.paper is not None else None for f in chosen]
         draw_panel(paper, chosen, plain, theme.ink, theme)
         paper.set_title(f'{label}, the paper')
         ours = [(f.here.mean, f.here.deviation, f.here.values) if f.here.values else None for f in chosen]
         draw_panel(here, chosen, ours, theme.accents[0], theme)
         here.set_title(f'{label}, here')
-    panels[0].set_yticks(range(rows), [f.title for f in figures if f.metric == next(iter(metrics))])
-    panels[0].set_ylim(rows - 0.5, -0.5)
+    panels[0, 0].set_yticks(range(rows), [f.title for f in figures if f.metric == next(iter(metrics))])
+    panels[0, 0].set_ylim(rows - 0.5, -0.6)
     return figure
 
 
@@ -47,8 +46,10 @@ def draw_panel(
             axes.annotate(text, (0.03, row), xycoords=('axes fraction', 'data'), va='center', fontsize=7, alpha=0.7)
             continue
         mean, deviation, values = point
-        axes.plot(values, [row] * len(values), '|', color=colour, markersize=9, alpha=0.6)
-        axes.errorbar(mean, row, xerr=deviation or None, fmt='o', color=colour, markersize=5, capsize=3)
+        axes.plot(values, [row] * len(values), '|', color=colour, markersize=10)
+        if deviation > 0:
+            axes.plot([mean - deviation, mean + deviation], [row, row], color=colour, linewidth=4, alpha=0.35)
+        axes.plot(mean, row, 'o', color=colour, markersize=5)
         text = f'{mean:.1f}' if default is None or mean == default else f'{mean:.1f} ({mean - default:+.1f})'
         axes.annotate(text, (mean, row), (0, 6), textcoords='offset points', ha='center', fontsize=7)
     axes.set_xlabel('percent')
