@@ -133,9 +133,10 @@ class Sweep:
 
         try:
             run_pool(len(todo), slots, begin, end)
-        except BaseException:
+        except KeyboardInterrupt:
             self.live = {name: found for name, found in self.live.items() if found.state is not State.RUNNING}
             self.write()
+            self.say('interrupted: the same command again goes on from here')
             raise
         if not todo:
             self.write()
