@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from swin_backbone.reports.style import Theme, new_figure, render
+from swin_backbone.reports.style import HALF, Theme, new_figure, render
 
 Series = dict[str, list[tuple[int, float]]]
 
@@ -92,7 +92,7 @@ def build_curves(curves: Curves, theme: Theme) -> Any:
 
 def build_panel(draw: Callable[[Any, Curves, Theme], None], curves: Curves, theme: Theme) -> Any:
     """One of the two by itself."""
-    figure = new_figure(WIDTH, HEIGHT)
+    figure = new_figure(*HALF)
     draw(figure.subplots(), curves, theme)
     return figure
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from swin_backbone.reports.style import Theme, new_figure
+from swin_backbone.reports.style import HALF, Theme, new_figure
 
 SIZES = ('all', 'small', 'medium', 'large')
 COLUMNS = ('AP', 'AP50', 'AP75', 'small', 'medium', 'large')
@@ -89,7 +89,7 @@ def draw_sizes(scores: Mapping[str, DetectionScores], theme: Theme) -> Any:
 
 def draw_precision_recall(found: DetectionScores, kind: str, theme: Theme) -> Any:
     """Precision over recall, the mean of the classes, at each IoU threshold."""
-    figure = new_figure(5.6, 3.8)
+    figure = new_figure(*HALF)
     axes = figure.subplots()
     strongest = len(found.thresholds) - 1
     for i, threshold in enumerate(found.thresholds):
@@ -102,7 +102,7 @@ def draw_precision_recall(found: DetectionScores, kind: str, theme: Theme) -> An
 
 def draw_class_curves(found: DetectionScores, kind: str, theme: Theme) -> Any:
     """Precision over recall of each class, at the lowest IoU threshold."""
-    figure = new_figure(5.6, 3.8)
+    figure = new_figure(*HALF)
     axes = figure.subplots()
     for i, name in enumerate(found.classes):
         curve = found.precision[0, :, i, 0]

@@ -32,6 +32,9 @@ DARK = Theme(
     '#1b1e23', '#e4e4e4', '#454b54', ('#6db3f2', '#ff9068', '#6fce8c', '#c59bea', '#e6bd55', '#86c5cf'), 'cividis'
 )
 
+HALF = (4.55, 3.4)
+"""Inches of a figure of which two stand beside each other on a page."""
+
 
 def settings(theme: Theme) -> dict[str, Any]:
     """Matplotlib's settings for a theme."""
