@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from swin_backbone import position
 from swin_backbone.ops import WindowPlan, window_attention
+from swin_backbone.ops.displaced import displaced
 from swin_backbone.ops.grouped import attend_in_groups, works_in_groups
 
 INITIAL_LOGIT_SCALE = 10.0
@@ -27,7 +29,11 @@ class WindowAttention(nn.Module):
         proj_drop: probability of dropping an output feature.
         relative_bias: whether there is a bias table.
         backend: see :func:`swin_backbone.ops.window_attention`.
+        displaced: whether a shift displaces the grid over a padded map, instead of rolling the map.
     """
+
+    new_table = staticmethod(position.relative_table)
+    spread_table = staticmethod(position.gather_bias)
 
     def __init__(
         self,
@@ -39,24 +45,26 @@ class WindowAttention(nn.Module):
         proj_drop: float = 0.0,
         relative_bias: bool = True,
         backend: str = 'auto',
+        displaced: bool = False,
     ) -> None:
         super().__init__()
         self.window = window
         self.num_heads = num_heads
         self.attn_drop = attn_drop
         self.backend = backend
+        self.displaced = displaced
         self.scale = (dim // num_heads) ** -0.5
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
-        table = position.relative_table(window, num_heads) if relative_bias else None
+        table = self.new_table(window, num_heads) if relative_bias else None
         self.relative_position_bias_table = table
 
     def position_bias(self) -> Tensor | None:
         """What is added to the logits of every window, ``[heads, N, N]``."""
         if self.relative_position_bias_table is None:
             return None
-        return position.gather_bias(self.relative_position_bias_table, self.window)
+        return self.spread_table(self.relative_position_bias_table, self.window)
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Attend within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
@@ -72,6 +80,8 @@ class CosineWindowAttention(nn.Module):
         pretrained_window: the window that the weights were trained with; zeros if it is this one.
     """
 
+    spread_table = staticmethod(position.gather_bias)
+
     def __init__(
         self,
         dim: int,
@@ -82,6 +92,7 @@ class CosineWindowAttention(nn.Module):
         proj_drop: float = 0.0,
         relative_bias: bool = True,
         backend: str = 'auto',
+        displaced: bool = False,
         pretrained_window: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__()
@@ -90,6 +101,7 @@ class CosineWindowAttention(nn.Module):
         self.num_heads = num_heads
         self.attn_drop = attn_drop
         self.backend = backend
+        self.displaced = displaced
         self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(INITIAL_LOGIT_SCALE)))
         self.cpb_mlp = position.ContinuousBias(num_heads) if relative_bias else None
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
@@ -117,17 +129,20 @@ class CosineWindowAttention(nn.Module):
         if self.cpb_mlp is None:
             return None
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self.cpb_mlp.spread(self.window, self.pretrained_window)
+            return self._spread(self.cpb_mlp)
         return self._cached_bias(self.cpb_mlp)
+
+    def _spread(self, cpb_mlp: position.ContinuousBias) -> Tensor:
+        return cpb_mlp.spread(self.window, self.pretrained_window, self.spread_table)
 
     def _cached_bias(self, cpb_mlp: position.ContinuousBias) -> Tensor:
         weights = list(cpb_mlp.parameters())
         if any(type(weight) is not nn.Parameter or weight.is_inference() for weight in weights):
-            return cpb_mlp.spread(self.window, self.pretrained_window)
+            return self._spread(cpb_mlp)
         key = tuple((weight.data_ptr(), weight._version, weight.dtype, weight.device) for weight in weights)
         if self._bias_cache is None or self._bias_cache[0] != key:
             with torch.inference_mode(False), torch.no_grad():
-                self._bias_cache = (key, cpb_mlp.spread(self.window, self.pretrained_window))
+                self._bias_cache = (key, self._spread(cpb_mlp))
         return self._bias_cache[1]
 
     def logit_factor(self) -> Tensor:
@@ -143,12 +158,12 @@ class CosineWindowAttention(nn.Module):
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Attend within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
         bias = self.qkv_bias()
-
-        def project(tokens: Tensor) -> Tensor:
-            return self.normalize(F.linear(tokens, self.qkv.weight, bias))
-
         pad_value = None if bias is None else self.normalize(bias)
-        return attend(self, x, plan, shifted, project, self.logit_factor(), pad_value)
+        return attend(self, x, plan, shifted, partial(self.project, bias=bias), self.logit_factor(), pad_value)
+
+    def project(self, tokens: Tensor, bias: Tensor | None) -> Tensor:
+        """Queries and keys of unit length, and values ``[..., 3C]``, of ``tokens`` ``[..., C]``."""
+        return self.normalize(F.linear(tokens, self.qkv.weight, bias))
 
 
 def attend(
@@ -171,6 +186,8 @@ def attend(
         scale: see :func:`swin_backbone.ops.window_attention`, as for the next.
         pad_value: query, key and value of a padded token ``[3C]``.
     """
+    if module.displaced:
+        plan = displaced(plan, shifted)
     bias, heads = module.position_bias(), module.num_heads
     dropout = module.attn_drop if module.training else 0.0
     if module.backend in ('auto', 'sdpa') and dropout == 0.0 and works_in_groups(x):

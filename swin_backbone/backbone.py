@@ -6,13 +6,12 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from swin_backbone import position
-from swin_backbone.attention import CosineWindowAttention, WindowAttention
-from swin_backbone.blocks import PatchEmbed, PatchMerging, ResPostNormBlock, Stage, SwinBlock
+from swin_backbone.blocks import PatchEmbed, ResPostNormBlock, Stage
+from swin_backbone.building import build_stage
 from swin_backbone.checkpoint import LoadReport, convert_on_load, load_pretrained
 from swin_backbone.errors import InputError
 from swin_backbone.layer_depth import layer_depth
-from swin_backbone.options import BackboneOptions, resolve_options
-from swin_backbone.relative_only import ContinuousRelativeOnlyAttention, RelativeOnlyAttention
+from swin_backbone.options import resolve_options
 
 INIT_STD = 0.02
 
@@ -41,8 +40,11 @@ class SwinTransformer(nn.Module):
         position_encoding: 'relative' (default), 'none', 'absolute', 'absolute+relative', or 'relative-only': weights
             are the softmax of the relative bias alone, without queries and keys (the paper's 'rel. pos. w/o app.').
         shift: False keeps the windows of all blocks in place (the paper's 'w/o shifting', Table 4).
-        attention_method: 'shifted-cyclic' (default), or 'window', the same as ``shift=False``.
-        backend: 'auto', or one of :data:`swin_backbone.ops.BACKENDS`.
+        attention_method: 'shifted-cyclic' (default); 'window', the same as ``shift=False``; 'shifted-padding', equal to
+            the default and slower; 'sliding-naive' or 'sliding-kernel', a neighbourhood of ``window_size`` around every
+            token, equal to each other; 'performer', linear attention over the whole map, V1 only and without relative
+            position bias, whatever ``position_encoding`` (the paper's Table 5).
+        backend: how attention within windows is computed: 'auto', or one of :data:`swin_backbone.ops.BACKENDS`.
         pretrain_img_size: side of the pre-training images in pixels, or (height, width): the grid of an absolute
             embedding.
         pretrained_window_sizes: V2: the window per stage that the weights were trained with; 0 where it is this one.
@@ -213,47 +215,3 @@ def initialize(module: nn.Module) -> None:
         for norm in (module.norm1, module.norm2):
             nn.init.zeros_(norm.weight)
             nn.init.zeros_(norm.bias)
-
-
-def build_attention(options: BackboneOptions, index: int) -> nn.Module:
-    """The attention of one block of stage ``index``."""
-    shared: dict[str, Any] = dict(
-        dim=options.channels(index),
-        window=options.window,
-        num_heads=options.num_heads[index],
-        qkv_bias=options.qkv_bias,
-        attn_drop=options.attn_drop_rate,
-        proj_drop=options.drop_rate,
-    )
-    if options.version == 2:
-        shared.update(pretrained_window=(options.pretrained_window_sizes[index],) * 2)
-    if options.relative_only:
-        return (RelativeOnlyAttention if options.version == 1 else ContinuousRelativeOnlyAttention)(**shared)
-    shared.update(relative_bias=options.relative, backend=options.backend)
-    return (WindowAttention if options.version == 1 else CosineWindowAttention)(**shared)
-
-
-def build_block(options: BackboneOptions, index: int, number: int) -> SwinBlock:
-    """Block ``number`` of stage ``index``."""
-    block = SwinBlock if options.version == 1 else ResPostNormBlock
-    dim = options.channels(index)
-    return block(
-        build_attention(options, index),
-        dim,
-        hidden=int(dim * options.mlp_ratio),
-        drop=options.drop_rate,
-        drop_path=options.drop_path(index, number),
-        shifted=options.shifted and number % 2 == 1,
-        main_norm=options.main_norm_every > 0 and (number + 1) % options.main_norm_every == 0,
-    )
-
-
-def build_stage(options: BackboneOptions, index: int) -> Stage:
-    """Stage ``index`` with its merging, unless it is the last that is built."""
-    last = index == options.num_stages - 1
-    return Stage(
-        [build_block(options, index, number) for number in range(options.depths[index])],
-        None if last else PatchMerging(options.channels(index), norm_last=options.version == 2),
-        options.window,
-        with_cp=index in options.checkpointed_stages,
-    )

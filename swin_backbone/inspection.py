@@ -137,14 +137,17 @@ def window_attention_at(backbone: SwinTransformer, stage: int, block: int) -> Wi
     """The attention of a block.
 
     Raises:
-        InputError: there is no such block, or its attention is not one within windows.
+        InputError: there is no such block, or its attention is not one of queries and keys within windows.
     """
     blocks: Any = backbone.layers[stage].blocks
     if not 0 <= block < len(blocks):
         raise InputError(f'stage {stage} has blocks 0 to {len(blocks) - 1}, there is no block {block}.')
     attention = blocks[block].attn
-    if not isinstance(attention, (WindowAttention, CosineWindowAttention)):
-        raise InputError(f'{type(attention).__name__} has no windows to show: choose a backbone with window attention.')
+    if type(attention) not in (WindowAttention, CosineWindowAttention):
+        raise InputError(
+            f'{type(attention).__name__} has no queries and keys in windows to show: choose a backbone with window '
+            'attention.'
+        )
     return attention
 
 

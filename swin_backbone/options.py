@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from swin_backbone.errors import InputError
-from swin_backbone.ops import check_backend
+from swin_backbone.ops import METHODS, SLIDING, WINDOWS, check_backend
 from swin_backbone.variants import DEFAULT_WINDOW, get_variant
 
 POSITION_ENCODINGS = ('none', 'absolute', 'relative', 'absolute+relative', 'relative-only')
-ATTENTION_METHODS = ('window', 'shifted-cyclic')
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,8 @@ class BackboneOptions:
     attn_drop_rate: float
     drop_path_rate: float
     position_encoding: str
-    shifted: bool
+    shift: bool
+    attention_method: str
     backend: str
     pretrain_grid: tuple[int, int]
     pretrained_window_sizes: tuple[int, ...]
@@ -58,6 +58,11 @@ class BackboneOptions:
         """Whether the relative position bias is all there is to the logits."""
         return self.position_encoding == 'relative-only'
 
+    @property
+    def shifted(self) -> bool:
+        """Whether every other block displaces its windows."""
+        return self.shift and self.attention_method.startswith('shifted-')
+
     def channels(self, index: int) -> int:
         """Channels of stage ``index``."""
         return self.embed_dim * 2**index
@@ -79,8 +84,6 @@ def resolve_options(
     pretrained_window_sizes: Sequence[int] | None,
     out_indices: Sequence[int],
     with_cp: bool | Sequence[int],
-    shift: bool,
-    attention_method: str,
     **plain: Any,
 ) -> BackboneOptions:
     """Complete and check the constructor's arguments.
@@ -110,7 +113,6 @@ def resolve_options(
         num_heads=heads,
         window=pair(DEFAULT_WINDOW[version] if window_size is None else window_size, 'window_size'),
         main_norm_every=main_norm_every,
-        shifted=shift and one_of(attention_method, ATTENTION_METHODS, 'attention_method') != 'window',
         pretrain_grid=(img_h // patch, img_w // patch),
         pretrained_window_sizes=tuple(pretrained_window_sizes or (0,) * len(depths)),
         out_indices=tuple(out_indices),
@@ -140,12 +142,9 @@ def check_options(options: BackboneOptions) -> None:
     """Refuse options that do not fit each other, each with its own sentence."""
     stages = len(options.depths)
     one_of(options.position_encoding, POSITION_ENCODINGS, 'position_encoding')
+    one_of(options.attention_method, METHODS, 'attention_method')
     check_backend(options.backend)
-    if options.relative_only and options.backend != 'auto':
-        raise InputError(
-            f"backend={options.backend!r} computes queries and keys, and position_encoding='relative-only' has none: "
-            "leave backend='auto'."
-        )
+    check_switches(options)
     for name in ('num_heads', 'pretrained_window_sizes'):
         if len(getattr(options, name)) != stages:
             raise InputError(f'{name} must have one value per stage ({stages}), got {getattr(options, name)}.')
@@ -166,3 +165,26 @@ def check_options(options: BackboneOptions) -> None:
     for name in ('drop_rate', 'attn_drop_rate', 'drop_path_rate'):
         if not 0.0 <= getattr(options, name) < 1.0:
             raise InputError(f'{name} must be at least 0 and below 1, got {getattr(options, name)}.')
+
+
+def check_switches(options: BackboneOptions) -> None:
+    """Refuse switches of the paper's ablations that have no meaning together."""
+    method, only = f'attention_method={options.attention_method!r}', "position_encoding='relative-only'"
+    windows = options.attention_method in WINDOWS
+    if options.relative_only and not windows:
+        raise InputError(f'{only} is about windows, {method} has none: use one of {", ".join(WINDOWS)}.')
+    if options.backend != 'auto' and (options.relative_only or not windows):
+        raise InputError(
+            f'backend={options.backend!r} is a way to compute window attention with queries and keys, which '
+            f"{only if options.relative_only else method} does without: leave backend='auto'."
+        )
+    if not options.shift and not windows:
+        raise InputError(f'shift=False keeps windows in place, {method} has none: leave shift=True.')
+    if options.attention_method == 'performer':
+        if options.version != 1:
+            raise InputError(
+                f"{method} approximates the softmax of V1's dot products, not of V2's cosines times a learned scale: "
+                f'use version=1, or one of {", ".join((*WINDOWS, *SLIDING))}.'
+            )
+        if options.attn_drop_rate:
+            raise InputError(f'{method} forms no attention weights that could be dropped: set attn_drop_rate=0.')

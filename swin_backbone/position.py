@@ -1,6 +1,7 @@
 """Position information: the relative bias of V1 and of V2, and the absolute embedding."""
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -41,6 +42,29 @@ def relative_table(window: tuple[int, int], num_heads: int) -> nn.Parameter:
     return table
 
 
+def neighbour_index(window: tuple[int, int]) -> Tensor:
+    """Row of a window's table for every place in a neighbourhood of the same size ``[N]``, its centre the query."""
+    centre = window[0] // 2 * window[1] + window[1] // 2
+    return relative_position_index(window).view(window[0] * window[1], -1)[centre]
+
+
+def neighbour_table(window: tuple[int, int], num_heads: int) -> nn.Parameter:
+    """A new table of position biases, a row for every place in a neighbourhood ``[N, heads]``, truncated normal."""
+    table = nn.Parameter(torch.empty(window[0] * window[1], num_heads))
+    nn.init.trunc_normal_(table, std=TABLE_STD)
+    return table
+
+
+def neighbour_bias(table: Tensor, window: tuple[int, int]) -> Tensor:
+    """The bias of every place in a neighbourhood ``[heads, N]`` from its own table ``[N, heads]``."""
+    return table.t()
+
+
+def central_bias(table: Tensor, window: tuple[int, int]) -> Tensor:
+    """The bias of every place in a neighbourhood ``[heads, N]`` from a window's table ``[(2Mh-1)(2Mw-1), heads]``."""
+    return table[CONSTANTS.get(table, neighbour_index, window)].t()
+
+
 def log_spaced_offsets(window: tuple[int, int], pretrained: tuple[int, int]) -> Tensor:
     """The input of V2's bias network: signed, log-spaced offsets ``[(2Mh-1)(2Mw-1), 2]``, vertical first.
 
@@ -73,15 +97,23 @@ class ContinuousBias(nn.Sequential):
     def __init__(self, num_heads: int) -> None:
         super().__init__(nn.Linear(2, CPB_HIDDEN), nn.ReLU(inplace=True), nn.Linear(CPB_HIDDEN, num_heads, bias=False))
 
-    def spread(self, window: tuple[int, int], pretrained: tuple[int, int]) -> Tensor:
-        """The bias of all pairs of tokens ``[heads, N, N]``, between 0 and 16, computed in at least float32."""
+    def spread(
+        self,
+        window: tuple[int, int],
+        pretrained: tuple[int, int],
+        gather: Callable[[Tensor, tuple[int, int]], Tensor] = gather_bias,
+    ) -> Tensor:
+        """The bias of all pairs of tokens ``[heads, N, N]``, between 0 and 16, computed in at least float32.
+
+        With another ``gather``, what that makes of a table of all offsets and the window.
+        """
         weight = self.get_parameter('0.weight')
         dtype = torch.promote_types(weight.dtype, torch.float32)
         offsets = CONSTANTS.get(weight, log_spaced_offsets, window, pretrained).to(dtype)
         with without_autocast(offsets.device.type):
             table = F.linear(offsets, weight.to(dtype), self.get_parameter('0.bias').to(dtype)).relu()
             table = F.linear(table, self.get_parameter('2.weight').to(dtype))
-            return CPB_LIMIT * torch.sigmoid(gather_bias(table, window))
+            return CPB_LIMIT * torch.sigmoid(gather(table, window))
 
 
 def absolute_embedding(embed_dim: int, grid: tuple[int, int]) -> nn.Parameter:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from swin_backbone import position
 from swin_backbone.ops import WindowPlan
+from swin_backbone.ops.displaced import displaced
 from swin_backbone.ops.relative_only import relative_only_attention
 
 
@@ -22,6 +23,7 @@ class RelativeOnlyAttention(nn.Module):
         qkv_bias: whether values have a bias.
         attn_drop: probability of dropping an attention weight.
         proj_drop: probability of dropping an output feature.
+        displaced: whether a shift displaces the grid over a padded map, instead of rolling the map.
     """
 
     def __init__(
@@ -32,11 +34,13 @@ class RelativeOnlyAttention(nn.Module):
         qkv_bias: bool = True,
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
+        displaced: bool = False,
     ) -> None:
         super().__init__()
         self.window = window
         self.num_heads = num_heads
         self.attn_drop = attn_drop
+        self.displaced = displaced
         self.qkv = nn.Linear(dim, dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
@@ -68,6 +72,7 @@ class ContinuousRelativeOnlyAttention(nn.Module):
         qkv_bias: bool = True,
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
+        displaced: bool = False,
         pretrained_window: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__()
@@ -75,6 +80,7 @@ class ContinuousRelativeOnlyAttention(nn.Module):
         self.pretrained_window = pretrained_window
         self.num_heads = num_heads
         self.attn_drop = attn_drop
+        self.displaced = displaced
         self.cpb_mlp = position.ContinuousBias(num_heads)
         self.qkv = nn.Linear(dim, dim, bias=False)
         self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
@@ -98,6 +104,8 @@ def average(
     pad_value: Tensor | None,
 ) -> Tensor:
     """Average ``values`` ``[B, H, W, C]`` within windows as the positions of ``module`` say, and project the result."""
+    if module.displaced:
+        plan = displaced(plan, shifted)
     dropout = module.attn_drop if module.training else 0.0
     out = relative_only_attention(values, module.position_bias(), plan, shifted, module.num_heads, pad_value, dropout)
     return module.proj_drop(module.proj(out))

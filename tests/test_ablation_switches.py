@@ -1,19 +1,31 @@
 """The switches of the paper's Tables 4 to 6 through the whole network."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from swin_backbone import SwinTransformer, load_pretrained
 from swin_backbone.errors import InputError
+from swin_backbone.inspection import attention_of
+from swin_backbone.ops import WindowPlan
+from swin_backbone.performer import redraw_features
+from swin_backbone.reports.complexity import STAND_INS
 from tests.helpers import TINY, relative_error, tiny_backbone
 
-SWITCHES = [dict(position_encoding='relative-only')]
-SWITCHES_V2 = [dict(position_encoding='relative-only')]
-ALL = [*SWITCHES, *(dict(version=2, **options) for options in SWITCHES_V2)]
+SWITCHES = [
+    dict(position_encoding='relative-only'),
+    dict(position_encoding='relative-only', attention_method='shifted-padding'),
+    dict(attention_method='shifted-padding'),
+    dict(attention_method='sliding-naive'),
+    dict(attention_method='sliding-kernel'),
+]
+PERFORMER = dict(attention_method='performer')
+ALL = [*SWITCHES, *(dict(version=2, **options) for options in SWITCHES), PERFORMER]
 
 
 def name_of(options: dict) -> str:
@@ -78,7 +90,7 @@ def test_checkpointing_keeps_gradients(options: dict) -> None:
         assert relative_error(b.grad, a.grad) < 1e-4
 
 
-@every_switch
+@pytest.mark.parametrize('options', ALL[:-1], ids=name_of)
 def test_dropout_on_attention_weights_acts_in_training_only(options: dict) -> None:
     model = tiny_backbone(**options, attn_drop_rate=0.5)
     image = torch.randn(1, 3, 40, 40)
@@ -110,6 +122,18 @@ def flops(model: nn.Module, image: Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
+def test_views_of_attention_are_those_of_the_cyclic_shift_or_refused() -> None:
+    image = torch.randn(1, 3, 61, 47)
+    model = tiny_backbone()
+    padding = SwinTransformer(**TINY, attention_method='shifted-padding')
+    padding.load_state_dict(model.state_dict())
+    ours, theirs = (attention_of(net, image, (30, 20), stage=0, block=1) for net in (padding, model))
+    assert torch.equal(ours.weights, theirs.weights)
+    for options in (SWITCHES[0], SWITCHES[3], PERFORMER):
+        with pytest.raises(InputError, match='no queries and keys in windows'):
+            attention_of(tiny_backbone(**options), image, (30, 20), stage=0, block=1)
+
+
 @pytest.mark.parametrize('version', [1, 2])
 def test_relative_only_has_neither_queries_nor_keys(version: int) -> None:
     sizes = dict(depths=(2,), num_heads=(2,), out_indices=(0,), window_size=4, version=version)
@@ -121,6 +145,18 @@ def test_relative_only_has_neither_queries_nor_keys(version: int) -> None:
     saved = blocks * tokens * (2 * 16 * 16 + tokens_of_a_window * 16)  # their projections and their products
     image = torch.randn(1, 3, 32, 32)
     assert flops(full, image) - flops(values, image) == saved
+
+
+def test_the_count_of_a_kernels_tiles_is_that_of_the_definition() -> None:
+    plan, x = WindowPlan(8, 8, (4, 4)), torch.randn(1, 8, 8, 16)
+    counts = []
+    for method in ('sliding-naive', 'sliding-kernel'):
+        attn = tiny_backbone(window_size=4, attention_method=method).layers[0].blocks[0].attn
+        attn.forward = partial(STAND_INS['swin_backbone.SlidingAttention'], attn)
+        with FlopCounterMode(display=False) as counter:
+            attn(x, plan, False)
+        counts.append(counter.get_total_flops() // 2)
+    assert counts == [64 * (4 * 16**2 + 2 * 16 * 16)] * 2
 
 
 @pytest.mark.parametrize('version', [1, 2])
@@ -151,10 +187,150 @@ def test_relative_only_files_are_recognised(version: int) -> None:
         load_pretrained(tiny_backbone(version=version), values.state_dict())
 
 
+def same_weights(options: dict, methods: tuple[str, ...], image: Tensor) -> list[list[Tensor]]:
+    """Maps, and gradients of every parameter and of the image, of backbones that differ in the method alone."""
+    model = tiny_backbone(**options, attention_method=methods[0]).double()
+    results = []
+    for method in methods:
+        twin = SwinTransformer(**{**TINY, **options}, attention_method=method).double()
+        twin.load_state_dict(model.state_dict())
+        inputs = image.clone().requires_grad_()
+        maps = twin(inputs)
+        total(maps).backward()
+        results.append([*(out.detach() for out in maps), inputs.grad, *(p.grad for p in twin.parameters())])
+    return results
+
+
+@pytest.mark.parametrize('version', [1, 2])
+@pytest.mark.parametrize('methods', [('shifted-cyclic', 'shifted-padding'), ('sliding-naive', 'sliding-kernel')])
+@pytest.mark.parametrize('window', [7, 4, (3, 6)])
+def test_methods_that_should_be_equal_are(version: int, methods: tuple[str, ...], window: object) -> None:
+    for size in ((1, 1), (61, 47), (70, 131)):
+        image = torch.randn(1, 3, *size, dtype=torch.float64)
+        theirs, ours = same_weights(dict(version=version, window_size=window), methods, image)
+        for a, b in zip(ours, theirs, strict=True):
+            assert (a - b).abs().max() <= 1e-9 * b.abs().max().clamp_min(1.0)
+
+
+def test_window_is_the_same_as_no_shift() -> None:
+    image = torch.randn(1, 3, 61, 47)
+    model = tiny_backbone(attention_method='window')
+    twin = SwinTransformer(**TINY, shift=False)
+    twin.load_state_dict(model.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(model(image), twin(image), strict=True))
+    padding = SwinTransformer(**TINY, shift=False, attention_method='shifted-padding')
+    padding.load_state_dict(model.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(padding(image), twin(image), strict=True))
+
+
+@pytest.mark.parametrize('encoding', ['none', 'absolute', 'absolute+relative'])
+@pytest.mark.parametrize('options', [*SWITCHES[3:], dict(version=2, **SWITCHES[4]), PERFORMER], ids=name_of)
+def test_position_encodings_combine_with_methods(encoding: str, options: dict) -> None:
+    model = tiny_backbone(**options, position_encoding=encoding)
+    names = {name.rpartition('.')[2] for name, _ in model.named_parameters()}
+    assert ('absolute_pos_embed' in names) == ('absolute' in encoding)
+    with_table = 'relative' in encoding and options is not PERFORMER and 'version' not in options
+    assert ('relative_position_bias_table' in names) == with_table
+    total(model(torch.randn(1, 3, 40, 56))).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_sliding_takes_the_central_offsets_of_a_windows_table() -> None:
+    """In the middle of a map, a token has the same bias to a neighbour as in a window."""
+    full = tiny_backbone(window_size=5)
+    sliding = SwinTransformer(**TINY, window_size=5, attention_method='sliding-kernel')
+    report = load_pretrained(sliding, full.state_dict())
+    assert report.adapted['layers.0.blocks.0.attn.relative_position_bias_table'] == 'its central 5x5 offsets'
+    ours, theirs = (net.layers[2].blocks[0].attn.position_bias() for net in (sliding, full))
+    centre = 2 * 5 + 2
+    assert torch.equal(ours, theirs[:, centre])
+    again = SwinTransformer(**TINY, window_size=5, attention_method='sliding-naive')
+    assert not load_pretrained(again, sliding.state_dict()).adapted
+    wider = SwinTransformer(**TINY, window_size=6, attention_method='sliding-naive')
+    report = load_pretrained(wider, full.state_dict())
+    assert 'window 5x5 to 6x6, its central 6x6 offsets' in report.adapted.values()
+
+
+def test_v2_sliding_reads_the_same_curve_as_windows() -> None:
+    full = tiny_backbone(version=2, window_size=5)
+    sliding = SwinTransformer(**TINY, version=2, window_size=5, attention_method='sliding-naive')
+    assert not load_pretrained(sliding, full.state_dict()).adapted
+    for model in (full, sliding):
+        model.eval()
+    with torch.no_grad():
+        ours, theirs = (net.layers[0].blocks[0].attn.position_bias() for net in (sliding, full))
+    assert torch.allclose(ours, theirs[:, 12])
+
+
+def test_performer_loads_a_full_file_without_its_bias() -> None:
+    model = SwinTransformer(**TINY, **PERFORMER)
+    report = load_pretrained(model, tiny_backbone().state_dict())
+    assert len(report.loaded) == report.total and 'relative position bias is left out' in ' '.join(report.warnings)
+
+
+def test_performer_features_are_those_of_the_seed_until_redrawn() -> None:
+    model = tiny_backbone(**PERFORMER).eval()
+    twin = SwinTransformer(**TINY, **PERFORMER).eval()
+    twin.load_state_dict(model.state_dict())
+    image = torch.randn(1, 3, 61, 47)
+    before = model(image)
+    assert all(torch.equal(a, b) for a, b in zip(twin(image), before, strict=True))
+    first, second = (model.layers[0].blocks[number].attn.features for number in (0, 1))
+    assert not torch.equal(first, second)
+    redraw_features(model, seed=5)
+    assert not torch.equal(model(image)[0], before[0])
+    redraw_features(twin, seed=5)
+    assert all(torch.equal(a, b) for a, b in zip(twin(image), model(image), strict=True))
+
+
+@pytest.mark.parametrize('options', [SWITCHES[1], SWITCHES[4], PERFORMER], ids=name_of)
+def test_compiled_without_graph_breaks_equals_eager(options: dict) -> None:
+    torch.compiler.reset()  # each case is a program of its own
+    model = tiny_backbone(**options, depths=(2,), num_heads=(2,), out_indices=(0,)).eval()
+    compiled = torch.compile(model, fullgraph=True, backend='aot_eager')
+    with torch.no_grad():
+        image = torch.randn(1, 3, 45, 70)
+        assert relative_error(compiled(image)[0], model(image)[0]) < 1e-5
+
+
+@pytest.mark.parametrize('options', ALL, ids=name_of)
+def test_builds_without_data(options: dict) -> None:
+    with torch.device('meta'):
+        model = SwinTransformer(**TINY, **options)
+        assert model(torch.empty(1, 3, 61, 47))[0].is_meta
+
+
+def attention_flops(method: str) -> int:
+    """Multiply-adds of a stage of two blocks with 8x8 tokens, 2 heads of 8 features and windows of 4x4."""
+    sizes = dict(depths=(2,), num_heads=(2,), out_indices=(0,), window_size=4)
+    model = tiny_backbone(**sizes, attention_method=method, backend='auto')
+    with sdpa_kernel(SDPBackend.MATH):
+        return flops(model.layers[0], torch.randn(1, 8, 8, 16))
+
+
+def test_methods_cost_what_their_formulas_say() -> None:
+    tokens, channels, places, blocks = 64, 16, 16, 2
+    dense = blocks * tokens * 12 * channels**2  # projections and MLP
+    assert attention_flops('window') == dense + blocks * 2 * tokens * places * channels
+    assert attention_flops('shifted-cyclic') == attention_flops('window')
+    # the second block has 3x3 windows instead of 2x2
+    assert attention_flops('shifted-padding') == dense + 2 * (64 + 144) * places * channels
+    assert attention_flops('sliding-naive') == attention_flops('window')
+    features = 17  # 8 ln 8
+    assert attention_flops('performer') == dense + blocks * tokens * features * (4 * channels + 2)
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
         (dict(position_encoding='relative-only', backend='sdpa'), "leave backend='auto'"),
+        (dict(position_encoding='relative-only', attention_method='performer'), 'is about windows'),
+        (dict(position_encoding='relative-only', attention_method='sliding-naive'), 'is about windows'),
+        (dict(attention_method='sliding-kernel', backend='eager'), "leave backend='auto'"),
+        (dict(attention_method='performer', backend='sdpa'), "leave backend='auto'"),
+        (dict(attention_method='sliding-naive', shift=False), 'leave shift=True'),
+        (dict(attention_method='performer', version=2), 'use version=1'),
+        (dict(attention_method='performer', attn_drop_rate=0.1), 'attn_drop_rate=0'),
     ],
 )
 def test_switches_that_do_not_fit_each_other_are_refused_in_a_sentence(options: dict, message: str) -> None:

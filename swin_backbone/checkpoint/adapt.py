@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from swin_backbone.position import neighbour_index
+
 TABLE = 'attn.relative_position_bias_table'
 EMBEDDING = 'absolute_pos_embed'
 PATCH = 'patch_embed.proj.weight'
@@ -72,6 +74,23 @@ def fit_table(table: Tensor, index: Tensor | None, target: tuple[int, int], head
     if source == target:
         return table, ''
     return resize_table(table, source, target), f'window {by(source)} to {by(target)}'
+
+
+def fit_bias(table: Tensor, index: Tensor | None, window: tuple[int, int], target: torch.Size) -> tuple[Tensor, str]:
+    """A table of shape ``target``: of a window, as :func:`fit_table` gives it, or of a sliding window.
+
+    The latter has a row for every place around a query. It takes a table of its own, or the centre of a window's.
+
+    Raises:
+        MisfitError: as there.
+    """
+    if target[0] != math.prod(window) or target[0] == math.prod(offsets(window)):
+        return fit_table(table, index, window, target[1])
+    if table.shape == target and index is None:
+        return table, ''
+    whole, note = fit_table(table, index, window, target[1])
+    centre = f'its central {by(window)} offsets'
+    return whole[neighbour_index(window)], f'{note}, {centre}' if note else centre
 
 
 def fit_embedding(embedding: Tensor, target: torch.Size) -> tuple[Tensor, str]:

@@ -10,9 +10,9 @@ from swin_backbone.checkpoint.adapt import (
     QKV,
     TABLE,
     MisfitError,
+    fit_bias,
     fit_channels,
     fit_embedding,
-    fit_table,
     fit_values,
 )
 from swin_backbone.checkpoint.anatomy import advice, anatomy_of
@@ -138,7 +138,7 @@ def fit(name: str, state: State, parameter: Tensor, model: nn.Module) -> tuple[T
         stem = name.removesuffix('relative_position_bias_table')
         window = getattr(model.get_submodule(stem.rstrip('.')), 'window', None)
         if window is not None:
-            return fit_table(value, state.get(f'{stem}relative_position_index'), window, parameter.shape[1])
+            return fit_bias(value, state.get(f'{stem}relative_position_index'), window, parameter.shape)
     if name == EMBEDDING:
         return fit_embedding(value, parameter.shape)
     if name == PATCH:
@@ -160,7 +160,7 @@ def position_warnings(new: Iterable[str], dropped: Iterable[str], wanted: Iterab
             "the file's absolute position embedding is left out: position_encoding='absolute+relative' would use it"
         )
     if has_bias(dropped) and not has_bias(wanted):
-        out.append("the file's relative position bias is left out, as position_encoding asks")
+        out.append("the file's relative position bias is left out, since this backbone has none")
     return out
 
 

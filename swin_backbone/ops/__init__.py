@@ -1,4 +1,8 @@
-"""Window attention: one entry point, an ordered table of backends behind it."""
+"""What attention computes.
+
+Window attention has one entry point and an ordered table of backends behind it; :data:`METHODS` names it and what the
+paper compares with it.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +13,27 @@ from swin_backbone.errors import InputError
 from swin_backbone.ops.eager import window_attention_eager
 from swin_backbone.ops.geometry import WindowPlan
 from swin_backbone.ops.sdpa import window_attention_sdpa
+from swin_backbone.ops.sliding import sliding_kernel, sliding_naive
 
-__all__ = ['BACKENDS', 'WindowPlan', 'check_backend', 'choose_backend', 'window_attention']
+__all__ = [
+    'BACKENDS',
+    'METHODS',
+    'SLIDING',
+    'WINDOWS',
+    'WindowPlan',
+    'check_backend',
+    'choose_backend',
+    'window_attention',
+]
+
+WINDOWS = ('window', 'shifted-cyclic', 'shifted-padding')
+"""Methods of attention within windows: where those of shifted blocks are is up to their plans."""
+
+SLIDING: dict[str, Callable[..., Tensor]] = {'sliding-naive': sliding_naive, 'sliding-kernel': sliding_kernel}
+"""Methods of attention in neighbourhoods, the definition first."""
+
+METHODS = (*WINDOWS, *SLIDING, 'performer')
+"""All methods of the Swin paper's Table 5."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ MASKED_LOGIT = -100.0
 CACHED_BYTES = 256 * 2**20
 """Upper bound of what the cache of masks and indices keeps alive, over all sizes and devices."""
 
+PATTERNS = 3
+"""Most patterns of masks that windows can have along one axis."""
+
 P = ParamSpec('P')
 
 
@@ -83,13 +86,19 @@ class WindowPlan:
     window: tuple[int, int]
 
     @property
+    def whole(self) -> tuple[int, int]:
+        """Rows and columns after padding at the right and bottom to whole windows; what is added there can be seen."""
+        rows, cols = self.window
+        return -(-self.height // rows) * rows, -(-self.width // cols) * cols
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Windows per column and per row."""
-        return -(-self.height // self.window[0]), -(-self.width // self.window[1])
+        return self.whole[0] // self.window[0], self.whole[1] // self.window[1]
 
     @property
     def padded(self) -> tuple[int, int]:
-        """Rows and columns after padding to whole windows."""
+        """Rows and columns of the map that is cut into windows."""
         return self.grid[0] * self.window[0], self.grid[1] * self.window[1]
 
     @property
@@ -108,19 +117,34 @@ class WindowPlan:
         return self.window[0] * self.window[1]
 
     @property
-    def pattern_counts(self) -> tuple[int, int, int, int]:
-        """Windows per image with each mask of a shifted block: inner ones, right column, bottom row, last corner."""
-        rows, cols = self.grid
-        return (rows - 1) * (cols - 1), rows - 1, cols - 1, 1
+    def smallest(self) -> 'WindowPlan':
+        """A plan with one window of every pattern."""
+        return WindowPlan(2 * self.window[0], 2 * self.window[1], self.window)
+
+    def axis_patterns(self, axis: int) -> Tensor:
+        """Pattern of every window along an axis of a shifted block: 1 for the last one, 0 for the others."""
+        return (torch.arange(self.grid[axis]) == self.grid[axis] - 1).int()
+
+    def patterns(self) -> Tensor:
+        """Number of the mask that each window of a shifted block has, ``[nW]``: equal numbers, equal masks."""
+        return (PATTERNS * self.axis_patterns(0)[:, None] + self.axis_patterns(1)[None, :]).flatten()
 
     def mask(self, like: Tensor) -> Tensor:
-        """The additive mask of a shifted block on the device of ``like``: ``[nW, N, N]`` float32, 0 or -100."""
+        """The additive mask of a shifted block on the device of ``like``: ``[nW, N, N]`` float32."""
         return CONSTANTS.get(like, region_mask, self)
+
+    def displace(self, x: Tensor) -> Tensor:
+        """Move a padded map ``[B, *whole, C]`` so that windows of a shifted block can be cut, ``[B, *padded, C]``."""
+        return torch.roll(x, (-self.shift[0], -self.shift[1]), dims=(1, 2))
+
+    def put_back(self, x: Tensor) -> Tensor:
+        """The inverse of :meth:`displace`."""
+        return torch.roll(x, self.shift, dims=(1, 2))
 
 
 def pad_to_windows(x: Tensor, plan: WindowPlan, pad_value: Tensor | None) -> Tensor:
-    """Pad ``x`` ``[B, H, W, C]`` at the right and bottom to ``[B, Hp, Wp, C]`` with ``pad_value`` ``[C]``, or zeros."""
-    right, bottom = plan.padded[1] - plan.width, plan.padded[0] - plan.height
+    """Pad ``x`` ``[B, H, W, C]`` at the right and bottom to ``[B, *whole, C]`` with ``pad_value`` ``[C]``, or zeros."""
+    right, bottom = plan.whole[1] - plan.width, plan.whole[0] - plan.height
     if right == 0 and bottom == 0:
         return x
     if pad_value is None:
@@ -130,15 +154,15 @@ def pad_to_windows(x: Tensor, plan: WindowPlan, pad_value: Tensor | None) -> Ten
     if right:
         x = torch.cat([x, pad_value.expand(batch, plan.height, right, channels)], dim=2)
     if bottom:
-        x = torch.cat([x, pad_value.expand(batch, bottom, plan.padded[1], channels)], dim=1)
+        x = torch.cat([x, pad_value.expand(batch, bottom, plan.whole[1], channels)], dim=1)
     return x
 
 
 def arrange(x: Tensor, plan: WindowPlan, shifted: bool, pad_value: Tensor | None = None) -> Tensor:
-    """Pad and, in a shifted block, roll ``x`` ``[B, H, W, C]`` and view it as windows ``[B, nH, Mh, nW, Mw, C]``."""
+    """Pad ``x`` ``[B, H, W, C]``, displace it in a shifted block, and view windows ``[B, nH, Mh, nW, Mw, C]``."""
     x = pad_to_windows(x, plan, pad_value)
     if shifted:
-        x = torch.roll(x, (-plan.shift[0], -plan.shift[1]), dims=(1, 2))
+        x = plan.displace(x)
     (rows, cols), (win_h, win_w) = plan.grid, plan.window
     return x.reshape(x.shape[0], rows, win_h, cols, win_w, x.shape[-1])
 
@@ -147,7 +171,7 @@ def restore(x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
     """The inverse of :func:`arrange`: ``[B, nH, Mh, nW, Mw, C]`` back to the real tokens ``[B, H, W, C]``."""
     x = x.reshape(x.shape[0], *plan.padded, x.shape[-1])
     if shifted:
-        x = torch.roll(x, plan.shift, dims=(1, 2))
+        x = plan.put_back(x)
     return x[:, : plan.height, : plan.width]
 
 
@@ -188,13 +212,12 @@ def region_mask(plan: WindowPlan) -> Tensor:
 def window_tokens(plan: WindowPlan, shifted: bool, batch: int) -> Tensor:
     """Token of the flattened batch ``[B * H * W]`` at every place of every window: ``[B * nW, N]``, -1 for padding.
 
-    In a shifted block windows are sorted by their mask, as :attr:`WindowPlan.pattern_counts` lists them; then by image.
+    In a shifted block windows are sorted by their mask, as :meth:`WindowPlan.patterns` numbers them; then by image.
     """
     per_image = plan.height * plan.width
-    numbers = torch.arange(batch * per_image).view(batch, plan.height, plan.width, 1)
-    windows = split(numbers, plan, shifted, pad_value=torch.tensor([-1])).view(batch, plan.num_windows, plan.tokens)
+    numbers = torch.arange(1, batch * per_image + 1).view(batch, plan.height, plan.width, 1)
+    windows = split(numbers, plan, shifted)[..., 0] - 1  # padding is zero before
     if not shifted:
         return windows.flatten(0, 1)
-    last_row, last_col = (torch.arange(size) == size - 1 for size in plan.grid)
-    pattern = (2 * last_row[:, None] + last_col[None, :]).flatten()
-    return torch.cat([windows[:, pattern == number].flatten(0, 1) for number in range(4)])
+    patterns = plan.patterns()
+    return torch.cat([windows[:, patterns == number].flatten(0, 1) for number in patterns.unique()])

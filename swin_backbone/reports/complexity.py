@@ -167,6 +167,12 @@ def padded_attention(module: Part, x: Tensor, plan: WindowPlan, shifted: bool) -
     return out[:, : plan.height, : plan.width]
 
 
+def gathered_attention(module: Part, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
+    """Sliding windows as they are defined: the tiles of the faster way hold products that a mask throws away."""
+    module.method = 'sliding-naive'
+    return type(module).forward(module, x, plan, shifted)
+
+
 STAND_INS: dict[str, Callable[..., Tensor]] = {
     'mmcv.DeformConv2d': deform_conv,
     'mmdet.DynamicConv': dynamic_conv,
@@ -174,5 +180,7 @@ STAND_INS: dict[str, Callable[..., Tensor]] = {
     'swin_backbone.CosineWindowAttention': padded_attention,
     'swin_backbone.RelativeOnlyAttention': padded_attention,
     'swin_backbone.ContinuousRelativeOnlyAttention': padded_attention,
+    'swin_backbone.SlidingAttention': gathered_attention,
+    'swin_backbone.CosineSlidingAttention': gathered_attention,
 }
 """Layers, by package and class, that cannot run without data or that the papers count differently."""

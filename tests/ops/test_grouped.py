@@ -17,6 +17,7 @@ SIZES = [(1, 1), (3, 5), (7, 7), (8, 13), (14, 9), (6, 30), (29, 22)]
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the small maps of the tests need several groups."""
     monkeypatch.setattr(grouped, 'ROWS_PER_THREAD', 100)
+    monkeypatch.setattr(grouped, 'SMALLEST', 50)
 
 
 @pytest.mark.parametrize('size', SIZES)
@@ -83,12 +84,13 @@ def test_autocast_reaches_the_groups() -> None:
     assert actual.dtype == torch.bfloat16 and relative_error(actual.float(), expected) < 0.1
 
 
-def test_groups_are_for_plain_tensors_on_a_cpu_without_gradients() -> None:
-    x = torch.zeros(1)
+def test_groups_are_for_plain_tensors_on_a_cpu_without_gradients_that_are_not_small() -> None:
+    x = torch.zeros(1, 10, 11, 4)
     assert not grouped.works_in_groups(x)
     with torch.no_grad():
         assert grouped.works_in_groups(x)
-        assert not grouped.works_in_groups(torch.zeros(1, device='meta'))
+        assert not grouped.works_in_groups(x[:, :, :5])
+        assert not grouped.works_in_groups(x.to('meta'))
         assert not grouped.works_in_groups(nn.Parameter(x))
     with torch.inference_mode():
         assert grouped.works_in_groups(x)
