@@ -6,10 +6,10 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-seg ablate-demo test check lint types format bench model-zoo wheel clean
+.PHONY: help setup demo demo-seg demo-reppoints ablate-demo test check lint types format bench model-zoo wheel clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 setup: $(STAMP)  ## the environment with torch, mmcv, the toolkits and this project; nothing to do once it is there
 
@@ -24,6 +24,10 @@ demo: $(STAMP)  ## train, evaluate and picture a small Cascade Mask R-CNN on gen
 demo-seg: $(STAMP)  ## the same with UPerNet, for semantic segmentation (work_dirs/demo-seg)
 	$(PY) tools/prepare_data.py shapes --root data/shapes
 	$(PY) tools/train.py configs/segmentation/upernet_swin_demo.py --work-dir work_dirs/demo-seg --data-root data/shapes
+
+demo-reppoints: $(STAMP)  ## the same with RepPoints V2, for boxes alone (work_dirs/demo-reppoints)
+	$(PY) tools/prepare_data.py shapes --root data/shapes
+	$(PY) tools/train.py configs/detection/reppoints_v2_swin_demo.py --work-dir work_dirs/demo-reppoints --data-root data/shapes
 
 ablate-demo: $(STAMP)  ## the paper's Tables 4, 5 and 6 on the embedded data (work_dirs/ablate-demo); half an hour or more
 	$(PY) tools/ablate.py table5 --demo
