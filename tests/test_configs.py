@@ -11,10 +11,11 @@ pytest.importorskip('mmseg')
 from swin_backbone.datasets.shapes import write_shapes
 from swin_backbone.datasets.shapes_spec import ShapesSpec
 from swin_backbone.engine import smoke
-from swin_backbone.engine.config import dicts_in
+from swin_backbone.engine.config import dicts_in, load_config
 from swin_backbone.reports.notes import read_notes
 from swin_backbone.weights import WEIGHTS
 from tests import zoo
+from tests.conftest import REPOSITORY
 
 DETECTION = [
     'cascade_swin_t_1x',
@@ -197,6 +198,15 @@ def test_a_training_step_and_an_evaluated_picture(name: str, shapes: Path) -> No
     assert metrics
 
 
+def test_the_reppoints_demo(shapes: Path) -> None:
+    config = load_config(str(REPOSITORY / 'configs/detection/reppoints_v2_swin_demo.py'), None)
+    smoke.prepare(config, str(shapes), side=128)
+    loss, unreached, metrics = smoke.run(config)
+    assert 0 < loss < 100
+    assert not unreached
+    assert {name.rpartition('_')[0] for name in metrics} >= {'coco/bbox_mAP'} and 'coco/segm_mAP' not in metrics
+
+
 def test_real_photographs(data_dir: Path) -> None:
     config = zoo.config('atss_swin_t_3x')
     for part, options in NARROW['atss_swin_t_3x'].items():
@@ -206,9 +216,3 @@ def test_real_photographs(data_dir: Path) -> None:
     assert 0 < loss < 100
     assert not unreached
     assert 'coco/bbox_mAP' in metrics
-
-
-def test_a_failure_is_reported_and_not_raised() -> None:
-    trial = smoke.try_one(('absent.py', None, 64))
-    assert trial.failure.startswith('InputError: there is no config')
-    assert 'FAILED' in trial.row()

@@ -22,12 +22,15 @@ from swin_backbone.datasets.shapes_spec import CLASSES, SEGMENTATION_CLASSES
 from swin_backbone.engine.classes import needs_masks, set_classes
 from swin_backbone.engine.config import LOADERS, check_data, dicts_in, load_config, move_data_root, set_weights
 
-HEADING = f'{"config":<26}{"loss":>10}{"seconds":>10}{"peak MiB":>10}  outcome'
+HEADING = f'{"config":<26}{"data":<12}{"loss":>10}{"seconds":>10}{"peak MiB":>10}  outcome'
 PICTURES = 2
-PROPOSALS = 100
+PROPOSALS = 32
 REGIONS = 32
 STUFF_MAPS = 'annotations/training/'
 """Semantic maps that stand in for stuff maps, in the layout that the embedded data set has."""
+SIGNS = dict(detection='annotations/instances_val2017.json', segmentation='annotations/validation')
+"""What a data folder holds if configs of a folder can be trained on it."""
+PRELOADED = ['mmdet.models', 'mmdet.datasets', 'mmdet.evaluation', 'mmseg.models', 'mmseg.datasets', __name__]
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,18 @@ class Trial:
 
     Attributes:
         config: its name.
+        data: the name of the folder of pictures; empty for the config's own.
         loss: the sum of the losses of the training step.
-        unreached: parameters that are trained and got no gradient.
+        unreached: parameters that are trained and got no gradient, or one that is not finite.
         metrics: the figures of the one evaluated picture.
-        seconds: time of all of it, building included.
+        seconds: processor time of all of it, building included, imports of packages not.
         peak: memory of the process at its largest, in bytes.
         remarks: what was left out.
         error: why it failed; empty if it did not.
     """
 
     config: str
+    data: str = ''
     loss: float = float('nan')
     unreached: tuple[str, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
@@ -62,25 +67,52 @@ class Trial:
         if not math.isfinite(self.loss):
             return 'the loss is not finite'
         if self.unreached:
-            return f'{len(self.unreached)} parameters without a gradient, such as {self.unreached[0]}'
+            return f'{len(self.unreached)} parameters without a finite gradient, such as {self.unreached[0]}'
         return '' if self.metrics else 'no figures from the evaluation'
+
+    @property
+    def outcome(self) -> str:
+        """In words: passed, and what was left out, or why not."""
+        return f'FAILED: {self.failure}' if self.failure else ', '.join(('passed', *self.remarks))
 
     def row(self) -> str:
         """One line of the table under :data:`HEADING`."""
-        outcome = f'FAILED: {self.failure}' if self.failure else ', '.join(('passed', *self.remarks))
-        return f'{self.config:<26}{self.loss:>10.3f}{self.seconds:>10.1f}{self.peak / 2**20:>10.0f}  {outcome}'
+        numbers = f'{self.loss:>10.3f}{self.seconds:>10.1f}{self.peak / 2**20:>10.0f}'
+        return f'{self.config:<26}{self.data:<12}{numbers}  {self.outcome}'
 
 
-def try_each(paths: Sequence[str], data_root: str | None, side: int) -> Iterator[Trial]:
+Task = tuple[str, str | None, int]
+"""A config, the folder of its data (None: as it says itself) and the height of the pictures."""
+
+
+def plan(paths: Sequence[str], data_roots: Sequence[str], side: int) -> list[Task]:
+    """Every config on every folder whose data suit it; on the first, which then says what is missing, if none does."""
+    tasks: list[Task] = []
+    for root in data_roots:
+        tasks += [(path, root, side) for path in paths if suits(path, root)]
+    tried = {path for path, _, _ in tasks}
+    return tasks + [(path, data_roots[0] if data_roots else None, side) for path in paths if path not in tried]
+
+
+def suits(path: str, root: str) -> bool:
+    """Whether a folder has the layout for a config; the config's own folder tells its task."""
+    sign = SIGNS.get(Path(path).absolute().parent.name)
+    return sign is None or Path(root, sign).exists()
+
+
+def try_each(tasks: Sequence[Task]) -> Iterator[Trial]:
     """Try configs one after the other, each in a process of its own, so that memory is each one's own."""
-    with multiprocessing.get_context('spawn').Pool(1, maxtasksperchild=1) as pool:
-        yield from pool.imap(try_one, [(path, data_root, side) for path in paths], chunksize=1)
+    server = 'forkserver' in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context('forkserver' if server else 'spawn')
+    context.set_forkserver_preload(PRELOADED)
+    with context.Pool(1, maxtasksperchild=1) as pool:
+        yield from pool.imap(try_one, tasks, chunksize=1)
 
 
-def try_one(task: tuple[str, str | None, int]) -> Trial:
+def try_one(task: Task) -> Trial:
     """Try one config; an error becomes part of the result."""
     path, data_root, side = task
-    started = time.perf_counter()
+    started = time.process_time()
     warnings.simplefilter('ignore')
     try:
         with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
@@ -91,7 +123,8 @@ def try_one(task: tuple[str, str | None, int]) -> Trial:
     except Exception as error:
         outcome = dict(error=f'{type(error).__name__}: {error}')
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
-    return Trial(Path(path).stem, seconds=time.perf_counter() - started, peak=peak, **outcome)
+    data = Path(data_root).name if data_root else ''
+    return Trial(Path(path).stem, data, seconds=time.process_time() - started, peak=peak, **outcome)
 
 
 def prepare(config: Config, data_root: str | None, side: int) -> tuple[str, ...]:
@@ -151,15 +184,16 @@ def shrink(config: Config, side: int) -> None:
     for options in dicts_in(config.model.get('test_cfg') or {}):
         if 'score_thr' in options:
             options['score_thr'] = 0.0
-        if 'nms_pre' in options:
-            options.update(nms_pre=PROPOSALS, max_per_img=PROPOSALS)
+        for limit in ('nms_pre', 'max_per_img'):
+            if limit in options:
+                options[limit] = PROPOSALS
 
 
 def run(config: Config) -> tuple[float, tuple[str, ...], dict[str, float]]:
     """One training step and one evaluated picture.
 
     Returns:
-        The loss, the trained parameters without a gradient, and the figures of the picture.
+        The loss, the trained parameters without a finite gradient, and the figures of the picture.
     """
     from mmengine.model import revert_sync_batchnorm
     from mmengine.registry import DATASETS, MODELS, DefaultScope
@@ -182,7 +216,8 @@ def step(model: Any, samples: list[Any]) -> tuple[float, tuple[str, ...]]:
     losses = model(**model.data_preprocessor(pseudo_collate(samples), True), mode='loss')
     total, _ = model.parse_losses(losses)
     total.backward()
-    unreached = tuple(name for name, value in model.named_parameters() if value.requires_grad and value.grad is None)
+    trained = {name: value.grad for name, value in model.named_parameters() if value.requires_grad}
+    unreached = tuple(name for name, grad in trained.items() if grad is None or not grad.isfinite().all())
     return total.item(), unreached
 
 
