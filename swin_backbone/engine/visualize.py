@@ -111,7 +111,7 @@ def visualize(
     height, width = image.shape[:2]
     energies = [energy[:height, :width].numpy() for energy in feature_energies(backbone, subject.tensor, stages)]
     written = [out_dir / 'energy.png']
-    written[0].write_bytes(render(partial(draw_energy, image, energies, stages)))
+    written[0].write_bytes(render(partial(draw_energy, image, energies, stages), trim=True))
     if query is not None:
         pixel = query_pixel(subject, query)
         if stage not in stages:
@@ -121,7 +121,7 @@ def visualize(
         if head is not None and not 0 <= head < len(views[0].weights):
             raise InputError(f'stage {stage} has heads 0 to {len(views[0].weights) - 1}, there is no head {head}.')
         written.append(out_dir / 'attention.png')
-        written[1].write_bytes(render(partial(draw_attention, image, views, chosen, pixel, head)))
+        written[1].write_bytes(render(partial(draw_attention, image, views, chosen, pixel, head), trim=True))
     return written
 
 

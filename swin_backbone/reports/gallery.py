@@ -67,9 +67,13 @@ def draw_semantic(sample: Any, image: Image, classes: Sequence[str], palette: Se
 
 def read_image(path: str) -> Image:
     """A picture as RGB ``[H, W, 3]``, turned as its camera says, as the toolkits read it."""
+    import cv2
     import mmcv
 
-    image = mmcv.imread(path, channel_order='rgb') if Path(path).is_file() else None
+    try:
+        image = mmcv.imread(path, channel_order='rgb') if Path(path).is_file() else None
+    except cv2.error:
+        image = None
     if image is None:
         raise InputError(f'{path} cannot be read as a picture: check the file.')
     return np.asarray(image, np.uint8)

@@ -33,7 +33,7 @@ def draw_energy(
     for axes, energy, stage in zip(panels[1:], energies, stages, strict=True):
         axes.imshow(grey(image), cmap='gray', vmin=0, vmax=1)
         shown = axes.imshow(energy, cmap=HEAT, alpha=0.75)
-        figure.colorbar(shown, ax=axes, shrink=0.7)
+        figure.colorbar(shown, ax=axes, shrink=0.7, label='root mean square')
         axes.set_title(f'stage {stage}')
     for axes in panels:
         axes.set_axis_off()
@@ -62,7 +62,7 @@ def draw_attention(
         shown = panels[1, column].imshow(
             np.ma.masked_where(~window_pixels(view, image), weights), cmap=HEAT, alpha=0.75, vmin=0
         )
-        figure.colorbar(shown, ax=panels[1, column], shrink=0.7)
+        figure.colorbar(shown, ax=panels[1, column], shrink=0.7, label='attention weight')
         who = 'mean of heads' if head is None else f'head {head}'
         panels[1, column].set_title(f'{who},\n{padded:.1%} on padding')
         close_up(panels[1, column], view, image)
@@ -100,8 +100,10 @@ def mark(axes: Any, view: AttentionView, image: NDArray[np.uint8], pixel: tuple[
     from matplotlib.patches import Rectangle
 
     top, bottom, left, right = bounds(view, image)
+    corner = (left - 0.5, top - 0.5)
     for colour, width in (('black', 3.0), ('white', 1.2)):
-        corner = (left - 0.5, top - 0.5)
-        axes.add_patch(Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=colour, linewidth=width))
-        axes.plot(pixel[1], pixel[0], '+', color=colour, markersize=9, markeredgewidth=width)
+        frame = Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=colour, linewidth=width)
+        # At the picture's edge, half of both would be cut off.
+        axes.add_patch(frame).set_clip_on(False)
+        axes.plot(pixel[1], pixel[0], '+', color=colour, markersize=9, markeredgewidth=width, clip_on=False)
     axes.set_axis_off()

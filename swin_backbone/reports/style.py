@@ -70,11 +70,12 @@ def new_figure(width: float, height: float) -> Any:
     return figure
 
 
-def render(build: Callable[[Theme], Any], theme: Theme = LIGHT) -> bytes:
-    """The PNG of the figure that ``build`` makes in a theme."""
+def render(build: Callable[[Theme], Any], theme: Theme = LIGHT, trim: bool = False) -> bytes:
+    """The PNG of the figure that ``build`` makes in a theme; ``trim`` cuts off what is empty around it."""
     from matplotlib import rc_context
 
+    edges = dict(bbox_inches='tight', pad_inches=0.15) if trim else {}
     with rc_context(settings(theme)):
         buffer = io.BytesIO()
-        build(theme).savefig(buffer, format='png', dpi=120)
+        build(theme).savefig(buffer, format='png', dpi=120, **edges)
     return buffer.getvalue()

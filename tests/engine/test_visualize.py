@@ -65,3 +65,10 @@ def test_another_backbone_is_refused(picture: Path, tmp_path: Path) -> None:
     config.model.backbone.type = 'ResNet'
     with pytest.raises(InputError, match='has the backbone ResNet'):
         build_subject(config, 'none', picture)
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    for content in (b'', b'\xff\xd8\xff\xe0 no more of it'):
+        (tmp_path / 'cut.jpg').write_bytes(content)
+        with pytest.raises(InputError, match=r'cut\.jpg cannot be read as a picture'):
+            build_subject(demo_config(DETECTION, tmp_path), 'none', tmp_path / 'cut.jpg')
