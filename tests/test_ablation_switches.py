@@ -2,6 +2,7 @@
 
 import copy
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from swin_backbone import SwinTransformer, load_pretrained
+from swin_backbone.checkpoint.export import convert_file
 from swin_backbone.errors import InputError
 from swin_backbone.inspection import attention_of
 from swin_backbone.ops import WindowPlan
@@ -318,6 +320,12 @@ def test_methods_cost_what_their_formulas_say() -> None:
     assert attention_flops('sliding-naive') == attention_flops('window')
     features = 17  # 8 ln 8
     assert attention_flops('performer') == dense + blocks * tokens * features * (4 * channels + 2)
+
+
+def test_files_without_queries_and_keys_are_not_converted(tmp_path: Path) -> None:
+    torch.save(tiny_backbone(position_encoding='relative-only').state_dict(), tmp_path / 'values.pth')
+    with pytest.raises(InputError, match='without queries and keys'):
+        convert_file(str(tmp_path / 'values.pth'), tmp_path / 'out.pth', 'transformers')
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,8 @@ def check_place(state: State, anatomy: Anatomy, dialect: Dialect, source: str) -
         NO_RELATIVE: not anatomy.relative,
         MAIN_NORM: anatomy.main_norm,
     }
+    if anatomy.values_only:
+        raise InputError(f'{source} has attention without queries and keys, which no other implementation could use.')
     for feature in dialect.lacks:
         if features[feature]:
             raise InputError(f'{source} has {feature}, which {dialect.name} has no place for: choose another layout.')

@@ -5,6 +5,9 @@ A token attends to the ``N = Mh * Mw`` places around it, from ``Mh // 2`` rows a
 :data:`swin_backbone.ops.geometry.MASKED_LOGIT` in place of a product, gets its bias as any other, takes part in the
 softmax and has the value zero. That is how the layer works to whose kernel the authors of the paper point (Hu et al.,
 Local relation networks, ICCV 2019).
+
+Of existing implementations none serves: PyTorch's flex_attention has no backward pass on CPUs and is fast only when
+compiled, and neighbourhood attention (NATTEN) moves neighbourhoods inwards at borders, which is another function.
 """
 
 import math
@@ -15,9 +18,6 @@ from torch import Tensor
 
 from swin_backbone.ops.eager import widen
 from swin_backbone.ops.geometry import CONSTANTS, MASKED_LOGIT
-
-KERNEL_MULTIPLE = 8
-"""Features per head that fused kernels for GPUs want a multiple of."""
 
 
 def sliding_naive(
@@ -86,13 +86,13 @@ def sliding_kernel(
     """The same as :func:`sliding_naive`, without copies of every neighbourhood, through PyTorch's fused attention.
 
     The map is cut into tiles as large as a window; a tile's queries attend to the tile and its margins, of which a mask
-    leaves each query its neighbourhood. Keys and values are read about four times instead of ``N`` times. What is
+    leaves each query its neighbourhood. Keys and values are copied less than four times instead of ``N`` times. What is
     outside of the map is told by a feature more: 1 in queries, 0 in keys inside, the masked logit in keys outside.
     """
     tiles = -(-qkv.shape[1] // window[0]), -(-qkv.shape[2] // window[1])
     q, k, v = qkv.unflatten(-1, (3, num_heads, -1)).unbind(3)  # each [B, H, W, heads, d]
     dim = q.shape[-1]
-    features = dim + 1 if qkv.device.type == 'cpu' else -(-(dim + 1) // KERNEL_MULTIPLE) * KERNEL_MULTIPLE
+    features = -(-(dim + 1) // feature_multiple(qkv)) * feature_multiple(qkv)
     q = F.pad(F.pad((q * per_head(scale)).to(k.dtype), (0, 1), value=1.0), (0, features - dim - 1))
     q = cut_tiles(q, window, tiles)
     k, v = (cut_with_margins(x, window, tiles, features, value) for x, value in ((k, MASKED_LOGIT), (v, 0.0)))
@@ -103,6 +103,11 @@ def sliding_kernel(
     out = out.reshape(qkv.shape[0], *tiles, num_heads, *window, dim).permute(0, 1, 4, 2, 5, 3, 6)
     out = out.reshape(qkv.shape[0], tiles[0] * window[0], tiles[1] * window[1], -1)
     return out[:, : qkv.shape[1], : qkv.shape[2]]
+
+
+def feature_multiple(x: Tensor) -> int:
+    """Of what fused kernels want the features per head to be a multiple: 8 on GPUs, anything on CPUs."""
+    return 1 if x.device.type == 'cpu' else 8
 
 
 def cut_tiles(x: Tensor, window: tuple[int, int], tiles: tuple[int, int]) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from swin_backbone.ops import sliding
 from swin_backbone.ops.sliding import sliding_kernel, sliding_naive
 from tests.helpers import relative_error
 
@@ -76,6 +77,13 @@ def test_kernel_equals_naive_over_random_sizes(window: tuple[int, int]) -> None:
             worst[1] = max(worst[1], largest_difference(ours[1:], theirs[1:]))
     print(f'kernel against naive, window {window}: forward {worst[0]:.1e}, backward {worst[1]:.1e}')
     assert max(worst) < 1e-12
+
+
+def test_features_that_fill_up_a_multiple_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    qkv, bias, scale = make_inputs((9, 5), (4, 3))
+    expected = sliding_kernel(qkv, bias, (4, 3), HEADS, scale)
+    monkeypatch.setattr(sliding, 'feature_multiple', lambda x: 8)
+    assert largest_difference([sliding_kernel(qkv, bias, (4, 3), HEADS, scale)], [expected]) < 1e-14
 
 
 @pytest.mark.parametrize('run', [sliding_naive, sliding_kernel])
