@@ -4,7 +4,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from mmdet.datasets.transforms import InstaBoost as StockInstaBoost
+from pycocotools import mask as coco_mask
 
+from swin_backbone.datasets.layouts import mask_to_rle
 from swin_backbone.errors import InputError
 from swin_backbone.registry import TRANSFORMS
 
@@ -15,7 +17,8 @@ PACKAGE = 'instaboostfast'
 class InstaBoost(StockInstaBoost):
     """MMDetection's InstaBoost (Fang et al., ICCV 2019): objects are moved about before masks are loaded.
 
-    The arguments are MMDetection's; their defaults are the published ones.
+    The arguments are MMDetection's; their defaults are the published ones. The package cannot read masks in compressed
+    run lengths, which COCO has for crowds alone; such masks of objects are unpacked for it.
 
     Raises:
         InputError: the package that does the work is not installed.
@@ -28,3 +31,12 @@ class InstaBoost(StockInstaBoost):
                 'a config without it (configs/detection/htc_plain_*_6x.py).'
             )
         super().__init__(**options)
+
+    def _load_anns(self, results: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The objects in the package's form, and those that stay where they are."""
+        objects, ignored = super()._load_anns(results)
+        for annotation in objects:
+            mask = annotation['segmentation']
+            if isinstance(mask, dict) and isinstance(mask['counts'], (str, bytes)):
+                annotation['segmentation'] = mask_to_rle(coco_mask.decode(mask).astype(bool))
+        return objects, ignored

@@ -1,5 +1,10 @@
 """The extra layer of HTC++ and the transform that its recipe needs."""
 
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+import numpy as np
 import pytest
 import torch
 
@@ -7,6 +12,7 @@ pytest.importorskip('mmdet')
 
 from mmdet.registry import MODELS, TRANSFORMS
 from mmengine.registry import DefaultScope
+from pycocotools import mask as coco_mask
 
 from swin_backbone.detection import instaboost
 from swin_backbone.detection.global_block import GlobalBlockNeck
@@ -60,3 +66,22 @@ def test_instaboost_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instaboost, 'PACKAGE', 'a_package_that_nobody_has')
     with pytest.raises(InputError, match=r'pip install a_package_that_nobody_has.*config without it'):
         TRANSFORMS.build(dict(type='swin_backbone.InstaBoost'))
+
+
+def test_instaboost_unpacks_masks_that_its_package_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = ModuleType('instaboostfast')
+    package.__spec__ = ModuleSpec('instaboostfast', None)
+    package.InstaBoostConfig = lambda *options: None
+    package.get_new_data = lambda annotations, image, config, background: (annotations, image + 1)
+    monkeypatch.setitem(sys.modules, 'instaboostfast', package)
+    mask = np.zeros((6, 8), dtype=np.uint8)
+    mask[1:4, 2:5] = 1
+    polygon = [[0.0, 0.0, 3.0, 0.0, 3.0, 3.0]]
+    masks = [coco_mask.encode(np.asfortranarray(mask)), polygon]
+    instances = [dict(bbox=[2, 1, 5, 4], bbox_label=0, mask=mask, ignore_flag=0) for mask in masks]
+    boost = TRANSFORMS.build(dict(type='swin_backbone.InstaBoost', aug_ratio=1))
+    results = boost(dict(img=np.zeros((6, 8, 3), np.uint8), instances=instances))
+    unpacked, kept = [instance['mask'] for instance in results['instances']]
+    assert unpacked == dict(size=[6, 8], counts=[13, 3, 3, 3, 3, 3, 20])
+    assert kept == polygon
+    assert results['img'].all()
