@@ -1,6 +1,6 @@
 """Layer-wise learning-rate decay, and freezing under DistributedDataParallel."""
 
-import socket
+from pathlib import Path
 
 import pytest
 import torch
@@ -68,10 +68,10 @@ def test_other_backbones_are_refused() -> None:
         build(model, decay_rate=0.9)
 
 
-def train_a_step(rank: int, port: int, frozen: int) -> None:
+def train_a_step(rank: int, meeting: str, frozen: int) -> None:
     """One process of two: DDP raises by itself where a wrapped parameter gets no gradient."""
     torch.set_num_threads(1)
-    torch.distributed.init_process_group('gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+    torch.distributed.init_process_group('gloo', f'file://{meeting}', rank=rank, world_size=2)
     torch.manual_seed(0)
     model = tiny_backbone(frozen_stages=frozen, position_encoding='absolute+relative', with_cp=True, out_indices=(1, 2))
     wrapped = nn.parallel.DistributedDataParallel(model.train())
@@ -91,8 +91,6 @@ def train_a_step(rank: int, port: int, frozen: int) -> None:
 
 
 @pytest.mark.parametrize('frozen', [-1, 2])
-def test_frozen_stages_leave_no_unused_parameter_under_ddp(frozen: int) -> None:
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(train_a_step, (port, frozen), nprocs=2)
+def test_frozen_stages_leave_no_unused_parameter_under_ddp(frozen: int, tmp_path: Path) -> None:
+    # A file to meet at, since a port that is free now may be taken a moment later.
+    torch.multiprocessing.spawn(train_a_step, (str(tmp_path / 'meeting'), frozen), nprocs=2)
