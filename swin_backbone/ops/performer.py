@@ -31,7 +31,8 @@ def orthogonal_features(count: int, head_dim: int, seed: int) -> Tensor:
 
 def exponents(x: Tensor, directions: Tensor) -> Tensor:
     """Logarithms of the positive random features ``[..., tokens, m]`` of ``x`` ``[..., tokens, d]``, already scaled."""
-    return x @ directions.t() - x.square().sum(dim=-1, keepdim=True) / 2
+    # In place, here and below: what has m features is by far the largest, and fresh memory costs most of the time.
+    return (x @ directions.t()).sub_(x.square().sum(dim=-1, keepdim=True) / 2)
 
 
 def performer_attention(qkv: Tensor, directions: Tensor, num_heads: int, scale: float) -> Tensor:
@@ -50,13 +51,13 @@ def performer_attention(qkv: Tensor, directions: Tensor, num_heads: int, scale: 
     tokens = qkv.flatten(1, 2).unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
     q, k, v = tokens.to(dtype)  # each [B, heads, tokens, d]
     directions = directions.to(dtype)
-    key_exponents = exponents(k * scale**0.5, directions)  # [B, heads, tokens, m]
+    keys = exponents(k * scale**0.5, directions)  # [B, heads, tokens, m]
     # Each feature's largest key becomes 1, the queries carry the factor, and each query's largest feature becomes 1.
     # So every total is at least 1, whatever the inputs, and needs no constant beside it that would bias the estimate.
-    peaks = key_exponents.detach().amax(dim=-2, keepdim=True)
-    keys = (key_exponents - peaks).exp()
-    query_exponents = exponents(q * scale**0.5, directions) + peaks
-    queries = (query_exponents - query_exponents.detach().amax(dim=-1, keepdim=True)).exp()
+    peaks = keys.detach().amax(dim=-2, keepdim=True)
+    keys = keys.sub_(peaks).exp_()
+    queries = exponents(q * scale**0.5, directions).add_(peaks)
+    queries = queries.sub_(queries.detach().amax(dim=-1, keepdim=True)).exp_()
     summary = keys.transpose(-2, -1) @ v  # [B, heads, m, d]
     total = queries @ keys.sum(dim=-2)[..., None]
     out = (queries @ summary) / total
