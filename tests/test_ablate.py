@@ -12,6 +12,7 @@ import pytest
 from swin_backbone.datasets.shapes import write_shapes
 from swin_backbone.datasets.shapes_spec import ShapesSpec
 from swin_backbone.engine import cli
+from swin_backbone.reports.ablation_tables import METHODS
 from tests.conftest import REPOSITORY
 
 pytest.importorskip('mmseg', reason='MMSegmentation is not installed')
@@ -80,11 +81,14 @@ def test_commands_for_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_speed_of_the_methods(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     options = ['--shape', 32, 32, '--batch', 1, '--warm-up', 0, '--rounds', 1, '--variants', 'tiny']
     with pytest.raises(SystemExit) as stop:
-        call('table5', '--work-dir', tmp_path, '--rows', 'window', *options)
+        call('table5', '--work-dir', tmp_path, *options)
     assert stop.value.code == 0
     content = json.loads((tmp_path / 'table5' / 'table.json').read_text())
     parts = [f'stage {number}' for number in (1, 2, 3, 4)] + ['tiny']
-    assert [timing['part'] for timing in content['timings'][::2]] == parts
+    assert content['left_out'] == {}
+    assert [(timing['part'], timing['name']) for timing in content['timings']] == [
+        (part, method.name) for part in parts for method in METHODS
+    ]
     assert 'shifted window (cyclic)' in capsys.readouterr().out
 
 

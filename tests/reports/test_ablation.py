@@ -12,6 +12,7 @@ import torch
 
 pytest.importorskip('matplotlib', reason='Matplotlib is not installed')
 
+from swin_backbone import SwinTransformer, ops
 from swin_backbone.reports import ablation_speed, ablation_speed_page
 from swin_backbone.reports.ablation_page import write_tables
 from swin_backbone.reports.ablation_results import Figure, Outcome, Spread, agreement, collect
@@ -149,6 +150,14 @@ def test_everything_that_is_written_about_speed(tmp_path: Path) -> None:
     assert not reader.open and all(address.startswith(('data:', '#')) for address in reader.addresses)
 
 
+def test_every_row_is_a_backbone_and_every_method_a_row() -> None:
+    for table in TABLES.values():
+        for row in table.rows:
+            small = dict(variant=None, embed_dim=16, depths=(1,), num_heads=(1,), out_indices=(0,))
+            assert SwinTransformer(**small, **row.options)(torch.randn(1, 3, 32, 32))[0].shape == (1, 16, 8, 8)
+    assert sorted(method.name for method in METHODS) == sorted(ops.METHODS)
+
+
 def test_usual_values_of_the_protocol() -> None:
     small, usual = (make_protocol(None, None, None, None, None, None, None, demo) for demo in (True, False))
     assert small.variants == usual.variants == ('tiny', 'small', 'base') and small.shape == (224, 224)
@@ -161,11 +170,8 @@ def test_usual_values_of_the_protocol() -> None:
 
 
 def test_self_attention_of_a_stage_is_its_attention_alone() -> None:
-    from swin_backbone import SwinTransformer
-    from swin_backbone.ops import WindowPlan
-
     stage = SwinTransformer('tiny').eval().layers[0]
-    x, plan = torch.randn(1, 9, 10, 96), WindowPlan(9, 10, (7, 7))
+    x, plan = torch.randn(1, 9, 10, 96), ops.WindowPlan(9, 10, (7, 7))
     expected = stage.blocks[1].attn(stage.blocks[0].attn(x, plan, False), plan, True)
     torch.testing.assert_close(SelfAttention(stage)(x)[0], expected)
 
