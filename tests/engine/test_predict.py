@@ -38,7 +38,14 @@ def predictor_of(path: Path, pictures: Path, checkpoint: Path) -> Predictor:
     return Predictor(demo_config(path, pictures.parent), checkpoint, 'cpu')
 
 
+def scope_name() -> str | None:
+    """The toolkit whose registries this process takes by default."""
+    scope = DefaultScope.get_current_instance()
+    return None if scope is None else scope.scope_name
+
+
 def run(path: Path, pictures: Path, out: Path) -> dict[str, Any]:
+    scope = scope_name()
     predictor = predictor_of(path, pictures, out / 'model.pth')
     done = {file.name: seen for file, seen in predict_files(predictor, pictures, out / 'drawn', THRESHOLD)}
     assert done == {
@@ -49,7 +56,7 @@ def run(path: Path, pictures: Path, out: Path) -> dict[str, Any]:
         'notes.txt': 'not a picture',
         'wide.png': '',
     }
-    assert DefaultScope.get_current_instance() is None or DefaultScope.get_current_instance().scope_name == 'mmengine'
+    assert scope_name() == scope
     drawing = cv2.imread(str(out / 'drawn' / 'inner' / 'wide.png'))
     assert drawing is not None
     return json.loads((out / 'drawn' / 'inner' / 'wide.json').read_text())
