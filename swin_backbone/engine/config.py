@@ -106,7 +106,8 @@ def move_data_root(config: Config, root: str) -> None:
 
 def missing_data(config: Config, loaders: tuple[str, ...]) -> list[str]:
     """Local files and folders that the data sets of ``loaders`` name and that are not there."""
-    paths = []
+    paths: list[str] = []
+    folders: set[str] = set()
     for loader in loaders:
         for data_set in dicts_in(config.get(loader) or {}):
             root = data_set.get('data_root')
@@ -115,7 +116,10 @@ def missing_data(config: Config, loaders: tuple[str, ...]) -> list[str]:
             prefixes = (data_set.get('data_prefix') or {}).values()
             names = [data_set.get('ann_file'), *prefixes]
             paths += [os.path.join(root, name) for name in names if isinstance(name, str) and name]
-    return sorted({path for path in paths if '://' not in path and not os.path.exists(path)})
+            folders.update(os.path.join(root, name) for name in prefixes if isinstance(name, str) and name)
+    # A link that a copy did not keep is a file in its place.
+    present = {path for path in paths if os.path.exists(path) and not (path in folders and os.path.isfile(path))}
+    return sorted({path for path in paths if '://' not in path} - present)
 
 
 def check_data(config: Config, loaders: tuple[str, ...]) -> None:

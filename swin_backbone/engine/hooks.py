@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
+from swin_backbone.errors import InputError
 from swin_backbone.reports.sheet import draw_sheet
 
 
@@ -51,3 +54,35 @@ class PredictionSheetHook(Hook):
         samples, self._samples = self._samples, []
         if runner.rank == 0 and samples:
             draw_sheet(samples, loader.dataset.metainfo, self.out_file)
+
+
+class WholeModelHook(Hook):
+    """Refuses a checkpoint of another model, of which mmengine would only warn and test random weights."""
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Load it with every parameter accounted for; the Runner's own loading changes nothing any more."""
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        require_whole(model, checkpoint.get('state_dict', checkpoint), runner.cfg.load_from)
+
+
+def require_whole(model: nn.Module, state: dict[str, Any], source: str) -> None:
+    """Load a state that has a weight for every parameter of a model, and perhaps more.
+
+    Raises:
+        InputError: it lacks some, or they have other shapes.
+    """
+    advice = 'give the config of its training.'
+    try:
+        found = model.load_state_dict({name.removeprefix('module.'): state[name] for name in state}, strict=False)
+    except RuntimeError as error:
+        told = next((line.strip() for line in str(error).splitlines() if 'mismatch' in line), str(error))
+        raise InputError(f'{source} is no checkpoint of the model in this config ({told[:200]}): {advice}') from error
+    names = [name for name, _ in model.named_parameters()]
+    lacking = sorted(set(names) & set(found.missing_keys))
+    if lacking:
+        raise InputError(
+            f'{source} is no checkpoint of the model in this config: it has no weights for {len(lacking)} of its '
+            f'{len(names)} parameters, the first is {lacking[0]}; {advice}'
+        )

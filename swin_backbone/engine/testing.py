@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from swin_backbone.engine.gallery import GalleryHook
+from swin_backbone.engine.hooks import WholeModelHook
 from swin_backbone.engine.reporting import report_of_run
 from swin_backbone.engine.results import write_summary
 from swin_backbone.engine.runs import build_runner
@@ -35,10 +36,14 @@ def run_test(
         views: how many views of a picture the config tests, for the record.
         show_dir: where to write a report with pictures, tables and curves.
         submission: what the config writes for a server instead of scoring.
+
+    Raises:
+        InputError: the checkpoint is of another model.
     """
     if submission is None:
         use_exact_metrics(config)
     runner = build_runner(config)
+    runner.register_hook(WholeModelHook())
     if show_dir is not None:
         runner.register_hook(GalleryHook(show_dir))
     started = time.perf_counter()

@@ -15,6 +15,7 @@ from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine.servers import format_for_server
 from swin_backbone.engine.testing import run_test
 from swin_backbone.engine.tta import use_tta
+from swin_backbone.errors import InputError
 from tests.toolkits import DETECTION, SEGMENTATION, build_model, demo_config
 
 
@@ -68,6 +69,23 @@ def test_a_test_in_views_leaves_a_summary_and_a_report(
     assert all((tmp_path / 'report' / name).is_file() for name in files)
     screen, (log,) = capsys.readouterr().out, (tmp_path / 'work').glob('*/*.log')
     assert 'Report: ' in screen and 'Config:' not in screen and 'Config:' in log.read_text()
+
+
+@pytest.mark.parametrize('tta', [False, True])
+def test_a_checkpoint_of_another_model_is_refused(tta: bool, shapes: Path, tmp_path: Path) -> None:
+    config = runnable(SEGMENTATION, shapes, tmp_path)
+    if tta:
+        use_tta(config, factors=(1.0,))
+    content = torch.load(config.load_from, weights_only=True)
+    lacking = {name: value for name, value in content['state_dict'].items() if not name.startswith('auxiliary_head')}
+    torch.save(dict(state_dict=lacking), config.load_from)
+    sentence = 'no weights for 5 of its [0-9]+ parameters, the first is auxiliary_head.conv_seg.bias'
+    with pytest.raises(InputError, match=sentence):
+        run_test(config)
+    content['state_dict']['decode_head.conv_seg.bias'] = torch.zeros(150)
+    torch.save(content, config.load_from)
+    with pytest.raises(InputError, match=r'size mismatch for decode_head\.conv_seg\.bias'):
+        run_test(config)
 
 
 def test_files_for_cocos_server_hold_the_predictions(shapes: Path, tmp_path: Path) -> None:
