@@ -3,17 +3,61 @@
 import argparse
 import shlex
 import time
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from swin_backbone.datasets.generated import GeneratedSummary
+from swin_backbone.datasets.neighbours import NeighboursSpec, read_neighbours, write_neighbours
 from swin_backbone.datasets.prepare import DATA_SETS, IncompleteError, prepare
-from swin_backbone.datasets.shapes import ShapesSpec, ShapesSummary, read_shapes, write_shapes
+from swin_backbone.datasets.shapes import ShapesSpec, read_shapes, write_shapes
 from swin_backbone.engine.cli import Parser, run
 from swin_backbone.errors import InputError
 
-TRAIN_CONFIGS = ('configs/detection/cascade_swin_demo.py', 'configs/segmentation/upernet_swin_demo.py')
+
+@dataclass(frozen=True)
+class Made:
+    """A data set that is made here.
+
+    Attributes:
+        spec: what decides its bytes.
+        read: see :func:`swin_backbone.datasets.generated.read_generated`.
+        write: see :func:`swin_backbone.datasets.generated.write_generated`.
+        about: in a line, for the list of data sets.
+        example: options to show.
+        then: commands that read it, without the folder.
+    """
+
+    spec: type[Any]
+    read: Callable[..., GeneratedSummary | None]
+    write: Callable[..., GeneratedSummary]
+    about: str
+    example: str
+    then: tuple[str, ...]
+
+
+MADE = {
+    'shapes': Made(
+        ShapesSpec,
+        read_shapes,
+        write_shapes,
+        'make the embedded data set: textured, overlapping shapes in the layouts of COCO and ADE20K',
+        '--train-count 100 --objects 1 3',
+        (
+            'python tools/train.py configs/detection/cascade_swin_demo.py --data-root',
+            'python tools/train.py configs/segmentation/upernet_swin_demo.py --data-root',
+        ),
+    ),
+    'neighbours': Made(
+        NeighboursSpec,
+        read_neighbours,
+        write_neighbours,
+        "make the data set of the ablations' demo: a figure's class is what stands to the right of it",
+        '--train-count 100 --reach 1',
+        ('python tools/ablate.py table4 --task segmentation --demo --data-root',),
+    ),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,24 +66,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         'python tools/prepare_data.py shapes --root data/shapes',
     )
     data_sets = parser.add_subparsers(dest='data_set', metavar='DATA_SET', required=True)
-    _add_shapes(data_sets)
+    for name in MADE:
+        _add_made(data_sets, name)
     for name in DATA_SETS:
         _add_public(data_sets, name)
     options = parser.parse_args(argv)
     options.prepare(options)
 
 
-def _add_shapes(data_sets: Any) -> None:
+def _add_made(data_sets: Any, name: str) -> None:
+    made = MADE[name]
     parser = data_sets.add_parser(
-        'shapes',
-        help='make the embedded data set: textured, overlapping shapes in the layouts of COCO and ADE20K',
-        description='Make the embedded data set from a seed. The same options give the same bytes.',
-        example='python tools/prepare_data.py shapes --root data/shapes --train-count 100 --objects 1 3',
+        name,
+        help=made.about,
+        description=f'{made.about[0].upper()}{made.about[1:]}. The same options give the same bytes.',
+        example=f'python tools/prepare_data.py {name} --root data/{name} {made.example}',
     )
-    parser.add_argument('--root', type=Path, default=Path('data/shapes'), help='folder to make (default: %(default)s)')
+    parser.add_argument('--root', type=Path, default=Path('data') / name, help='folder to make (default: %(default)s)')
     parser.add_argument('--check', action='store_true', help='write nothing, say what is missing')
     knobs = parser.add_argument_group('what the pictures hold')
-    for knob in fields(ShapesSpec):
+    for knob in fields(made.spec):
         pair = isinstance(knob.default, tuple)
         knobs.add_argument(
             '--' + knob.name.replace('_', '-'),
@@ -49,7 +95,7 @@ def _add_shapes(data_sets: Any) -> None:
             default=knob.default,
             help=f'{knob.metadata["help"]} (default: {" ".join(map(str, knob.default)) if pair else knob.default})',
         )
-    parser.set_defaults(prepare=_prepare_shapes)
+    parser.set_defaults(prepare=_prepare_made)
 
 
 def _add_public(data_sets: Any, name: str) -> None:
@@ -81,23 +127,24 @@ def _prepare_public(options: argparse.Namespace) -> None:
     print('\n'.join(lines))
 
 
-def _prepare_shapes(options: argparse.Namespace) -> None:
-    values = {knob.name: getattr(options, knob.name) for knob in fields(ShapesSpec)}
-    spec = ShapesSpec(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+def _prepare_made(options: argparse.Namespace) -> None:
+    made = MADE[options.data_set]
+    values = {knob.name: getattr(options, knob.name) for knob in fields(made.spec)}
+    spec = made.spec(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
     start = time.monotonic()
-    summary = read_shapes(options.root, spec) if options.check else write_shapes(options.root, spec)
+    summary = made.read(options.root, spec) if options.check else made.write(options.root, spec)
     if summary is None:
         raise InputError(f'{options.root} holds no data set yet: run this command without --check to make it.')
-    _report(summary, time.monotonic() - start)
+    _report(summary, time.monotonic() - start, made.then)
 
 
-def _report(summary: ShapesSummary, seconds: float) -> None:
+def _report(summary: GeneratedSummary, seconds: float, then: Sequence[str]) -> None:
     print(f'{summary.root}: ' + (f'made in {seconds:.1f} s' if summary.written else 'complete, nothing to do'))
     for name, counts in (('train', summary.train), ('val', summary.val)):
         print(f'  {name}: {counts.pictures} pictures, {counts.objects} objects, {counts.crowds} crowds')
-    print('train on it with one of:')
-    for config in TRAIN_CONFIGS:
-        print(f'  python tools/train.py {config} --data-root {shlex.quote(str(summary.root))}')
+    print('train on it with:')
+    for command in then:
+        print(f'  {command} {shlex.quote(str(summary.root))}')
 
 
 if __name__ == '__main__':

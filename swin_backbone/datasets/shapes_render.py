@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from swin_backbone.datasets.generated import Instance, Picture
 from swin_backbone.datasets.shapes_spec import CLASSES, ShapesSpec
 from swin_backbone.datasets.shapes_textures import (
     BoolArray,
     FloatArray,
-    IndexArray,
     background,
     object_surface,
     smooth_noise,
@@ -24,36 +24,6 @@ PLACING_TRIES = 30
 LAYOUT_TRIES = 30
 # The outlines reach at most this far from their centre, in radii; the corners of a square are the farthest.
 REACH = 1.25
-
-
-@dataclass(frozen=True)
-class Instance:
-    """One object, or one crowd, as it is seen.
-
-    Attributes:
-        kind: index into ``CLASSES``.
-        mask: the pixels on which it is visible, [H, W].
-        crowd: whether this is a cluster of uncounted members.
-    """
-
-    kind: int
-    mask: BoolArray
-    crowd: bool
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture with its truth.
-
-    Attributes:
-        image: RGB, [H, W, 3].
-        semantic: 0 for 'other', else 1 + the index into ``SEGMENTATION_CLASSES``, [H, W].
-        instances: from back to front; their masks do not overlap.
-    """
-
-    image: IndexArray
-    semantic: IndexArray
-    instances: tuple[Instance, ...]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from swin_backbone.datasets.generated import MAX_PICTURES
 from swin_backbone.errors import InputError
 
 Colour = tuple[int, int, int]
@@ -27,7 +28,6 @@ SEGMENTATION_CLASSES = CLASSES + STUFF_CLASSES
 
 SEGMENTATION_PALETTE: tuple[Colour, ...] = (*PALETTE, (150, 200, 240), (40, 70, 130), (130, 110, 70))
 
-MAX_PICTURES = 99_999
 MAX_OBJECTS = 90
 
 
