@@ -17,6 +17,7 @@ from swin_backbone.reports.ablation_page import write_tables
 from swin_backbone.reports.ablation_results import Outcome
 
 Say = Callable[[str], None]
+DEMO = 'other data, a small network and a short schedule: compare signs and order, not values'
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,7 @@ class Sweep:
             'seeds': ', '.join(map(str, plan.seeds)),
             **weights_facts(self.weights, plan.weights),
             'the paper': plan.task.remark,
+            **({'the demo': DEMO} if plan.demo else {}),
             'machine': f'{machine["hardware"]}, {machine["cores"]} cores',
             'versions': ', '.join(f'{name} {version}' for name, version in machine['versions'].items()),
             'command': machine['command'],

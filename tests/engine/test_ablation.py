@@ -14,6 +14,7 @@ pytest.importorskip('mmdet', reason='MMDetection is not installed')
 
 from mmengine.config import Config
 
+from swin_backbone.engine import ablation_demo
 from swin_backbone.engine import config as change
 from swin_backbone.engine.ablation import Means, Sweep, time_left, weights_facts
 from swin_backbone.engine.ablation_plan import Plan, Run, differences, make_plan, starting_weights
@@ -226,6 +227,20 @@ def test_finished_runs_are_kept(tmp_path: Path) -> None:
     assert Sweep(plan, None, said.append).make(MEANS) == []
     assert said == ['6 of 6 runs are finished already and are kept']
     assert (plan.report_dir / 'index.html').is_file()
+
+
+def test_the_demo_makes_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+    monkeypatch.setattr(ablation_demo, 'write_neighbours', made.append)
+    assert ablation_demo.make_data() == Path('data/neighbours')
+    assert ablation_demo.make_data(str(tmp_path)) == tmp_path and made == [Path('data/neighbours'), tmp_path]
+
+
+def test_the_demo_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    plan = make_plan('table4', 'segmentation', None, None, [0], demo=True, check_data=False)
+    assert plan.work_dir == Path('work_dirs/ablate-demo') and plan.base.data_root == f'{ablation_demo.ROOT}/'
+    assert 'not values' in Sweep(plan, None, quiet).facts()['the demo']
 
 
 def test_time_that_is_left() -> None:
