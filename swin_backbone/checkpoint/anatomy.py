@@ -90,7 +90,7 @@ def anatomy_of(shapes: Mapping[str, Size]) -> Anatomy:
         patch_norm='patch_embed.norm.weight' in shapes,
         qkv_bias=any(name.endswith(('attn.qkv.bias', 'attn.v_bias')) for name in shapes),
         relative=any(name.endswith(('bias_table', 'cpb_mlp.2.weight')) for name in shapes),
-        values_only=projection[0] == projection[1],
+        values_only=projection[:1] == projection[1:],
         main_norm=any(name.endswith('.norm3.weight') for name in shapes),
         norms=frozenset(output_norms(shapes)),
     )
