@@ -38,7 +38,7 @@ caption { text-align: left; font-size: 13px; opacity: 0.8; padding-bottom: 4px; 
 th, td { padding: 3px 14px 3px 0; text-align: right; border-bottom: 1px solid var(--faint); white-space: nowrap; }
 th { white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; }
-td.text { text-align: left; }
+th.text, td.text { text-align: left; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; margin: 12px 0; font-size: 14px; }
 dt { opacity: 0.7; }
 dd { margin: 0; overflow-wrap: anywhere; }
@@ -105,7 +105,11 @@ class Table:
 
     def html(self) -> str:
         """The table, in a box that scrolls where it is too wide."""
-        head = ''.join(f'<th scope="col">{html.escape(name)}</th>' for name in self.header)
+        first = self.rows[0] if self.rows else [0] * len(self.header)
+        kinds = [' class="text"' if isinstance(value, str) else '' for value in first]
+        head = ''.join(
+            f'<th scope="col"{kind}>{html.escape(name)}</th>' for name, kind in zip(self.header, kinds, strict=True)
+        )
         body = ''.join('<tr>' + ''.join(cell(value) for value in row) + '</tr>' for row in self.rows)
         caption = html.escape(self.caption)
         return (
