@@ -51,7 +51,7 @@ def report_of_run(runner: Runner, folder: Path, metrics: dict[str, Any], facts: 
         'checkpoint': checkpoint,
         'tested with': 'one scale, no flip' if facts['views'] == 1 else f'{facts["views"]} scales and flips, merged',
         'pictures': facts['pictures'],
-        'time': f'{facts["seconds"]:g} s, {facts["seconds"] / pictures:.2f} s a picture, evaluation and drawing included',
+        'time': f'{facts["seconds"]:g} s, {facts["seconds"] / pictures:.2f} s a picture, with evaluation and drawing',
     }
     sections = [
         *sections_of(runner),
