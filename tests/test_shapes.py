@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from swin_backbone.datasets import shapes
+from swin_backbone.datasets import generated
 from swin_backbone.datasets.shapes import (
     CLASSES,
     PALETTE,
@@ -68,7 +68,7 @@ def test_another_seed_gives_other_pictures(root, tmp_path):
 def test_validation_pictures_do_not_depend_on_the_training_pictures(root, tmp_path):
     write_shapes(tmp_path / 'smaller', replace(SPEC, train_count=3))
     ours, others = digests(root), digests(tmp_path / 'smaller')
-    kept = [name for name in others if name != shapes.SPEC_FILE and 'instances_train' not in name]
+    kept = [name for name in others if name != generated.SPEC_FILE and 'instances_train' not in name]
     assert {name: ours[name] for name in kept} == {name: others[name] for name in kept}
 
 
@@ -140,7 +140,7 @@ def test_semantic_maps_agree_with_instances(coco, root):
 def test_summary_counts_what_the_files_hold(coco, root):
     counts = getattr(read_shapes(root, SPEC), coco.split)
     crowds = sum(annotation['iscrowd'] for annotation in coco.dataset['annotations'])
-    assert counts == shapes.SplitCounts(len(coco.imgs), len(coco.anns) - crowds, crowds)
+    assert counts == generated.SplitCounts(len(coco.imgs), len(coco.anns) - crowds, crowds)
 
 
 def test_every_picture_holds_the_objects_asked_for():
@@ -202,7 +202,7 @@ def test_an_equal_set_is_left_alone(root):
     assert {path: path.stat().st_mtime_ns for path in root.rglob('*')} == before
 
 
-@pytest.mark.parametrize('content', ['photo.jpg', shapes.SPEC_FILE])
+@pytest.mark.parametrize('content', ['photo.jpg', generated.SPEC_FILE])
 def test_other_files_are_refused_and_kept(tmp_path, content):
     (tmp_path / content).write_text('mine')
     with pytest.raises(InputError, match='something other'):
@@ -222,8 +222,8 @@ def test_another_set_is_refused_with_the_difference(root):
 
 
 def test_another_format_is_refused(root, tmp_path):
-    marker = json.loads((root / shapes.SPEC_FILE).read_text())
-    (tmp_path / shapes.SPEC_FILE).write_text(json.dumps({**marker, 'version': 0}))
+    marker = json.loads((root / generated.SPEC_FILE).read_text())
+    (tmp_path / generated.SPEC_FILE).write_text(json.dumps({**marker, 'version': 0}))
     with pytest.raises(InputError, match='format version 0'):
         write_shapes(tmp_path, SPEC)
 
@@ -245,7 +245,7 @@ def test_interruption_leaves_nothing(tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(shapes, '_write_split', interrupted)
+    monkeypatch.setattr(generated, '_write_split', interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_shapes(tmp_path / 'deep/set', SPEC)
     assert not list((tmp_path / 'deep').iterdir())
