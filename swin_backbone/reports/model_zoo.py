@@ -27,7 +27,8 @@ mask head of every stage; the auxiliary head of a segmenter is among the paramet
 Sparse R-CNN's products with predicted weights are left out. Pictures are height x width. Published figures are rounded
 to whole M and G. This package's attention projects no padding, and so costs a little less than is said here.
 
-No model has been trained here yet: what is expected is what was published, and as sure as each entry says.
+No model has been trained here yet: what is expected is what was published, and as sure as each entry says. What every
+config does with a few pictures stands in [configs_checked.md](configs_checked.md).
 """
 
 
