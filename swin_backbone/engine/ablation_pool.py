@@ -14,7 +14,7 @@ from swin_backbone.errors import InputError
 
 PAUSE_S = 0.2
 PATIENCE_S = 20.0
-"""How long interrupted processes may take to end by themselves."""
+"""How long processes that are asked to end may take."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,10 @@ def start(job: Job, environment: Mapping[str, str]) -> 'subprocess.Popen[bytes]'
 
 
 def stop(processes: Sequence['subprocess.Popen[bytes]']) -> None:
-    """Interrupt processes with all that they have started, and kill what does not end."""
+    """End processes with all that they have started, and kill what does not end."""
     for process in processes:
-        signal_group(process, signal.SIGINT)
+        # Not SIGINT: what a shell has put into the background ignores it.
+        signal_group(process, signal.SIGTERM)
     deadline = time.monotonic() + PATIENCE_S
     for process in processes:
         try:
