@@ -236,9 +236,10 @@ def test_the_demo_makes_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert ablation_demo.make_data(str(tmp_path)) == tmp_path and made == [Path('data/neighbours'), tmp_path]
 
 
-def test_the_demo_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize('task', ['segmentation', 'detection'])
+def test_the_demo_says_what_it_is(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
-    plan = make_plan('table4', 'segmentation', None, None, [0], demo=True, check_data=False)
+    plan = make_plan('table4', task, None, None, [0], demo=True, check_data=False)
     assert plan.work_dir == Path('work_dirs/ablate-demo') and plan.base.data_root == f'{ablation_demo.ROOT}/'
     assert 'not values' in Sweep(plan, None, quiet).facts()['the demo']
 
