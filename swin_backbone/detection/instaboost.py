@@ -17,11 +17,12 @@ PACKAGE = 'instaboostfast'
 class InstaBoost(StockInstaBoost):
     """MMDetection's InstaBoost (Fang et al., ICCV 2019): objects are moved about before masks are loaded.
 
-    The arguments are MMDetection's; their defaults are the published ones. The package cannot read masks in compressed
-    run lengths, which COCO has for crowds alone; such masks of objects are unpacked for it.
+    The arguments are MMDetection's; their defaults are the published ones. Masks are handed to the package as plain run
+    lengths: it cannot read compressed ones, and fails on outlines of several parts with numpy 1.24 and newer.
 
     Raises:
-        InputError: the package that does the work is not installed.
+        InputError: the package that does the work is not installed, or ``hflag`` asks for flips, which it forgets for
+            run lengths.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -30,6 +31,8 @@ class InstaBoost(StockInstaBoost):
                 f'InstaBoost needs the package {PACKAGE}, which is not installed: run "pip install {PACKAGE}", or use '
                 'a config without it (configs/detection/htc_plain_*_6x.py).'
             )
+        if options.get('hflag'):
+            raise InputError('InstaBoost cannot flip objects (hflag): leave it out; RandomFlip flips whole pictures.')
         super().__init__(**options)
 
     def _load_anns(self, results: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -37,6 +40,9 @@ class InstaBoost(StockInstaBoost):
         objects, ignored = super()._load_anns(results)
         for annotation in objects:
             mask = annotation['segmentation']
-            if isinstance(mask, dict) and isinstance(mask['counts'], (str, bytes)):
-                annotation['segmentation'] = mask_to_rle(coco_mask.decode(mask).astype(bool))
+            if isinstance(mask, list):
+                mask = coco_mask.merge(coco_mask.frPyObjects(mask, *results['img'].shape[:2]))
+            if not isinstance(mask['counts'], list):
+                mask = mask_to_rle(coco_mask.decode(mask).astype(bool))
+            annotation['segmentation'] = mask
         return objects, ignored

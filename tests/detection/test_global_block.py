@@ -68,20 +68,29 @@ def test_instaboost_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
         TRANSFORMS.build(dict(type='swin_backbone.InstaBoost'))
 
 
-def test_instaboost_unpacks_masks_that_its_package_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    package = ModuleType('instaboostfast')
-    package.__spec__ = ModuleSpec('instaboostfast', None)
-    package.InstaBoostConfig = lambda *options: None
-    package.get_new_data = lambda annotations, image, config, background: (annotations, image + 1)
-    monkeypatch.setitem(sys.modules, 'instaboostfast', package)
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in that moves nothing and makes pictures brighter."""
+    module = ModuleType('instaboostfast')
+    module.__spec__ = ModuleSpec('instaboostfast', None)
+    module.InstaBoostConfig = lambda *options: None
+    module.get_new_data = lambda annotations, image, config, background: (annotations, image + 1)
+    monkeypatch.setitem(sys.modules, 'instaboostfast', module)
+
+
+def test_instaboost_gets_masks_that_its_package_can_read(package: None) -> None:
     mask = np.zeros((6, 8), dtype=np.uint8)
     mask[1:4, 2:5] = 1
-    polygon = [[0.0, 0.0, 3.0, 0.0, 3.0, 3.0]]
-    masks = [coco_mask.encode(np.asfortranarray(mask)), polygon]
+    plain = dict(size=[6, 8], counts=[13, 3, 3, 3, 3, 3, 20])
+    polygon = [[2.0, 1.0, 5.0, 1.0, 5.0, 4.0, 2.0, 4.0]]
+    masks = [coco_mask.encode(np.asfortranarray(mask)), polygon, plain]
     instances = [dict(bbox=[2, 1, 5, 4], bbox_label=0, mask=mask, ignore_flag=0) for mask in masks]
     boost = TRANSFORMS.build(dict(type='swin_backbone.InstaBoost', aug_ratio=1))
     results = boost(dict(img=np.zeros((6, 8, 3), np.uint8), instances=instances))
-    unpacked, kept = [instance['mask'] for instance in results['instances']]
-    assert unpacked == dict(size=[6, 8], counts=[13, 3, 3, 3, 3, 3, 20])
-    assert kept == polygon
+    assert [instance['mask'] for instance in results['instances']] == [plain] * 3
     assert results['img'].all()
+
+
+def test_instaboost_does_not_flip(package: None) -> None:
+    with pytest.raises(InputError, match='hflag'):
+        TRANSFORMS.build(dict(type='swin_backbone.InstaBoost', hflag=True))
