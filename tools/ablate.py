@@ -8,16 +8,11 @@ from pathlib import Path
 from swin_backbone.engine.cli import EXIT_FAILURE, Parser, run
 from swin_backbone.errors import InputError
 
-TRAINED, TIMED = ('table4', 'table6'), 'table5'
+TIMED = 'table5'
 
 
 def build_parser() -> Parser:
     """The options of the command line."""
-    from mmengine.config import DictAction
-
-    from swin_backbone.engine.ablation_runs import LAUNCHERS
-    from swin_backbone.reports.ablation_tables import TASKS, VARIANTS
-
     parser = Parser(
         "Run an ablation of the Swin paper and put its figures beside the paper's. What is finished is kept: give the "
         'same command again\nto go on after an interruption.',
@@ -33,6 +28,18 @@ def build_parser() -> Parser:
     parser.add_argument('--demo', action='store_true', help='on the embedded data (table5: on small inputs)')
     parser.add_argument('--rows', nargs='+', metavar='NAME', help='make these rows only (all)')
     parser.add_argument('--work-dir', metavar='DIR', help='runs and tables (work_dirs/ablate; -demo with --demo)')
+
+    add_training_options(parser)
+    add_timing_options(parser)
+    return parser
+
+
+def add_training_options(parser: Parser) -> None:
+    """The options of Tables 4 and 6."""
+    from mmengine.config import DictAction
+
+    from swin_backbone.engine.ablation_runs import LAUNCHERS
+    from swin_backbone.reports.ablation_tables import TASKS
 
     training = parser.add_argument_group('table4 and table6')
     training.add_argument('--task', choices=list(TASKS), help='what to train (segmentation)')
@@ -57,6 +64,11 @@ def build_parser() -> Parser:
     training.add_argument('--redo', action='store_true', help='delete and repeat runs made with other options')
     training.add_argument('--print-commands', action='store_true', help='print a command for each run, start none')
 
+
+def add_timing_options(parser: Parser) -> None:
+    """The options of Table 5."""
+    from swin_backbone.reports.ablation_tables import VARIANTS
+
     timing = parser.add_argument_group('table5')
     timing.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='of the pictures (224 224)')
     timing.add_argument('--batch', type=int, metavar='N', help='pictures (64; 8 on a CPU, 1 with --demo)')
@@ -64,7 +76,6 @@ def build_parser() -> Parser:
     timing.add_argument('--dtype', choices=['float32', 'float16', 'bfloat16'], help='half by autocast (float32)')
     timing.add_argument('--warm-up', type=int, metavar='N', help='rounds before the timed ones (50; 2 on a CPU)')
     timing.add_argument('--rounds', type=int, metavar='N', help='timed rounds (30; 9 on a CPU, 5 with --demo)')
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
