@@ -213,10 +213,20 @@ def set_resume(config: Config, resume: str | None) -> None:
 
 
 def set_launcher(config: Config, launcher: str) -> None:
-    """``--launcher``; processes without GPUs talk over gloo."""
+    """``--launcher``; processes without GPUs talk over gloo, and their norms are not synchronised."""
     config.launcher = launcher
-    if launcher != 'none' and not torch.cuda.is_available():
-        config.env_cfg.dist_cfg.backend = 'gloo'
+    if launcher == 'none' or torch.cuda.is_available():
+        return
+    config.env_cfg.dist_cfg.backend = 'gloo'
+    config.model = map_strings(config.model, lambda name: 'BN' if name == 'SyncBN' else name)
+    # mmengine's own start and its default wrapper name a GPU for each process, whatever the backend.
+    if launcher == 'pytorch':
+        torch.distributed.init_process_group('gloo')
+    unused = config.get('find_unused_parameters', False)
+    config.setdefault(
+        'model_wrapper_cfg',
+        dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False, find_unused_parameters=unused),
+    )
 
 
 def keep_predictions(config: Config, path: str) -> None:
