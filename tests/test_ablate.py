@@ -102,7 +102,7 @@ def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     assert sweep.stdout is not None and sweep.stderr is not None
     for line in sweep.stdout:
         if line.startswith('default seed 0 starts'):
-            sweep.send_signal(signal.SIGINT)
+            sweep.send_signal(signal.SIGTERM)  # a background job would ignore Ctrl-C
         last = line
     errors = sweep.stderr.read()
     assert last.strip() == 'interrupted: the same command again goes on from here'

@@ -87,6 +87,9 @@ def train_a_step(rank: int, meeting: str, frozen: int) -> None:
         both = [torch.empty_like(p) for _ in range(2)]
         torch.distributed.all_gather(both, p.detach())
         assert torch.equal(*both), name
+    # One that leaves while the other still talks would abort it.
+    torch.distributed.barrier()
+    del wrapped
     torch.distributed.destroy_process_group()
 
 

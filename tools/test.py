@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     from swin_backbone.engine import config as change
     from swin_backbone.engine.classes import fit_to_data
-    from swin_backbone.engine.options import export_local_rank
+    from swin_backbone.engine.options import export_local_rank, leave_together
     from swin_backbone.engine.servers import format_for_server
     from swin_backbone.engine.testing import run_test
     from swin_backbone.engine.tta import use_tta
@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         change.keep_predictions(config, args.out)
     views = use_tta(config) if args.tta else 1
     run_test(config, views, args.show_dir, submission)
+    leave_together()
 
 
 if __name__ == '__main__':

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     from swin_backbone.engine import config as change
     from swin_backbone.engine.classes import fit_to_data
-    from swin_backbone.engine.options import export_local_rank
+    from swin_backbone.engine.options import export_local_rank, leave_together
     from swin_backbone.engine.runs import train
     from swin_backbone.engine.summary import precision_of
     from swin_backbone.engine.trackers import set_trackers
@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.seed is not None or args.deterministic:
         config.randomness = dict(seed=args.seed, deterministic=args.deterministic)
     train(config, recipe_precision, dry_run=args.dry_run)
+    leave_together()
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

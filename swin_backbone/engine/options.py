@@ -26,3 +26,12 @@ def add_run_options(parser: Parser) -> None:
 def export_local_rank(args: argparse.Namespace) -> None:
     """Launchers of old PyTorch pass the local rank as an option, new ones in the environment."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+
+
+def leave_together() -> None:
+    """Let processes without GPUs end together: one that leaves while another still talks over gloo aborts it."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == 'gloo':
+        distributed.barrier()
+        distributed.destroy_process_group()

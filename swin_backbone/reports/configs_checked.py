@@ -57,7 +57,7 @@ def table(trials: Sequence[Trial]) -> str:
 
 
 def machine() -> str:
-    """What this runs on, in one line."""
+    """What this runs on: the machine, and the packages in a line of their own."""
     versions = ', '.join(f'{name} {version(name)}' for name in ('torch', *TOOLKITS))
     cores = f'{os.cpu_count()} cores, {torch.get_num_threads()} in use'
-    return f'{platform.system()} {platform.machine()}, {cores}; Python {platform.python_version()}, {versions}'
+    return f'{platform.system()} {platform.machine()}, {cores}; Python {platform.python_version()},\n{versions}'
