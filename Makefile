@@ -29,7 +29,7 @@ demo-reppoints: $(STAMP)  ## the same with RepPoints V2, for boxes alone (work_d
 	$(PY) tools/prepare_data.py shapes --root data/shapes
 	$(PY) tools/train.py configs/detection/reppoints_v2_swin_demo.py --work-dir work_dirs/demo-reppoints --data-root data/shapes
 
-ablate-demo: $(STAMP)  ## the paper's Tables 4, 5 and 6 on the embedded data (work_dirs/ablate-demo); about an hour
+ablate-demo: $(STAMP)  ## the paper's Tables 4, 5 and 6 on the embedded data (work_dirs/ablate-demo)
 	$(PY) tools/ablate.py table5 --demo
 	$(PY) tools/ablate.py table4 --demo --task segmentation --jobs 2
 	$(PY) tools/ablate.py table6 --demo --task segmentation --jobs 2

@@ -14,7 +14,7 @@ scored, so that a score is about this and nothing else.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from swin_backbone.datasets.generated import (
     read_generated,
     write_generated,
 )
+from swin_backbone.datasets.knobs import check_ranges, knob
 from swin_backbone.errors import InputError
 
 COLOURS = {'red': (205, 70, 70), 'green': (70, 180, 80), 'blue': (80, 90, 210)}
@@ -39,10 +40,6 @@ PALETTE = ((150, 150, 150), *COLOURS.values())
 GROUND = (120, 120, 120)
 HOLE = 0.5
 """Radius of a ring's hole, as a share of the ring's."""
-
-
-def _knob(default: Any, meaning: str) -> Any:
-    return field(default=default, metadata={'help': meaning})
 
 
 @dataclass(frozen=True)
@@ -55,20 +52,20 @@ class NeighboursSpec:
         InputError: a value that no picture can satisfy.
     """
 
-    seed: int = _knob(0, 'seed of all random choices')
-    train_count: int = _knob(600, 'training pictures')
-    val_count: int = _knob(100, 'validation pictures; the same ones for any number of training pictures')
-    width: int = _knob(128, 'width of a picture in pixels')
-    height: int = _knob(128, 'height of a picture in pixels')
-    pitch: int = _knob(21, 'distance of the places of the grid in pixels')
-    radius: int = _knob(7, 'radius of a figure in pixels')
-    jitter: float = _knob(2.0, 'largest distance of a figure from its place along each axis in pixels')
-    empty: float = _knob(0.15, 'share of the places that are empty')
-    reach: int = _knob(3, 'places to the right among which the nearest figure of the same form counts')
-    noise: float = _knob(10.0, "standard deviation of the pixels' noise, of 255")
+    seed: int = knob(0, 'seed of all random choices')
+    train_count: int = knob(600, 'training pictures')
+    val_count: int = knob(100, 'validation pictures; the same ones for any number of training pictures')
+    width: int = knob(128, 'width of a picture in pixels')
+    height: int = knob(128, 'height of a picture in pixels')
+    pitch: int = knob(21, 'distance of the places of the grid in pixels')
+    radius: int = knob(7, 'radius of a figure in pixels')
+    jitter: float = knob(2.0, 'largest distance of a figure from its place along each axis in pixels')
+    empty: float = knob(0.15, 'share of the places that are empty')
+    reach: int = knob(3, 'places to the right among which the nearest figure of the same form counts')
+    noise: float = knob(10.0, "standard deviation of the pixels' noise, of 255")
 
     def __post_init__(self) -> None:
-        for name, low, high in (
+        ranges = (
             ('seed', 0, 2**63),
             ('train_count', 1, MAX_PICTURES),
             ('val_count', 1, MAX_PICTURES),
@@ -80,10 +77,8 @@ class NeighboursSpec:
             ('empty', 0, 0.9),
             ('reach', 1, 100),
             ('noise', 0, 255),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InputError(f'{name} of a neighbours data set must lie in {low}..{high}, got {value}: change it.')
+        )
+        check_ranges('neighbours', self, ranges)
         places = (self.height // self.pitch) * (self.width // self.pitch)
         if places >= IDS_PER_PICTURE:
             raise InputError(

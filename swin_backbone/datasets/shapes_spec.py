@@ -1,9 +1,10 @@
 """What the embedded data set holds: its classes, its colours, and every parameter of its generator."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from swin_backbone.datasets.generated import MAX_PICTURES
+from swin_backbone.datasets.knobs import check_ranges, knob
 from swin_backbone.errors import InputError
 
 Colour = tuple[int, int, int]
@@ -31,10 +32,6 @@ SEGMENTATION_PALETTE: tuple[Colour, ...] = (*PALETTE, (150, 200, 240), (40, 70, 
 MAX_OBJECTS = 90
 
 
-def _knob(default: Any, meaning: str) -> Any:
-    return field(default=default, metadata={'help': meaning})
-
-
 @dataclass(frozen=True)
 class ShapesSpec:
     """Everything that decides the data set: equal specs give equal bytes.
@@ -45,31 +42,31 @@ class ShapesSpec:
         InputError: a value that no picture can satisfy.
     """
 
-    seed: int = _knob(0, 'seed of all random choices')
-    train_count: int = _knob(400, 'training pictures')
-    val_count: int = _knob(80, 'validation pictures; the same ones for any number of training pictures')
-    width: int = _knob(128, 'width of a picture in pixels')
-    height: int = _knob(128, 'height of a picture in pixels')
-    objects: tuple[int, int] = _knob((1, 5), 'least and most objects in a picture, crowds not counted')
-    object_size: tuple[int, int] = _knob((24, 72), 'least and largest diameter of an object in pixels, log-uniform')
-    stretch: float = _knob(1.2, 'largest ratio of the sides of a stretched object; 1 keeps all of them regular')
-    overlap: float = _knob(0.3, 'share of the objects that are set close to an earlier one')
-    min_visible: float = _knob(0.5, 'least visible share of the area of an object')
-    min_visible_pixels: int = _knob(24, 'least visible area of an object in pixels')
-    contrast: float = _knob(80.0, 'distance in RGB that the colours of an object keep from what they are painted on')
-    vividness: float = _knob(110.0, "least distance between the red, green and blue of an object's colour, of 255")
-    hue_families: int = _knob(6, 'groups of kinds that share their hues; 1 gives every kind every hue, 6 each its own')
-    texture: float = _knob(0.35, 'how much darker the second shade of an object is; 0 paints plain objects')
-    muted: float = _knob(0.6, 'share of their colour that backgrounds lose; 0 leaves them as colourful as objects')
-    clutter: tuple[int, int] = _knob((0, 4), 'least and most unlabelled scribbles in a background')
-    noise: float = _knob(4.0, "standard deviation of the pixels' noise, of 255")
-    crowd_share: float = _knob(0.05, 'share of the pictures that hold a crowd')
-    crowd_objects: tuple[int, int] = _knob((12, 24), 'least and most members of a crowd')
-    crowd_size: tuple[int, int] = _knob((7, 10), "least and largest diameter of a crowd's members in pixels")
+    seed: int = knob(0, 'seed of all random choices')
+    train_count: int = knob(400, 'training pictures')
+    val_count: int = knob(80, 'validation pictures; the same ones for any number of training pictures')
+    width: int = knob(128, 'width of a picture in pixels')
+    height: int = knob(128, 'height of a picture in pixels')
+    objects: tuple[int, int] = knob((1, 5), 'least and most objects in a picture, crowds not counted')
+    object_size: tuple[int, int] = knob((24, 72), 'least and largest diameter of an object in pixels, log-uniform')
+    stretch: float = knob(1.2, 'largest ratio of the sides of a stretched object; 1 keeps all of them regular')
+    overlap: float = knob(0.3, 'share of the objects that are set close to an earlier one')
+    min_visible: float = knob(0.5, 'least visible share of the area of an object')
+    min_visible_pixels: int = knob(24, 'least visible area of an object in pixels')
+    contrast: float = knob(80.0, 'distance in RGB that the colours of an object keep from what they are painted on')
+    vividness: float = knob(110.0, "least distance between the red, green and blue of an object's colour, of 255")
+    hue_families: int = knob(6, 'groups of kinds that share their hues; 1 gives every kind every hue, 6 each its own')
+    texture: float = knob(0.35, 'how much darker the second shade of an object is; 0 paints plain objects')
+    muted: float = knob(0.6, 'share of their colour that backgrounds lose; 0 leaves them as colourful as objects')
+    clutter: tuple[int, int] = knob((0, 4), 'least and most unlabelled scribbles in a background')
+    noise: float = knob(4.0, "standard deviation of the pixels' noise, of 255")
+    crowd_share: float = knob(0.05, 'share of the pictures that hold a crowd')
+    crowd_objects: tuple[int, int] = knob((12, 24), 'least and most members of a crowd')
+    crowd_size: tuple[int, int] = knob((7, 10), "least and largest diameter of a crowd's members in pixels")
 
     def __post_init__(self) -> None:
         shorter = min(self.width, self.height)
-        for name, low, high in (
+        ranges = (
             ('seed', 0, 2**63),
             ('train_count', 1, MAX_PICTURES),
             ('val_count', 1, MAX_PICTURES),
@@ -86,10 +83,8 @@ class ShapesSpec:
             ('muted', 0, 1),
             ('noise', 0, 255),
             ('crowd_share', 0, 1),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InputError(f'{name} of a shapes data set must lie in {low}..{high}, got {value}: change it.')
+        )
+        check_ranges('shapes', self, ranges)
         for name, low, high in (
             ('objects', 1, MAX_OBJECTS),
             ('object_size', 8, shorter),
