@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-seg demo-reppoints ablate-demo test check lint types format bench model-zoo wheel clean
+.PHONY: help setup demo demo-seg demo-reppoints ablate-demo test check lint types format bench mmcv-parity model-zoo wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -52,6 +52,11 @@ format: $(STAMP)  ## mend what lint can mend by itself
 
 bench: $(STAMP)  ## speed of the backbone on this machine
 	$(PY) tools/benchmark.py backbone
+
+mmcv-parity: $(STAMP)  ## compare the operators that torchvision serves with a compiled mmcv (.venv-compiled; needs a C++ compiler)
+	VENV=.venv-compiled MMCV=compiled scripts/setup.sh
+	.venv-compiled/bin/python scripts/mmcv_parity.py save .venv-compiled/parity.pt
+	$(PY) scripts/mmcv_parity.py check .venv-compiled/parity.pt
 
 model-zoo: $(STAMP)  ## write docs/model_zoo.md from the configs
 	$(PY) tools/complexity.py --markdown docs/model_zoo.md

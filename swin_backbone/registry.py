@@ -15,6 +15,7 @@ from mmengine.registry import TASK_UTILS as ROOT_TASK_UTILS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 
+import swin_backbone.openmmlab  # noqa: F401  serves mmcv's operators, before a toolkit imports them
 from swin_backbone.backbone import SwinTransformer
 from swin_backbone.baselines import DeiTPyramid
 from swin_backbone.engine.layer_decay import LayerDecayOptimWrapperConstructor

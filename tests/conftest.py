@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import swin_backbone.openmmlab  # noqa: F401  serves mmcv's operators to the tests that import a toolkit first
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

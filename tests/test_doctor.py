@@ -35,10 +35,10 @@ class MODELS:
 """
 GATE = "assert False, 'MMCV==2.2.0 is used but incompatible. Please install mmcv>=2.0.0rc4, <2.2.0.'"
 DISTRIBUTIONS = {
-    'open-mmlab': {'mmengine': 'mmengine', 'mmcv': 'mmcv', 'mmdet': 'mmdet', 'mmseg': 'mmsegmentation'},
+    'open-mmlab': {'mmengine': 'mmengine', 'mmcv': 'mmcv-lite', 'mmdet': 'mmdet', 'mmseg': 'mmsegmentation'},
     'onedl': {
         'mmengine': 'onedl-mmengine',
-        'mmcv': 'onedl-mmcv',
+        'mmcv': 'mmcv-lite',
         'mmdet': 'onedl-mmdetection',
         'mmseg': 'onedl-mmsegmentation',
     },
@@ -130,7 +130,7 @@ def test_all_well(healthy: World) -> None:
     rows = healthy.examine(0)
     assert {row['status'] for row in rows.values()} == {'ok'}
     assert rows['mmseg']['detail'] == '1.0 (mmsegmentation)'
-    assert {'mmcv._ext', 'mmdet registry', 'mmseg registry', 'resume'} <= set(rows)
+    assert {'mmcv operators', 'mmdet registry', 'mmseg registry', 'resume'} <= set(rows)
 
 
 def test_torch_alone_is_a_sound_environment(world: World) -> None:
@@ -145,14 +145,10 @@ def test_torch_alone_is_a_sound_environment(world: World) -> None:
 def test_forks_are_told_by_their_distributions(world: World) -> None:
     world.healthy('onedl')
     (world.root / 'pkg_resources.py').unlink()
-    assert world.examine(0)['toolkits']['detail'].startswith('onedl (onedl-mmcv, ')
-    (world.root / 'mmcv' / '_ext.py').unlink()
-    remedy = world.examine(1)['mmcv._ext']['remedy']
-    assert 'uninstall -y onedl-mmcv &&' in remedy
-    assert 'onedl-mmcv==2.3.6' in remedy
+    assert world.examine(0)['toolkits']['detail'].startswith('onedl (mmcv-lite, onedl-')
 
 
-@pytest.mark.parametrize('second', ['onedl-mmcv', 'mmcv-lite'])
+@pytest.mark.parametrize('second', ['onedl-mmcv', 'mmcv'])
 def test_two_distributions_of_one_module(healthy: World, second: str) -> None:
     healthy.provide('mmcv', second)
     row = healthy.examine(1)['toolkits']
@@ -162,32 +158,32 @@ def test_two_distributions_of_one_module(healthy: World, second: str) -> None:
 
 
 def test_mixed_families(healthy: World) -> None:
-    (healthy.root / 'mmcv-1.0.dist-info' / 'top_level.txt').unlink()
+    (healthy.root / 'mmcv_lite-1.0.dist-info' / 'top_level.txt').unlink()
     healthy.provide('mmcv', 'onedl-mmcv')
     row = healthy.examine(1)['toolkits']
     assert row['status'] == 'fail'
     assert row['detail'].endswith('mmdet, mmengine, mmsegmentation, onedl-mmcv')
 
 
-def test_operators_not_built(healthy: World) -> None:
+def test_no_operators_at_all(healthy: World) -> None:
     (healthy.root / 'mmcv' / '_ext.py').unlink()
-    row = healthy.examine(1)['mmcv._ext']
-    assert 'without its operators' in row['detail']
-    assert 'MMCV_WITH_OPS=1 ' in row['remedy']
-    assert '--no-build-isolation' in row['remedy']
-    assert 'mmcv==2.1.0' in row['remedy']
+    row = healthy.examine(1)['mmcv operators']
+    assert 'torchvision, which serves them, does not load' in row['detail']
+    assert row['remedy'].endswith("install --upgrade 'torchvision>=0.21' torch==2.13.0")
 
 
 def test_operators_of_another_torch(healthy: World) -> None:
     healthy.write('mmcv/_ext.py', "raise ImportError('undefined symbol: _ZN2at4_ops5zeros4callE')")
-    row = healthy.examine(1)['mmcv._ext']
+    healthy.write('torchvision/__init__.py')
+    row = healthy.examine(1)['mmcv operators']
+    assert row['remedy'].endswith('install --no-deps mmcv-lite==2.1.0')
     assert 'compiled for another torch than 2.13.0' in row['detail']
     assert 'undefined symbol' in row['detail']
 
 
 def test_operator_with_a_wrong_answer(healthy: World) -> None:
     healthy.nms(kept=(0, 1))
-    row = healthy.examine(1)['mmcv._ext']
+    row = healthy.examine(1)['mmcv operators']
     assert 'nms does not work on cpu' in row['detail']
     assert 'kept [0, 1]' in row['detail']
 
@@ -196,10 +192,10 @@ def test_operators_without_gpu(healthy: World) -> None:
     healthy.torch(gpu=True, cuda='12.6')
     rows = healthy.examine(1)
     assert rows['gpu']['detail'] == 'some GPU, CUDA 12.6'
-    assert 'nms does not work on cuda' in rows['mmcv._ext']['detail']
-    assert 'FORCE_CUDA=1' in rows['mmcv._ext']['remedy']
+    assert 'nms does not work on cuda' in rows['mmcv operators']['detail']
+    assert 'mmcv-lite==2.1.0' in rows['mmcv operators']['remedy']
     healthy.nms(devices=('cpu', 'cuda'))
-    assert healthy.examine(0)['mmcv._ext']['detail'] == 'loads; nms runs on cpu and cuda'
+    assert healthy.examine(0)['mmcv operators']['detail'] == 'compiled; nms runs on cpu and cuda'
 
 
 def test_gpu_that_torch_does_not_see(healthy: World) -> None:
@@ -216,7 +212,7 @@ def test_version_gate(healthy: World, toolkit: str) -> None:
     healthy.write(f'{toolkit}/__init__.py', GATE)
     rows = healthy.examine(1)
     assert 'MMCV==2.2.0 is used but incompatible' in rows[toolkit]['detail']
-    assert rows[toolkit]['remedy'].endswith(' mmcv==2.1.0')
+    assert rows[toolkit]['remedy'].endswith(' mmcv-lite==2.1.0')
     assert f'{toolkit} registry' not in rows
 
 

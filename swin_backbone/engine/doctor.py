@@ -20,6 +20,7 @@ from swin_backbone.engine.environment import (
     family,
     install,
     install_mmcv,
+    install_torchvision,
     installed,
     load,
     mend_import,
@@ -30,6 +31,7 @@ from swin_backbone.engine.environment import (
     requirement,
     version,
 )
+from swin_backbone.openmmlab import mmcv_operators
 
 OK, WARN, FAIL = 'ok', 'warn', 'fail'
 BACKBONE = {'type': 'swin_backbone.SwinTransformer', 'variant': 'tiny'}
@@ -97,7 +99,7 @@ def check_gpu() -> Diagnosis | None:
     built = f'built for CUDA {torch.version.cuda}' if torch.version.cuda else 'built for the CPU alone'
     index = 'https://download.pytorch.org/whl/cu126'
     detail = f'nvidia-smi is there, but torch ({built}) sees no GPU; put a CUDA that the driver knows in place of cu126'
-    remedy = f'{pip("install", "--force-reinstall", "torch", "--index-url", index)} && {install_mmcv()}'
+    remedy = pip('install', '--force-reinstall', 'torch', 'torchvision', '--index-url', index)
     return Diagnosis('gpu', WARN, detail, remedy)
 
 
@@ -116,7 +118,8 @@ def check_family() -> Diagnosis:
         return Diagnosis('toolkits', WARN, detail, 'scripts/setup.sh')
     names = sorted({name for group in found.values() for name in group})
     forks = [name for name in names if name.startswith('onedl-')]
-    if any(len(group) > 1 for group in found.values()) or (forks and forks != names):
+    mixed = forks and set(names) - set(forks) - {'mmcv-lite'}  # which serves both families
+    if any(len(group) > 1 for group in found.values()) or mixed:
         detail = f'these overwrite each other or do not belong together: {", ".join(names)}'
         others = [requirement(module) for module in found if module != 'mmcv']
         steps = [pip('uninstall', '-y', *names), pip('install', *others), install_mmcv()]
@@ -134,29 +137,32 @@ def check_toolkit(module: str) -> Diagnosis | None:
 
 
 def check_ops() -> Diagnosis | None:
-    """Whether mmcv's compiled operators load, and run on every kind of device here."""
+    """Where mmcv's operators come from, and whether they run on every kind of device here."""
     torch = load('torch')
     if isinstance(torch, Exception) or isinstance(load('mmcv'), Exception):
         return None
+    name = 'mmcv operators'
     extension = load('mmcv._ext')
     if isinstance(extension, Exception):
-        absent = isinstance(extension, ModuleNotFoundError)
-        why = (
-            'was installed without its operators'
-            if absent
-            else f'was compiled for another torch than {version("torch")}'
-        )
-        return Diagnosis('mmcv._ext', FAIL, f'mmcv {why} ({reason(extension)})', install_mmcv())
+        if isinstance(load('torchvision'), Exception):
+            detail = f'mmcv has none, and torchvision, which serves them, does not load: {reason(extension)}'
+            return Diagnosis(name, FAIL, detail, install_torchvision())
+        detail = f'compiled for another torch than {version("torch")}: {reason(extension)}'
+        return Diagnosis(name, FAIL, detail, install_mmcv())
     devices = ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']
+    source = mmcv_operators()
     for device in devices:
         boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0], [0.0, 0.0, 9.0, 8.0]], device=device)
         try:
             _, kept = importlib.import_module('mmcv.ops').nms(boxes, torch.tensor([0.5, 0.9], device=device), 0.5)
             assert kept.tolist() == [1], f'kept {kept.tolist()} of two boxes that overlap, expected [1]'
         except Exception as error:
-            detail = f'nms does not work on {device}: {reason(error)}'
-            return Diagnosis('mmcv._ext', FAIL, detail, install_mmcv(force_cuda=device == 'cuda'))
-    return Diagnosis('mmcv._ext', OK, f'loads; nms runs on {" and ".join(devices)}')
+            detail = f'{source}; nms does not work on {device}: {reason(error)}'
+            return Diagnosis(name, FAIL, detail, install_mmcv() if source == 'compiled' else install_torchvision())
+    detail = f'{source}; nms runs on {" and ".join(devices)}'
+    if source != 'compiled':
+        detail += '; RoI, NMS and deformable operators work, others raise NotImplementedError'
+    return Diagnosis(name, OK, detail)
 
 
 def check_pkg_resources() -> Diagnosis | None:

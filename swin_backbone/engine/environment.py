@@ -17,17 +17,19 @@ from types import ModuleType
 FAMILIES = {
     'open-mmlab': {
         'mmengine': 'mmengine==0.10.7',
-        'mmcv': 'mmcv==2.1.0',
+        'mmcv': 'mmcv-lite==2.1.0',
         'mmdet': 'mmdet==3.3.0',
         'mmseg': 'mmsegmentation==1.2.2',
     },
     'onedl': {
         'mmengine': 'onedl-mmengine>=0.10.12,<0.11',
-        'mmcv': 'onedl-mmcv==2.3.6',
+        'mmcv': 'mmcv-lite==2.1.0',
         'mmdet': 'onedl-mmdetection>=3.5.1,<3.6',
         'mmseg': 'onedl-mmsegmentation>=1.4.2,<1.5',
     },
 }
+COMPILED_MMCV = {'open-mmlab': 'mmcv==2.1.0', 'onedl': 'onedl-mmcv==2.3.6'}
+"""The same module with its own operators, to be compiled; torchvision serves them otherwise."""
 TOOLKITS = tuple(FAMILIES['onedl'])
 REQUIREMENTS = {
     'PIL': 'pillow',
@@ -35,6 +37,7 @@ REQUIREMENTS = {
     'pkg_resources': 'setuptools<81',
     'pycocotools': 'pycocotools>=2.0.8',  # the first that is compiled for numpy 2
     'torch': 'torch>=2.6',
+    'torchvision': 'torchvision>=0.21',
     'yaml': 'pyyaml',
 }
 
@@ -98,18 +101,32 @@ def pip(*arguments: str) -> str:
     return shlex.join([sys.executable, '-m', 'pip', *arguments])
 
 
-def install_mmcv(force_cuda: bool = False) -> str:
+def install_mmcv() -> str:
+    """The command that puts mmcv-lite in the place of whatever provides mmcv.
+
+    The forks' mmengine has another name than the one that mmcv-lite asks for, hence ``--no-deps``.
+    """
+    steps = [pip('uninstall', '-y', *providers('mmcv'))] if providers('mmcv') else []
+    return ' && '.join([*steps, pip('install', '--no-deps', requirement('mmcv'))])
+
+
+def install_torchvision() -> str:
+    """The command that installs the torchvision of the torch that is here."""
+    return pip('install', '--upgrade', requirement('torchvision'), f'torch=={version("torch").partition("+")[0]}')
+
+
+def compile_mmcv(force_cuda: bool = False) -> str:
     """The command that compiles mmcv with its operators against the torch that is here.
 
     In pip's build isolation the build would not see torch, and would leave the operators out without a word.
     """
-    wanted = requirement('mmcv')
+    wanted = COMPILED_MMCV[family()]
     name = wanted.split('==')[0]
     steps = [
         pip('uninstall', '-y', *(providers('mmcv') or [name])),
         pip('install', 'setuptools<81', 'wheel', 'ninja'),
         f'MMCV_WITH_OPS=1 {"FORCE_CUDA=1 " if force_cuda else ""}'
-        + pip('install', '--no-cache-dir', '--no-build-isolation', '--no-binary', name, wanted),
+        + pip('install', '--no-deps', '--no-cache-dir', '--no-build-isolation', '--no-binary', name, wanted),
     ]
     return ' && '.join(steps)
 

@@ -16,6 +16,7 @@ from swin_backbone.engine.quiet import ignore_warnings, quiet_console
 from swin_backbone.engine.results import headline, write_summary
 from swin_backbone.engine.resume import read_checkpoints_safely
 from swin_backbone.engine.summary import StartSummaryHook, StopBeforeTraining
+from swin_backbone.openmmlab import mmcv_operators
 from swin_backbone.reports.curves import draw_curves
 
 
@@ -80,5 +81,6 @@ def run_facts(runner: Runner, seconds: float) -> dict[str, Any]:
         seconds=round(seconds, 1),
         parameters=sum(p.numel() for p in runner.model.parameters()),
         torch=torch.__version__,
+        mmcv_operators=mmcv_operators(),
         threads=torch.get_num_threads(),
     )

@@ -7,6 +7,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from swin_backbone.openmmlab import mmcv_operators
+
 
 class StopBeforeTraining(Exception):
     """Ends a dry run: everything is built, initialised and loaded, and nothing is trained."""
@@ -44,6 +46,7 @@ def describe(runner: Runner, recipe_precision: str) -> dict[str, str]:
         'batch': describe_batch(runner),
         'schedule': describe_schedule(runner),
         'precision': describe_precision(runner, recipe_precision),
+        'operators': mmcv_operators(),
         'work dir': runner.work_dir,
     }
 

@@ -14,6 +14,7 @@ from swin_backbone.engine.reporting import report_of_run
 from swin_backbone.engine.results import write_summary
 from swin_backbone.engine.runs import build_runner
 from swin_backbone.engine.servers import Submission
+from swin_backbone.openmmlab import mmcv_operators
 
 EXACT_METRICS = {'CocoMetric': 'swin_backbone.CocoMetric', 'IoUMetric': 'swin_backbone.IoUMetric'}
 """The toolkits' metrics round what they report; these compute the same figures."""
@@ -52,7 +53,13 @@ def run_test(
         return metrics
     seconds = time.perf_counter() - started
     pictures = len(runner.test_dataloader.dataset)
-    facts = dict(checkpoint=config.load_from, views=views, pictures=pictures, seconds=round(seconds, 1))
+    facts = dict(
+        checkpoint=config.load_from,
+        views=views,
+        pictures=pictures,
+        seconds=round(seconds, 1),
+        mmcv_operators=mmcv_operators(),
+    )
     summary = write_summary(runner.work_dir, metrics, **facts)
     print_log(f'Summary: {summary}', 'current')
     if submission is not None:
