@@ -28,8 +28,6 @@ FAMILIES = {
         'mmseg': 'onedl-mmsegmentation>=1.4.2,<1.5',
     },
 }
-COMPILED_MMCV = {'open-mmlab': 'mmcv==2.1.0', 'onedl': 'onedl-mmcv==2.3.6'}
-"""The same module with its own operators, to be compiled; torchvision serves them otherwise."""
 TOOLKITS = tuple(FAMILIES['onedl'])
 REQUIREMENTS = {
     'PIL': 'pillow',
@@ -113,22 +111,6 @@ def install_mmcv() -> str:
 def install_torchvision() -> str:
     """The command that installs the torchvision of the torch that is here."""
     return pip('install', '--upgrade', requirement('torchvision'), f'torch=={version("torch").partition("+")[0]}')
-
-
-def compile_mmcv(force_cuda: bool = False) -> str:
-    """The command that compiles mmcv with its operators against the torch that is here.
-
-    In pip's build isolation the build would not see torch, and would leave the operators out without a word.
-    """
-    wanted = COMPILED_MMCV[family()]
-    name = wanted.split('==')[0]
-    steps = [
-        pip('uninstall', '-y', *(providers('mmcv') or [name])),
-        pip('install', 'setuptools<81', 'wheel', 'ninja'),
-        f'MMCV_WITH_OPS=1 {"FORCE_CUDA=1 " if force_cuda else ""}'
-        + pip('install', '--no-deps', '--no-cache-dir', '--no-build-isolation', '--no-binary', name, wanted),
-    ]
-    return ' && '.join(steps)
 
 
 def install(module: str) -> str:

@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 OPERATORS = torch.ops.torchvision
+COMPILE = 'pip uninstall -y mmcv-lite && MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary mmcv mmcv==2.1.0'
 SOFT_NMS_MATRIX = 2048
 """Up to this many boxes Soft-NMS computes all pairs of overlaps at once, 16 MiB in float32."""
 
@@ -46,11 +47,9 @@ def missing_operator(name: str) -> Callable[..., NoReturn]:
         raise AttributeError(name)
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
-        from swin_backbone.engine.environment import compile_mmcv
-
         raise NotImplementedError(
-            f"mmcv's operator {name!r} is not among those that torchvision provides: compile mmcv with "
-            f'MMCV=compiled make setup, or {compile_mmcv()}'
+            f"mmcv's operator {name!r} is not among those that torchvision provides: compile mmcv, with MMCV=compiled "
+            f'make setup in a checkout, elsewhere with {COMPILE} (a C++ compiler and torch 2.13 or older).'
         )
 
     return refuse
