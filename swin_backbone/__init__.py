@@ -1,11 +1,31 @@
-"""Swin Transformer backbones for dense prediction, with plugs for MMDetection and MMSegmentation.
+"""Swin Transformer backbones for dense prediction, with plug-ins for MMDetection and MMSegmentation.
 
-Importing this package needs PyTorch alone; the toolkits find it by themselves through :mod:`swin_backbone.registry`.
+The names below need PyTorch and are imported on first use, so that the command line starts without it. The toolkits
+find this package by themselves through :mod:`swin_backbone.registry`.
 """
 
-from swin_backbone.backbone import SwinTransformer
-from swin_backbone.checkpoint import LoadReport, load_pretrained
-from swin_backbone.variants import VARIANTS
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from swin_backbone.backbones.swin import SwinTransformer
+    from swin_backbone.checkpoint import LoadReport, load_pretrained
+    from swin_backbone.errors import InputError
+    from swin_backbone.variants import VARIANTS
 
 __version__ = '0.1.0'
-__all__ = ['VARIANTS', 'LoadReport', 'SwinTransformer', '__version__', 'load_pretrained']
+__all__ = ['VARIANTS', 'InputError', 'LoadReport', 'SwinTransformer', '__version__', 'load_pretrained']
+
+_DEFINED_IN = {
+    'InputError': 'errors',
+    'LoadReport': 'checkpoint',
+    'SwinTransformer': 'backbones.swin',
+    'VARIANTS': 'variants',
+    'load_pretrained': 'checkpoint',
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _DEFINED_IN:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(f'{__name__}.{_DEFINED_IN[name]}'), name)

@@ -16,16 +16,16 @@ from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 
 import swin_backbone.openmmlab  # noqa: F401  serves mmcv's operators, before a toolkit imports them
-from swin_backbone.backbone import SwinTransformer
-from swin_backbone.baselines import DeiTPyramid
-from swin_backbone.engine.layer_decay import LayerDecayOptimWrapperConstructor
+from swin_backbone.backbones.deit import DeiTPyramid
+from swin_backbone.backbones.swin import SwinTransformer
+from swin_backbone.openmmlab.layer_decay import LayerDecayOptimWrapperConstructor
 
 SCOPE = 'swin_backbone'
 
 # What builds on a toolkit is imported once that toolkit is in use: a machine may have only one of them.
 EXTENSIONS = {
-    'mmdet.registry': 'swin_backbone.detection',
-    'mmseg.registry': 'swin_backbone.segmentation',
+    'mmdet.registry': 'swin_backbone.openmmlab.detection',
+    'mmseg.registry': 'swin_backbone.openmmlab.segmentation',
 }
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from swin_backbone.engine import doctor, environment
+from swin_backbone import doctor
+from swin_backbone import doctor as environment
+from tests.conftest import REPOSITORY
 
-TOOL = Path(__file__).resolve().parent.parent / 'tools' / 'doctor.py'
+TOOL = REPOSITORY / 'tools' / 'doctor.py'
 TORCH = """
 __version__ = {version!r}
 class cuda:
@@ -68,10 +70,11 @@ class World:
 
     def healthy(self, family: str = 'open-mmlab') -> None:
         self.torch()
-        for module in ('numpy', 'safetensors', 'swin_backbone', *DISTRIBUTIONS[family]):
+        for module in ('numpy', 'safetensors', *DISTRIBUTIONS[family]):
             self.write(f'{module}/__init__.py', "__version__ = '1.0'")
         for module, distribution in DISTRIBUTIONS[family].items():
             self.provide(module, distribution)
+        self.provide('swin_backbone', 'swin-backbone')
         self.write('mmcv/_ext.py')
         self.nms()
         self.write('mmdet/registry.py', REGISTRY)
@@ -135,7 +138,7 @@ def test_all_well(healthy: World) -> None:
 
 def test_torch_alone_is_a_sound_environment(world: World) -> None:
     world.torch()
-    for module in ('numpy', 'safetensors', 'swin_backbone'):
+    for module in ('numpy', 'safetensors'):
         world.write(f'{module}/__init__.py')
     rows = world.examine(0)
     assert rows['toolkits']['status'] == 'warn'

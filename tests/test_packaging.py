@@ -6,15 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import swin_backbone
-from swin_backbone.engine.environment import FAMILIES
+from swin_backbone.doctor import FAMILIES
+from tests.conftest import REPOSITORY
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = REPOSITORY
 SETUP = ROOT / 'scripts' / 'setup.sh'
 
 

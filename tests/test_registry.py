@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from {toolkit}.registry import MODELS
 init_default_scope('{toolkit}')
 model = MODELS.build(ConfigDict(type='swin_backbone.SwinTransformer', variant='tiny', out_indices=(1, 2)))
-assert type(model).__module__ == 'swin_backbone.backbone' and model.num_features == (96, 192, 384)
+assert type(model).__module__ == 'swin_backbone.backbones.swin' and model.num_features == (96, 192, 384)
 stock = MODELS.get('SwinTransformer')
 assert stock is not type(model), 'the toolkit keeps its own class under the plain name'
 """

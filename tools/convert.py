@@ -1,35 +1,5 @@
-"""Write a backbone's weights in the layout of another implementation."""
+"""The command `swin-backbone convert`, from a checkout."""
 
-from collections.abc import Sequence
+from swin_backbone.cli import main
 
-from swin_backbone.checkpoint.export import convert_file
-from swin_backbone.checkpoint.names import WRITABLE
-from swin_backbone.engine.cli import Parser, run
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = Parser(__doc__, 'tools/convert.py work_dirs/demo/epoch_12.pth swin_for_timm.safetensors --to timm')
-    parser.add_argument('source', help='a .pth or .safetensors file in any known layout, its address or published name')
-    parser.add_argument('destination', help='the file to write, .pth or .safetensors')
-    parser.add_argument('--to', required=True, choices=WRITABLE, help='whose layout to write')
-    parser.add_argument('--force', action='store_true', help='overwrite the destination')
-    parser.add_argument(
-        '--window-size',
-        type=int,
-        nargs='+',
-        metavar='N',
-        help='side of the windows, or rows and columns, where the source does not tell and torchvision asks',
-    )
-    parser.add_argument(
-        '--pretrained-window-sizes',
-        type=int,
-        nargs='+',
-        metavar='N',
-        help='V2, torchvision: the windows per stage that the weights were trained with, if others',
-    )
-    args = parser.parse_args(argv)
-    print(convert_file(**vars(args)))
-
-
-if __name__ == '__main__':
-    run(main)
+main('convert')

@@ -1,20 +1,10 @@
-"""Say what is installed, what fits together, and the command that mends what does not."""
+"""The command `swin-backbone doctor`, from a checkout, also where the package is not installed."""
 
 import sys
 from pathlib import Path
-from types import ModuleType
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-def main() -> None:
-    """Run the doctor without the package's ``__init__``, which needs torch: torch may be what is missing."""
-    bare = ModuleType('swin_backbone')
-    bare.__path__ = [str(Path(__file__).resolve().parents[1] / 'swin_backbone')]
-    sys.modules['swin_backbone'] = bare
-    from swin_backbone.engine import cli, doctor
+from swin_backbone.cli import main
 
-    del sys.modules['swin_backbone']  # so that the checks find the installed one
-    cli.run(doctor.main)
-
-
-if __name__ == '__main__':
-    main()
+main('doctor')

@@ -1,51 +1,5 @@
-"""Show a backbone's inside: the energy of its stages, and what a pixel attends to."""
+"""The command `swin-backbone visualize`, from a checkout."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from swin_backbone.cli import main
 
-from swin_backbone.engine.cli import Parser, run
-
-
-def build_parser() -> Parser:
-    """The options of the command line."""
-    from mmengine.config import DictAction
-
-    parser = Parser(
-        'Draw the energy of every stage over a picture and, with --query, the window attention of one pixel.',
-        'python tools/visualize.py configs/detection/cascade_swin_t_3x.py swin_t_in1k dog.jpg --query 320 200',
-    )
-    parser.add_argument('config', metavar='CONFIG', help='a config file; its backbone and its test size are used')
-    parser.add_argument(
-        'weights',
-        metavar='CHECKPOINT',
-        help='weights of the model or the backbone: a file, a published name, an address, or none',
-    )
-    parser.add_argument('image', metavar='IMAGE', type=Path, help='a picture')
-    parser.add_argument(
-        '--query', nargs=2, type=int, metavar=('X', 'Y'), help='column and row of a pixel of the picture'
-    )
-    parser.add_argument('--stage', type=int, default=2, help='whose attention, counted from 0 (default: 2)')
-    parser.add_argument('--block', type=int, nargs='+', default=(), help='which blocks of it (default: all)')
-    parser.add_argument('--head', type=int, help='which attention head (default: the mean of all)')
-    parser.add_argument(
-        '--out-dir', metavar='DIR', type=Path, default=Path('inside'), help='where to write (default: %(default)s)'
-    )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override values of the config'
-    )
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    args = build_parser().parse_args(argv)
-    from swin_backbone.engine.config import load_config
-    from swin_backbone.engine.visualize import build_subject, visualize
-
-    subject = build_subject(load_config(args.config, args.cfg_options), args.weights, args.image)
-    query = tuple(args.query) if args.query else None
-    for path in visualize(subject, args.out_dir, query, args.stage, args.block, args.head):
-        print(path)
-
-
-if __name__ == '__main__':
-    run(main)
+main('visualize')

@@ -4,9 +4,8 @@ file -> safe reader (:mod:`.reading`) -> find the backbone and its dialect (:mod
 steps in :mod:`.regroup`) -> fit each parameter (:mod:`.adapt`) -> strict merge (:mod:`.merge`) -> model.
 """
 
-from swin_backbone.checkpoint.allowed import allowed_globals, safe_globals
-from swin_backbone.checkpoint.loading import convert_on_load, load_pretrained
-from swin_backbone.checkpoint.reading import read_checkpoint
+from swin_backbone.checkpoint.load import convert_on_load, load_pretrained
+from swin_backbone.checkpoint.read import allowed_globals, read_checkpoint, safe_globals
 from swin_backbone.checkpoint.report import LoadReport
 
 __all__ = [

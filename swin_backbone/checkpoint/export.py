@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 
-from swin_backbone.checkpoint.adapt import EMBEDDING, window_of_index, window_of_table
-from swin_backbone.checkpoint.anatomy import Anatomy, anatomy_of
-from swin_backbone.checkpoint.dialects import find_backbone, from_native
-from swin_backbone.checkpoint.download import find_file
-from swin_backbone.checkpoint.merge import BUFFERS, OWN
-from swin_backbone.checkpoint.names import (
+from swin_backbone.attention.position import log_spaced_offsets, relative_position_index
+from swin_backbone.checkpoint.convert import State, find_backbone, from_native
+from swin_backbone.checkpoint.find import find_file
+from swin_backbone.checkpoint.fit import EMBEDDING, window_of_index, window_of_table
+from swin_backbone.checkpoint.layouts import (
     ABSOLUTE,
     ABSOLUTE_V2,
     MAIN_NORM,
@@ -27,10 +26,10 @@ from swin_backbone.checkpoint.names import (
     Dialect,
     fill,
 )
-from swin_backbone.checkpoint.reading import read_checkpoint
-from swin_backbone.checkpoint.regroup import State
+from swin_backbone.checkpoint.load import BUFFERS, OWN
+from swin_backbone.checkpoint.read import read_checkpoint
+from swin_backbone.checkpoint.report import Anatomy, anatomy_of
 from swin_backbone.errors import InputError
-from swin_backbone.position import log_spaced_offsets, relative_position_index
 
 SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
 PARAMETER = re.compile(
@@ -54,7 +53,7 @@ def convert_file(
     Args:
         source: a published name, a path or an address, in any layout.
         destination: a file to write; its suffix decides the format.
-        to: the layout, a key of :data:`swin_backbone.checkpoint.names.WRITABLE`.
+        to: the layout, a key of :data:`swin_backbone.checkpoint.layouts.WRITABLE`.
         force: whether to overwrite ``destination``.
         window_size: rows and columns of the windows, for layouts that write what depends on them; by default what
             ``source`` tells.

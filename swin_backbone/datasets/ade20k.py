@@ -58,7 +58,7 @@ def check_test(root: Path) -> Piece:
     """The pictures for the challenge's server, which nobody needs for training."""
     piece = Piece(
         'images/testing',
-        'tools/test.py --format-only',
+        'swin-backbone test --format-only',
         ARCHIVES['test'],
         part='test',
         published={'pictures': TEST_PICTURES},

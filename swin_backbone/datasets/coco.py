@@ -95,14 +95,14 @@ def check_test(root: Path) -> list[Piece]:
     """The pictures for the test-dev server, which nobody needs for training."""
     info = Piece(
         'annotations/image_info_test-dev2017.json',
-        'tools/test.py --format-only',
+        'swin-backbone test --format-only',
         ARCHIVES['test_info'],
         part='test',
         published={'pictures': TEST_DEV_PICTURES},
     )
     folder = Piece(
         'test2017',
-        'tools/test.py --format-only',
+        'swin-backbone test --format-only',
         ARCHIVES['test2017'],
         part='test',
         published={'pictures': TEST_PICTURES},

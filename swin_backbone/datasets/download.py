@@ -11,8 +11,8 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from swin_backbone.engine.progress import Progress, in_bytes
 from swin_backbone.errors import InputError
+from swin_backbone.progress import Progress, in_bytes
 
 CHUNK = 1 << 20
 TIMEOUT = 60  # seconds without a byte

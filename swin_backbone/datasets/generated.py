@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from swin_backbone.datasets.layouts import TRAIN, VAL, Split, coco_annotation
 from swin_backbone.errors import InputError
+from swin_backbone.files import write_text
 
 SPEC_FILE = 'spec.json'
 MAX_PICTURES = 99_999
@@ -147,7 +148,7 @@ def write_generated(root: Path, generator: Generator, spec: Spec) -> GeneratedSu
     with _renamed_when_whole(Path(root)) as folder:
         counts = {name: _write_split(folder, name, generator, spec, pillow) for name in SPLITS}
         marker = {**_identity(generator, spec), 'counts': {name: asdict(count) for name, count in counts.items()}}
-        _write_json(folder / SPEC_FILE, marker)
+        write_text(folder / SPEC_FILE, json.dumps(marker, sort_keys=True) + '\n')
     return GeneratedSummary(Path(root), **counts, written=True)
 
 
@@ -262,7 +263,7 @@ def _write_split(root: Path, name: str, generator: Generator, spec: Spec, pillow
             for number, kind in enumerate(generator.classes, start=1)
         ],
     }
-    _write_json(root / split.coco_annotations, content)
+    write_text(root / split.coco_annotations, json.dumps(content, sort_keys=True) + '\n')
     crowds = sum(annotation['iscrowd'] for annotation in annotations)
     return SplitCounts(len(images), len(annotations) - crowds, crowds)
 
@@ -294,7 +295,3 @@ def _link(source: Path, target: Path) -> None:
     except OSError:
         # Not every file system links.
         shutil.copyfile(source, target)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, sort_keys=True) + '\n', encoding='utf-8')

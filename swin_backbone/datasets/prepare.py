@@ -80,7 +80,7 @@ def prepare(data_set: DataSet, root: Path, fetch: bool, extras: Collection[str] 
     if clauses:
         raise IncompleteError(lines, incomplete_sentence(data_set, root, clauses))
     config, where = data_set.train_config, shlex.quote(str(root))
-    return [*lines, 'complete; train on it with:', f'  python tools/train.py {config} --data-root {where}']
+    return [*lines, 'complete; train on it with:', f'  swin-backbone train {config} --data-root {where}']
 
 
 class IncompleteError(InputError):
@@ -97,7 +97,7 @@ class IncompleteError(InputError):
 
 def incomplete_sentence(data_set: DataSet, root: Path, clauses: Sequence[str]) -> str:
     """What is missing and what to do."""
-    command = f'tools/prepare_data.py {data_set.name} --root {shlex.quote(str(root))} --download'
+    command = f'swin-backbone prepare-data {data_set.name} --root {shlex.quote(str(root))} --download'
     return (
         f'{root} is no complete {data_set.name} data set: {"; ".join(clauses)}. Fetch what is missing with {command}.'
     )

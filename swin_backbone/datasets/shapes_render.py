@@ -10,13 +10,7 @@ import numpy as np
 
 from swin_backbone.datasets.generated import Instance, Picture
 from swin_backbone.datasets.shapes_spec import CLASSES, ShapesSpec
-from swin_backbone.datasets.shapes_textures import (
-    BoolArray,
-    FloatArray,
-    background,
-    object_surface,
-    smooth_noise,
-)
+from swin_backbone.datasets.shapes_textures import BoolArray, FloatArray, background, object_surface, smooth_noise
 from swin_backbone.errors import InputError
 
 SUPERSAMPLING = 3

@@ -1,7 +1,8 @@
 """Changes that the command lines make to a config, each a small step on an mmengine ``Config``."""
 
 import os
-from collections.abc import Callable, Iterator
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from itertools import chain
@@ -9,27 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.config.utils import MODULE2PACKAGE
 
 from swin_backbone.errors import InputError
+from swin_backbone.files import find_config
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
 
 
-def load_config(path: str, overrides: dict[str, Any] | None) -> Config:
-    """Read a config file and apply ``--cfg-options``.
+def load_config(name: str, overrides: Sequence[str] | None = None) -> Config:
+    """Read a config and apply ``--cfg-options``.
+
+    Args:
+        name: a path, or the name of an installed config.
+        overrides: ``key=value`` pairs, values as mmengine reads them.
 
     Raises:
         InputError: the file is missing or cannot be read as a config.
     """
-    if not Path(path).is_file():
-        raise InputError(f'there is no config {path}: give one of configs/detection/*.py or configs/segmentation/*.py.')
+    path = str(find_config(name))
     name_forks()
     try:
         config = Config.fromfile(path)
-        config.merge_from_dict(overrides or {})
+        config.merge_from_dict(parse_overrides(overrides or ()))
     except (SyntaxError, KeyError, TypeError, OSError, ImportError, IndexError) as error:
         raise InputError(
             f'config {path} cannot be read: {error}. Check it, and the values of --cfg-options.'
@@ -37,6 +42,20 @@ def load_config(path: str, overrides: dict[str, Any] | None) -> Config:
     if 'model' not in config:
         raise InputError(f'config {path} has no model: give a config of a detector or segmenter.')
     return config
+
+
+def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
+    """The values of ``key=value`` pairs, by mmengine's own rules.
+
+    Raises:
+        InputError: a pair has no ``=``.
+    """
+    for pair in pairs:
+        if '=' not in pair:
+            raise InputError(f'--cfg-options {pair} is not KEY=VALUE: write, for instance, train_cfg.max_epochs=12.')
+    parser = ArgumentParser()
+    parser.add_argument('--options', nargs='+', action=DictAction, default={})
+    return vars(parser.parse_args(['--options', *pairs] if pairs else []))['options']
 
 
 def name_forks() -> None:
@@ -133,7 +152,7 @@ def check_data(config: Config, loaders: tuple[str, ...]) -> None:
         rest = f' and {len(missing) - 3} more' if len(missing) > 3 else ''
         raise InputError(
             f'the data set is incomplete: {", ".join(missing[:3])}{rest} not found; give its folder with --data-root, '
-            'or make one with tools/prepare_data.py.'
+            'or make one with swin-backbone prepare-data.'
         )
 
 

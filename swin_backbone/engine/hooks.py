@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from swin_backbone.errors import InputError
-from swin_backbone.reports.sheet import draw_sheet
+from swin_backbone.evaluation.gallery import draw_sheet
 
 
 class PredictionSheetHook(Hook):

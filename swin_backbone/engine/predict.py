@@ -13,14 +13,14 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import load_checkpoint
 
+from swin_backbone.engine.checkpoints import read_checkpoints_safely
 from swin_backbone.engine.config import set_weights
-from swin_backbone.engine.quiet import ignore_warnings
-from swin_backbone.engine.results import write_json
-from swin_backbone.engine.resume import read_checkpoints_safely
-from swin_backbone.engine.servers import without_annotations
+from swin_backbone.engine.runner import ignore_warnings
+from swin_backbone.engine.submission import without_annotations
 from swin_backbone.engine.tta import innermost
 from swin_backbone.errors import InputError
-from swin_backbone.reports.gallery import draw_sample, label_map
+from swin_backbone.evaluation.gallery import draw_sample, label_map
+from swin_backbone.files import write_json
 
 ENDINGS = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp'}
 """Of files that were meant to be pictures."""

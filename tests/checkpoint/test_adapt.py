@@ -8,17 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from swin_backbone import SwinTransformer, load_pretrained
-from swin_backbone.checkpoint.adapt import (
+from swin_backbone.attention.position import log_spaced_offsets, relative_position_index
+from swin_backbone.checkpoint.fit import (
     MisfitError,
     fit_channels,
     fit_embedding,
     fit_table,
+    trained_window,
     window_of_index,
     window_of_table,
 )
-from swin_backbone.checkpoint.windows import trained_window
 from swin_backbone.errors import InputError
-from swin_backbone.position import log_spaced_offsets, relative_position_index
 from tests.checkpoint.layouts import coordinates, index
 from tests.helpers import TINY, relative_error, tiny_backbone
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from swin_backbone import VARIANTS, SwinTransformer, load_pretrained
-from swin_backbone.checkpoint.dialects import find_backbone, from_native
-from swin_backbone.checkpoint.names import WRITABLE
+from swin_backbone.checkpoint.convert import find_backbone, from_native
+from swin_backbone.checkpoint.layouts import WRITABLE
 from swin_backbone.errors import InputError
 from tests.checkpoint.layouts import LAYOUTS, Sizes, layout_state
 from tests.helpers import TINY, relative_error, tiny_backbone

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from swin_backbone import VARIANTS, load_pretrained, weights
-from swin_backbone.checkpoint import download
+from swin_backbone import VARIANTS, load_pretrained
+from swin_backbone.checkpoint import find as download
+from swin_backbone.checkpoint import published as weights
+from swin_backbone.checkpoint.published import WEIGHTS, Weights
 from swin_backbone.errors import InputError
-from swin_backbone.weights import WEIGHTS, Weights
+from tests.conftest import REPOSITORY
 from tests.helpers import tiny_backbone
 
 
@@ -144,6 +146,6 @@ def test_the_table_is_sound() -> None:
 
 
 def test_the_documentation_lists_every_name() -> None:
-    text = (Path(__file__).parents[2] / 'docs' / 'checkpoints.md').read_text()
+    text = (REPOSITORY / 'docs' / 'checkpoints.md').read_text()
     for name, entry in WEIGHTS.items():
         assert f'| `{name}` |' in text and entry.url in text

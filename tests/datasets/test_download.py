@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from swin_backbone.datasets.download import Archive, download, unpack
-from swin_backbone.engine.progress import Progress, in_bytes
 from swin_backbone.errors import InputError
+from swin_backbone.progress import Progress, in_bytes
 
 
 class Server:

@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from swin_backbone.engine import trackers
+from swin_backbone.engine import train as trackers
 from swin_backbone.errors import InputError
 
 

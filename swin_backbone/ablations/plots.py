@@ -1,0 +1,93 @@
+"""The plots of the ablations: the paper's figures and ours side by side, each on its own scale."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from swin_backbone.ablations.paper import DEFAULT_RUN
+from swin_backbone.ablations.results import Figure
+from swin_backbone.evaluation.style import Theme, new_figure
+
+PANEL = 3.4
+"""Width of a panel in inches."""
+
+
+def draw_scores(figures: Sequence[Figure], metrics: Mapping[str, str], theme: Theme) -> Any:
+    """For each metric a panel with the paper's figures and one with ours, rows from top to bottom."""
+    rows = len(figures) // len(metrics)
+    figure = new_figure(1.6 + PANEL * 2, (1.0 + 0.36 * rows) * len(metrics))
+    panels = figure.subplots(len(metrics), 2, squeeze=False, sharey=True)
+    for (paper, here), (metric, label) in zip(panels, metrics.items(), strict=True):
+        chosen = [f for f in figures if f.metric == metric]
+        plain = [(f.paper, 0.0, ()) if f.paper is not None else None for f in chosen]
+        draw_panel(paper, chosen, plain, theme.ink, theme)
+        paper.set_title(f'{label}, the paper')
+        ours = [(f.here.mean, f.here.deviation, f.here.values) if f.here.values else None for f in chosen]
+        draw_panel(here, chosen, ours, theme.accents[0], theme)
+        here.set_title(f'{label}, here')
+    panels[0, 0].set_yticks(range(rows), [f.title for f in figures if f.metric == next(iter(metrics))])
+    panels[0, 0].set_ylim(rows - 0.5, -0.6)
+    return figure
+
+
+def draw_panel(
+    axes: Any,
+    figures: Sequence[Figure],
+    points: Sequence[tuple[float, float, Sequence[float]] | None],
+    colour: str,
+    theme: Theme,
+) -> None:
+    """Mean, deviation and single values of every row; the default row is the line, differences to it are written."""
+    default = next((p[0] for p, f in zip(points, figures, strict=True) if f.run == DEFAULT_RUN and p), None)
+    if default is not None:
+        axes.axvline(default, color=theme.faint, linewidth=1.2, linestyle='--', zorder=0)
+    for row, (point, figure) in enumerate(zip(points, figures, strict=True)):
+        if point is None:
+            text = 'not in the paper' if colour == theme.ink else figure.state
+            axes.annotate(text, (0.03, row), xycoords=('axes fraction', 'data'), va='center', fontsize=7, alpha=0.7)
+            continue
+        mean, deviation, values = point
+        axes.plot(values, [row] * len(values), '|', color=colour, markersize=10)
+        if deviation > 0:
+            axes.plot([mean - deviation, mean + deviation], [row, row], color=colour, linewidth=4, alpha=0.35)
+        axes.plot(mean, row, 'o', color=colour, markersize=5)
+        text = f'{mean:.1f}' if default is None or mean == default else f'{mean:.1f} ({mean - default:+.1f})'
+        axes.annotate(text, (mean, row), (0, 6), textcoords='offset points', ha='center', fontsize=7)
+    axes.set_xlabel('percent')
+    axes.margins(x=0.18)
+    axes.tick_params(left=False)
+    axes.spines['left'].set_visible(False)
+    axes.grid(axis='x')
+
+
+def draw_speeds(panels: Sequence[tuple[str, Sequence[tuple[str, float, float]]]], theme: Theme) -> Any:
+    """Relative times on logarithmic scales.
+
+    Args:
+        panels: for each column of Table 5 its title, and for each row: title, printed and measured time relative to
+            the shifted windows.
+        theme: of the figure.
+    """
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    columns = min(4, len(panels))
+    lines = -(-len(panels) // columns)
+    titles = [title for title, _, _ in panels[0][1]]
+    figure = new_figure(1.8 + 2.5 * columns, 0.7 + (0.7 + 0.28 * len(titles)) * lines)
+    grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    for axes, (title, rows) in zip(grid.flat, panels, strict=False):
+        places = range(len(rows))
+        axes.axvline(1.0, color=theme.faint, linewidth=1.2, linestyle='--', zorder=0)
+        axes.plot([paper for _, paper, _ in rows], places, 'D', color=theme.ink, markersize=5, label='paper')
+        axes.plot([ours for _, _, ours in rows], places, 'o', color=theme.accents[0], markersize=6, label='here')
+        axes.set(title=title, xscale='log', xlabel='time relative to cyclic')
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(lambda value, _: f'{value:g}')
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlim(min(0.5, axes.get_xlim()[0]), max(2.0, axes.get_xlim()[1]))
+        axes.grid(axis='x')
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    grid[0, 0].set_yticks(range(len(titles)), titles)
+    grid[0, 0].set_ylim(len(titles) - 0.5, -0.5)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc='outside upper right', ncols=2)
+    return figure

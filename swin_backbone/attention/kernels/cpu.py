@@ -1,0 +1,141 @@
+"""Window attention a few windows at a time, projections included: inference on processors with caches.
+
+On a CPU a map's queries, keys and values, and what follows from them, do not fit into the caches, and fresh memory of
+that size costs about as much time as the arithmetic. Here a group of windows is gathered, projected, attended,
+projected back and put in its place before the next one, so that what lies between stays in the caches and no large
+intermediate exists. With gradients nothing would be saved: they need the intermediates.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from swin_backbone.attention.kernels.eager import widen
+from swin_backbone.attention.plan import CONSTANTS, WindowPlan, window_tokens
+
+ROWS_PER_THREAD = 1024
+"""Tokens of a group: enough for fast matrix products, few enough for a core's cache."""
+
+SMALLEST = 512
+"""Tokens up to which the whole map at once is faster: its intermediates are small enough for memory that is used again,
+and gathering and putting back costs more than it saves. Between 441 and 576 tokens for 96 channels, measured."""
+
+
+def works_in_groups(x: Tensor) -> bool:
+    """Whether working on ``x`` ``[..., C]`` in groups is possible and pays.
+
+    That is so for a plain tensor on a CPU, untraced, without gradients, and of more than :data:`SMALLEST` tokens.
+    """
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    plain = x.device.type == 'cpu' and type(x) is Tensor and not (traced or torch.is_grad_enabled())
+    return plain and x.numel() > SMALLEST * x.shape[-1]
+
+
+def group_rows() -> int:
+    """Rows to work on at a time."""
+    return ROWS_PER_THREAD * torch.get_num_threads()
+
+
+def tokenwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``function(x)`` for a function of single tokens that keeps the shape ``[..., C]``; in groups where that pays."""
+    if not works_in_groups(x) or x.numel() <= group_rows() * x.shape[-1]:
+        return function(x)
+    return torch.cat([function(rows) for rows in x.flatten(0, -2).split(group_rows())]).view(x.shape)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Windows that share a mask.
+
+    Attributes:
+        tokens: the token of the flattened batch at every place of the windows, ``[n * N]``; -1 for padding.
+        mask: added to the logits, ``[1, heads or 1, N, N]``, or None.
+    """
+
+    tokens: Tensor
+    mask: Tensor | None
+
+
+def groups(plan: WindowPlan, shifted: bool, batch: int, bias: Tensor | None, like: Tensor) -> Iterator[Group]:
+    """Cut a batch of maps into groups of windows; ``like`` has the dtype of the masks."""
+    tokens = CONSTANTS.get(like, window_tokens, plan, shifted, batch)
+    step = max(1, group_rows() // plan.tokens)
+    patterns = plan.patterns() if shifted else torch.zeros(plan.num_windows)
+    numbers, counts = patterns.unique(return_counts=True)
+    masks = group_masks(bias, plan, shifted, like)
+    for number, part in zip(numbers.tolist(), tokens.split((batch * counts).tolist()), strict=True):
+        yield from (Group(windows.flatten(), masks[number]) for windows in part.split(step))
+
+
+def group_masks(bias: Tensor | None, plan: WindowPlan, shifted: bool, like: Tensor) -> dict[int, Tensor | None]:
+    """Bias and shift mask of every pattern of windows, each ``[1, heads or 1, N, N]``; None where there is neither."""
+    if not shifted:
+        return {0: None if bias is None else bias[None].to(like.dtype)}
+    masks = plan.smallest.mask(like)[:, None, None]
+    if bias is not None:
+        masks = masks + widen(bias)
+    return dict(zip(plan.smallest.patterns().tolist(), masks.to(like.dtype), strict=True))
+
+
+def attend_in_groups(
+    x: Tensor,
+    project: Callable[[Tensor], Tensor],
+    finish: Callable[[Tensor], Tensor],
+    bias: Tensor | None,
+    plan: WindowPlan,
+    shifted: bool,
+    num_heads: int,
+    scale: float | Tensor,
+    pad_value: Tensor | None,
+) -> Tensor:
+    """``finish(window_attention(project(x), ...))`` without gradients.
+
+    Args:
+        x: real tokens ``[B, H, W, C]``.
+        project: from tokens ``[n, C]`` to their queries, keys and values ``[n, 3C]``.
+        finish: from attended values ``[n, C]`` to results ``[n, C]``.
+        bias: as there.
+        plan: as there.
+        shifted: as there.
+        num_heads: as there.
+        scale: as there.
+        pad_value: as there.
+    """
+    rows = x.flatten(0, 2)
+    out = None
+    for group in groups(plan, shifted and plan.shift != (0, 0), x.shape[0], bias, like=x):
+        real = group.tokens >= 0
+        padded = plan.padded != (plan.height, plan.width) and not bool(real.all())
+        tokens = group.tokens[real] if padded else group.tokens
+        qkv = project(rows.index_select(0, tokens))
+        if padded:
+            qkv = among_padding(qkv, real, pad_value)
+        values = attend(qkv, plan.tokens, num_heads, scale, group.mask)
+        values = finish(values[real] if padded else values)
+        out = values.new_empty(rows.shape[0], values.shape[1]) if out is None else out
+        out.index_copy_(0, tokens, values)
+    assert out is not None  # every map has a window
+    return out.view(*x.shape[:-1], -1)
+
+
+def among_padding(qkv: Tensor, real: Tensor, pad_value: Tensor | None) -> Tensor:
+    """Rows ``[n, 3C]`` at the places where ``real`` ``[m]`` is true, ``pad_value`` at the others: ``[m, 3C]``."""
+    full = qkv.new_zeros(real.shape[0], qkv.shape[1])
+    if pad_value is not None:
+        full[~real] = pad_value.to(qkv.dtype)
+    full[real] = qkv
+    return full
+
+
+def attend(qkv: Tensor, tokens: int, num_heads: int, scale: float | Tensor, mask: Tensor | None) -> Tensor:
+    """Attention within windows of ``tokens`` rows of ``qkv`` ``[n * N, 3C]``; ``[n * N, C]`` out."""
+    # Views suffice: the fused kernel for CPUs reads any strides, and takes a mask of four axes only.
+    q, k, v = qkv.view(-1, tokens, 3, num_heads, qkv.shape[1] // (3 * num_heads)).permute(2, 0, 3, 1, 4)
+    if isinstance(scale, Tensor):
+        q, scale = (q * scale).to(k.dtype), 1.0
+    mask = None if mask is None else mask.to(q.dtype)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    return out.transpose(1, 2).reshape(qkv.shape[0], -1)

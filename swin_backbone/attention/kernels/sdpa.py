@@ -1,0 +1,59 @@
+"""Window attention through PyTorch's fused ``scaled_dot_product_attention``."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from swin_backbone.attention.kernels.eager import widen
+from swin_backbone.attention.plan import WindowPlan, arrange, restore
+
+
+def window_attention_sdpa(
+    qkv: Tensor,
+    bias: Tensor | None,
+    plan: WindowPlan,
+    shifted: bool,
+    num_heads: int,
+    scale: float | Tensor,
+    pad_value: Tensor | None,
+    dropout: float,
+) -> Tensor:
+    """See :func:`swin_backbone.attention.kernels.window_attention` for meaning and shapes.
+
+    The fused kernels take four axes and a mask that can be broadcast, not repeated. A shifted block has one mask per
+    window and head, equal for all images, so windows and heads share the first axis and the images take the second; in
+    an unshifted block the bias alone remains, equal for all windows, and the axes are the usual ones.
+    """
+    batch, channels = qkv.shape[0], qkv.shape[-1] // 3
+    (rows, cols), (win_h, win_w) = plan.grid, plan.window
+    dim = channels // num_heads
+
+    x = arrange(qkv, plan, shifted, pad_value).reshape(batch, rows, win_h, cols, win_w, 3, num_heads, dim)
+    if shifted:
+        x = x.permute(5, 1, 3, 6, 0, 2, 4, 7).reshape(3, plan.num_windows * num_heads, batch, plan.tokens, dim)
+    else:
+        x = x.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, batch * plan.num_windows, num_heads, plan.tokens, dim)
+    q, k, v = x
+
+    logit_mask = additive_mask(bias, plan, shifted, like=q)
+    if isinstance(scale, Tensor):
+        per_head = scale.repeat(plan.num_windows, 1, 1)[:, None] if shifted else scale
+        q, scale = (q * per_head).to(k.dtype), 1.0
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=logit_mask, dropout_p=dropout, scale=scale)
+
+    if shifted:
+        out = out.reshape(rows, cols, num_heads, batch, win_h, win_w, dim).permute(3, 0, 4, 1, 5, 2, 6)
+    else:
+        out = out.reshape(batch, rows, cols, num_heads, win_h, win_w, dim).permute(0, 1, 4, 2, 5, 3, 6)
+    return restore(out.reshape(batch, rows, win_h, cols, win_w, channels), plan, shifted)
+
+
+def additive_mask(bias: Tensor | None, plan: WindowPlan, shifted: bool, like: Tensor) -> Tensor | None:
+    """Bias and mask in the dtype of ``like``: ``[1, heads, N, N]``; in a shifted block ``[nW * heads, 1, N, N]``."""
+    if not shifted:
+        # The fused kernel for CPUs takes a mask of four axes only.
+        return None if bias is None else bias[None].to(like.dtype)
+    heads = like.shape[0] // plan.num_windows
+    mask = plan.mask(like)[:, None].expand(-1, heads, -1, -1)
+    if bias is not None:
+        mask = mask + widen(bias)
+    return mask.to(like.dtype).reshape(-1, 1, plan.tokens, plan.tokens)

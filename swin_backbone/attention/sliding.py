@@ -1,0 +1,226 @@
+"""Attention in a neighbourhood of every token's own: the sliding windows of the paper's Tables 5 and 6.
+
+A token attends to the ``N = Mh * Mw`` places around it, from ``Mh // 2`` rows above and ``Mw // 2`` columns to the left
+(so that an even window reaches one further up and left). A place outside of the map has the logit
+:data:`swin_backbone.attention.plan.MASKED_LOGIT` in place of a product, gets its bias as any other, takes part in the
+softmax and has the value zero. That is how the layer works to whose kernel the authors of the paper point (Hu et al.,
+Local relation networks, ICCV 2019).
+
+Of existing implementations none serves: PyTorch's flex_attention has no backward pass on CPUs and is fast only when
+compiled, and neighbourhood attention (NATTEN) moves neighbourhoods inwards at borders, which is another function.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from swin_backbone.attention import position
+from swin_backbone.attention.kernels.eager import widen
+from swin_backbone.attention.plan import CONSTANTS, MASKED_LOGIT, WindowPlan
+from swin_backbone.attention.window import CosineWindowAttention, WindowAttention
+
+
+def sliding_naive(
+    qkv: Tensor,
+    bias: Tensor | None,
+    window: tuple[int, int],
+    num_heads: int,
+    scale: float | Tensor,
+    dropout: float = 0.0,
+) -> Tensor:
+    """The definition: gather keys and values of every neighbourhood, then dense operations on them.
+
+    Args:
+        qkv: queries, keys and values ``[B, H, W, 3C]``, ordered (q, k, v) x heads x head dim.
+        bias: added to the logits, ``[heads, N]``, from the first row and column of the neighbourhood to the last.
+        window: rows and columns of the neighbourhood, ``(Mh, Mw)``.
+        num_heads: attention heads.
+        scale: factor on the logits before the bias; a number, or one per head ``[heads, 1, 1]``.
+        dropout: probability of dropping an attention weight; 0 outside training.
+
+    Returns:
+        The attended values ``[B, H, W, C]``.
+    """
+    q, k, v = qkv.unflatten(-1, (3, num_heads, -1)).unbind(3)  # each [B, H, W, heads, d]
+    q = (q * per_head(scale)).to(k.dtype)
+    products = (q[..., None, :] @ gather_neighbours(k, window)).squeeze(-2)  # [B, H, W, heads, N]
+    inside = CONSTANTS.get(qkv, places_inside, (qkv.shape[1], qkv.shape[2]), window)
+    logits = widen(products).masked_fill(~inside[:, :, None], MASKED_LOGIT)
+    if bias is not None:
+        logits = logits + widen(bias)
+    weights = F.dropout(logits.softmax(dim=-1).to(v.dtype), dropout, training=dropout > 0)
+    return (gather_neighbours(v, window) @ weights[..., None]).flatten(-3)
+
+
+def per_head(scale: float | Tensor) -> float | Tensor:
+    """``scale`` for queries ``[..., heads, d]``."""
+    return scale.flatten(1) if isinstance(scale, Tensor) else scale
+
+
+def margins(window: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """How far a neighbourhood reaches: rows above and columns left, rows below and columns right."""
+    before = window[0] // 2, window[1] // 2
+    return before, (window[0] - 1 - before[0], window[1] - 1 - before[1])
+
+
+def gather_neighbours(x: Tensor, window: tuple[int, int]) -> Tensor:
+    """The neighbourhood of every token of ``x`` ``[B, H, W, heads, d]``, zeros outside: ``[B, H, W, heads, d, N]``."""
+    (top, left), (bottom, right) = margins(window)
+    x = F.pad(x, (0, 0, 0, 0, left, right, top, bottom))
+    return x.unfold(1, window[0], 1).unfold(2, window[1], 1).flatten(-2)
+
+
+def places_inside(size: tuple[int, int], window: tuple[int, int]) -> Tensor:
+    """Whether each place of each token's neighbourhood is inside of a map of ``size``, ``[H, W, N]``."""
+    return gather_neighbours(torch.ones(1, *size, 1, 1), window)[0, :, :, 0, 0] > 0
+
+
+def sliding_kernel(
+    qkv: Tensor,
+    bias: Tensor | None,
+    window: tuple[int, int],
+    num_heads: int,
+    scale: float | Tensor,
+    dropout: float = 0.0,
+) -> Tensor:
+    """The same as :func:`sliding_naive`, without copies of every neighbourhood, through PyTorch's fused attention.
+
+    The map is cut into tiles as large as a window; a tile's queries attend to the tile and its margins, of which a mask
+    leaves each query its neighbourhood. Keys and values are copied less than four times instead of ``N`` times. What is
+    outside of the map is told by a feature more: 1 in queries, 0 in keys inside, the masked logit in keys outside.
+    """
+    tiles = -(-qkv.shape[1] // window[0]), -(-qkv.shape[2] // window[1])
+    q, k, v = qkv.unflatten(-1, (3, num_heads, -1)).unbind(3)  # each [B, H, W, heads, d]
+    dim = q.shape[-1]
+    features = -(-(dim + 1) // feature_multiple(qkv)) * feature_multiple(qkv)
+    q = F.pad(F.pad((q * per_head(scale)).to(k.dtype), (0, 1), value=1.0), (0, features - dim - 1))
+    q = cut_tiles(q, window, tiles)
+    k, v = (cut_with_margins(x, window, tiles, features, value) for x, value in ((k, MASKED_LOGIT), (v, 0.0)))
+    mask = band_mask(bias, window, like=q)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=1.0)[..., :dim]
+
+    # [B * tiles, heads, N, d] back to the map, without what the last tiles have too much
+    out = out.reshape(qkv.shape[0], *tiles, num_heads, *window, dim).permute(0, 1, 4, 2, 5, 3, 6)
+    out = out.reshape(qkv.shape[0], tiles[0] * window[0], tiles[1] * window[1], -1)
+    return out[:, : qkv.shape[1], : qkv.shape[2]]
+
+
+def feature_multiple(x: Tensor) -> int:
+    """Of what fused kernels want the features per head to be a multiple: 8 on GPUs, anything on CPUs."""
+    return 1 if x.device.type == 'cpu' else 8
+
+
+def cut_tiles(x: Tensor, window: tuple[int, int], tiles: tuple[int, int]) -> Tensor:
+    """Tokens ``[B, H, W, heads, d]`` tile by tile, zeros beyond the map: ``[B * tiles, heads, N, d]``."""
+    batch, height, width, heads, dim = x.shape
+    x = F.pad(x, (0, 0, 0, 0, 0, tiles[1] * window[1] - width, 0, tiles[0] * window[0] - height))
+    x = x.reshape(batch, tiles[0], window[0], tiles[1], window[1], heads, dim).permute(0, 1, 3, 5, 2, 4, 6)
+    return x.reshape(batch * tiles[0] * tiles[1], heads, window[0] * window[1], dim)
+
+
+def cut_with_margins(
+    x: Tensor, window: tuple[int, int], tiles: tuple[int, int], features: int, outside: float
+) -> Tensor:
+    """Tokens ``[B, H, W, heads, d]`` tile by tile with margins, zeros beyond the map.
+
+    Args:
+        x: the tokens.
+        window: rows and columns of a tile and of a neighbourhood.
+        tiles: tiles per column and per row.
+        features: features of the result; the first added one is ``outside`` beyond the map.
+        outside: see ``features``.
+
+    Returns:
+        ``[B * tiles, heads, (2Mh - 1) * (2Mw - 1), features]``.
+    """
+    batch, height, width, heads, dim = x.shape
+    (top, left), (bottom, right) = margins(window)
+    bottom, right = bottom + tiles[0] * window[0] - height, right + tiles[1] * window[1] - width
+    beyond = (0, 0, 0, 0, left, right, top, bottom)
+    told = F.pad(x.new_zeros(1, height, width, 1, 1), beyond, value=outside)
+    padded = F.pad(x, beyond)
+    padded = torch.cat([padded, told.expand(batch, -1, -1, heads, -1)], dim=-1)
+    padded = F.pad(padded, (0, features - dim - 1))
+    rows, cols = 2 * window[0] - 1, 2 * window[1] - 1
+    cut = padded.unfold(1, rows, window[0]).unfold(2, cols, window[1])  # [B, *tiles, heads, features, rows, cols]
+    return cut.permute(0, 1, 2, 3, 5, 6, 4).reshape(-1, heads, rows * cols, features)
+
+
+def band_mask(bias: Tensor | None, window: tuple[int, int], like: Tensor) -> Tensor:
+    """Bias of a tile's queries to the keys of the tile and its margins ``[1, heads or 1, N, (2Mh-1)(2Mw-1)]``.
+
+    Minus infinity keeps a key from queries that it is no neighbour of.
+    """
+    tokens = window[0] * window[1]
+    spread = like.new_zeros(1, tokens) if bias is None else bias.to(like.dtype)
+    index = CONSTANTS.get(like, band_index, window)
+    return F.pad(spread, (0, 1), value=-math.inf)[:, index].view(1, -1, tokens, index.numel() // tokens)
+
+
+def band_index(window: tuple[int, int]) -> Tensor:
+    """Where in a query's neighbourhood a key is, or N: every query of a tile, every key of it and its margins."""
+    size = (2 * window[0] - 1, 2 * window[1] - 1)
+    query_row, query_col, key_row, key_col = torch.meshgrid(
+        *(torch.arange(length) for length in (*window, *size)), indexing='ij'
+    )
+    row, col = key_row - query_row, key_col - query_col
+    near = (row >= 0) & (row < window[0]) & (col >= 0) & (col < window[1])
+    return torch.where(near, row * window[1] + col, window[0] * window[1]).flatten()
+
+
+SLIDING: dict[str, Callable[..., Tensor]] = {'sliding-naive': sliding_naive, 'sliding-kernel': sliding_kernel}
+"""Methods of attention in neighbourhoods, the definition first."""
+
+
+class SlidingAttention(WindowAttention):
+    """V1's attention with a neighbourhood instead of a window, whose bias table has a row per place in it.
+
+    The arguments are those of :class:`swin_backbone.attention.window.WindowAttention` without ``backend``, and:
+
+    Args:
+        method: a key of :data:`SLIDING`.
+    """
+
+    new_table = staticmethod(position.neighbour_table)
+    spread_table = staticmethod(position.neighbour_bias)
+
+    def __init__(self, *args: Any, method: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.method = method
+
+    def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
+        """Attend in the neighbourhoods of ``x`` ``[B, H, W, C]``, whatever ``shifted``; same shape out."""
+        return slide(self, self.qkv(x), self.scale)
+
+
+class CosineSlidingAttention(CosineWindowAttention):
+    """V2's attention with a neighbourhood instead of a window; its network of biases is asked for fewer offsets.
+
+    The arguments are those of :class:`swin_backbone.attention.window.CosineWindowAttention` without ``backend``, and:
+
+    Args:
+        method: a key of :data:`SLIDING`.
+    """
+
+    spread_table = staticmethod(position.central_bias)
+
+    def __init__(self, *args: Any, method: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.method = method
+
+    def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
+        """Attend in the neighbourhoods of ``x`` ``[B, H, W, C]``, whatever ``shifted``; same shape out."""
+        return slide(self, self.project(x, self.qkv_bias()), self.logit_factor())
+
+
+def slide(module: SlidingAttention | CosineSlidingAttention, qkv: Tensor, scale: float | Tensor) -> Tensor:
+    """Attend with queries, keys and values ``[B, H, W, 3C]`` and project the result: ``[B, H, W, C]``."""
+    dropout = module.attn_drop if module.training else 0.0
+    run = SLIDING[module.method]
+    return module.proj_drop(
+        module.proj(run(qkv, module.position_bias(), module.window, module.num_heads, scale, dropout))
+    )

@@ -1,0 +1,175 @@
+"""The parts of a stage: patch embedding, Swin blocks of both versions, patch merging. Layout ``[B, H, W, C]``."""
+
+import torch
+import torch.nn.functional as F
+import torch.utils.checkpoint
+from torch import Tensor, nn
+
+from swin_backbone.attention.kernels.cpu import tokenwise
+from swin_backbone.attention.plan import WindowPlan
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: zeroes a whole residual branch per sample and scales the others up (Huang et al., 2016).
+
+    Args:
+        rate: probability of dropping a sample's branch in training.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` ``[B, ...]``, with some samples zeroed in training."""
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = 1.0 - self.rate
+        kept = x.new_empty((x.shape[0],) + (1,) * (x.dim() - 1)).bernoulli_(keep)
+        return x * kept.div_(keep) if keep > 0.0 else x * kept
+
+    def extra_repr(self) -> str:
+        """The rate, for printing."""
+        return f'rate={self.rate:.3f}'
+
+
+class Mlp(nn.Module):
+    """Two linear layers with GELU between them."""
+
+    def __init__(self, dim: int, hidden: int, drop: float = 0.0) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, dim)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform every token of ``x`` ``[..., C]``."""
+        return tokenwise(lambda tokens: self.drop(self.fc2(self.drop(self.act(self.fc1(tokens))))), x)
+
+
+class PatchEmbed(nn.Module):
+    """Image to tokens: a convolution with kernel and stride ``patch_size``, and a norm (Swin paper, section 3.1)."""
+
+    def __init__(self, patch_size: int, in_channels: int, embed_dim: int, patch_norm: bool) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_channels, embed_dim, kernel_size=patch_size, stride=patch_size)
+        self.norm = nn.LayerNorm(embed_dim) if patch_norm else nn.Identity()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Embed ``[B, in_channels, H, W]``, zero-padded to whole patches, as ``[B, ceil(H/p), ceil(W/p), C]``."""
+        bottom, right = -image.shape[2] % self.patch_size, -image.shape[3] % self.patch_size
+        if bottom or right:
+            image = F.pad(image, (0, right, 0, bottom))
+        return self.norm(self.proj(image).permute(0, 2, 3, 1))
+
+
+class PatchMerging(nn.Module):
+    """Halve the map and double the channels (Swin paper, section 3.1).
+
+    Args:
+        dim: channels ``C`` before merging.
+        norm_last: V2's order, the norm after the reduction and over ``2C`` instead of before it and over ``4C``.
+    """
+
+    def __init__(self, dim: int, norm_last: bool) -> None:
+        super().__init__()
+        self.norm_last = norm_last
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.norm = nn.LayerNorm(2 * dim if norm_last else 4 * dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Merge ``[B, H, W, C]``, zero-padded to even size, to ``[B, ceil(H/2), ceil(W/2), 2C]``."""
+        _, height, width, _ = x.shape
+        if height % 2 or width % 2:
+            x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
+        # The published weights expect this order of the four neighbours: down the column first.
+        x = torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]], dim=-1)
+        return self.norm(self.reduction(x)) if self.norm_last else self.reduction(self.norm(x))
+
+
+class SwinBlock(nn.Module):
+    """V1's block, norms before attention and MLP (Swin paper, equation 3).
+
+    Args:
+        attn: the attention of this block: from a map ``[B, H, W, C]``, a plan and ``shifted`` to a map of that shape.
+        dim: channels.
+        hidden: channels inside the MLP.
+        drop: dropout of the MLP.
+        drop_path: rate of stochastic depth on both branches.
+        shifted: whether the windows of this block are displaced.
+        main_norm: whether a norm on the main branch ends the block (V2's largest sizes).
+    """
+
+    def __init__(
+        self,
+        attn: nn.Module,
+        dim: int,
+        hidden: int,
+        drop: float = 0.0,
+        drop_path: float = 0.0,
+        shifted: bool = False,
+        main_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.shifted = shifted
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = attn
+        self.drop_path = DropPath(drop_path)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, hidden, drop)
+        self.norm3 = nn.LayerNorm(dim) if main_norm else nn.Identity()
+
+    def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
+        """Transform ``[B, H, W, C]``; same shape out."""
+        x = x + self.drop_path(self.attn(self.norm1(x), plan, self.shifted))
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        return self.norm3(x)
+
+
+class ResPostNormBlock(SwinBlock):
+    """V2's block, norms at the end of each residual branch (Swin V2 paper, section 3.2).
+
+    The norms start at zero, weight and bias, so that a new block is the identity, as in the original code.
+    """
+
+    def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
+        """Transform ``[B, H, W, C]``; same shape out."""
+        x = x + self.drop_path(self.norm1(self.attn(x, plan, self.shifted)))
+        x = x + self.drop_path(self.norm2(self.mlp(x)))
+        return self.norm3(x)
+
+
+class Stage(nn.Module):
+    """Blocks at one resolution, and the merging towards the next stage, where there is one.
+
+    Args:
+        blocks: the blocks in order.
+        downsample: patch merging, or None in the last stage that is built.
+        window: rows and columns of a window.
+        with_cp: recompute each block in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(
+        self, blocks: list[SwinBlock], downsample: PatchMerging | None, window: tuple[int, int], with_cp: bool
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.downsample = downsample
+        self.window = window
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the blocks on ``[B, H, W, C]``; merging is the caller's, who also needs the map before it."""
+        plan = WindowPlan(x.shape[1], x.shape[2], self.window)
+        for block in self.blocks:
+            if self.with_cp and self.training and torch.is_grad_enabled():
+                x = torch.utils.checkpoint.checkpoint(block, x, plan, use_reentrant=False)
+            else:
+                x = block(x, plan)
+        return x
+
+    def merge(self, x: Tensor) -> Tensor:
+        """The map that the next stage reads; ``x`` itself after the last one."""
+        return x if self.downsample is None else self.downsample(x)

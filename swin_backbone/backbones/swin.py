@@ -1,0 +1,291 @@
+"""Swin Transformer as a dense-prediction backbone: an image in, a pyramid of feature maps out."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from swin_backbone.attention import position
+from swin_backbone.attention.performer import PerformerAttention
+from swin_backbone.attention.relative_only import ContinuousRelativeOnlyAttention, RelativeOnlyAttention
+from swin_backbone.attention.sliding import SLIDING, CosineSlidingAttention, SlidingAttention
+from swin_backbone.attention.window import CosineWindowAttention, WindowAttention
+from swin_backbone.backbones.blocks import PatchEmbed, PatchMerging, ResPostNormBlock, Stage, SwinBlock
+from swin_backbone.backbones.options import BackboneOptions, resolve_options
+from swin_backbone.checkpoint import LoadReport, convert_on_load, load_pretrained
+from swin_backbone.errors import InputError
+
+INIT_STD = 0.02
+
+
+class SwinTransformer(nn.Module):
+    """Swin Transformer, V1 (Liu et al., ICCV 2021) and V2 (Liu et al., CVPR 2022), for detectors and segmenters.
+
+    Every named size and the values behind it stand in :data:`swin_backbone.VARIANTS`. Windows, padding, shift and masks
+    follow the original detection code, so that released detectors give the same maps. Any image size from 1x1 up works.
+
+    Args:
+        variant: 'tiny', 'small', 'base', 'large', for V2 also 'huge' and 'giant'; None if all sizes below are given.
+        version: 1, or 2 for norms after the branches, scaled cosine attention and a continuous position bias.
+        embed_dim: channels of the first stage; stage ``i`` has ``2**i`` times as many. Overrides the variant.
+        depths: blocks per stage. Overrides the variant.
+        num_heads: attention heads per stage. Overrides the variant.
+        window_size: side of a window in tokens, or (rows, columns); by default 7 for V1 and 8 for V2.
+        mlp_ratio: hidden channels of an MLP as a multiple of its input channels.
+        qkv_bias: whether queries, keys and values have a bias (V2: queries and values).
+        patch_size: side of a patch in pixels, the stride of the first map.
+        in_channels: channels of the image.
+        patch_norm: whether a norm follows the patch embedding.
+        drop_rate: dropout after the embedding, the attention projection and in the MLPs.
+        attn_drop_rate: dropout on attention weights.
+        drop_path_rate: stochastic depth of the last block; earlier blocks grow linearly up to it from 0.
+        position_encoding: 'relative' (default), 'none', 'absolute', 'absolute+relative', or 'relative-only': weights
+            are the softmax of the relative bias alone, without queries and keys (the paper's 'rel. pos. w/o app.').
+        shift: False keeps the windows of all blocks in place (the paper's 'w/o shifting', Table 4).
+        attention_method: 'shifted-cyclic' (default); 'window', the same as ``shift=False``; 'shifted-padding', equal to
+            the default and slower; 'sliding-naive' or 'sliding-kernel', a neighbourhood of ``window_size`` around every
+            token, equal to each other; 'performer', linear attention over the whole map, V1 only and without relative
+            position bias, whatever ``position_encoding`` (the paper's Table 5).
+        backend: how attention within windows is computed: 'auto', 'sdpa', 'eager' or 'triton'.
+        pretrain_img_size: side of the pre-training images in pixels, or (height, width): the grid of an absolute
+            embedding.
+        pretrained_window_sizes: V2: the window per stage that the weights were trained with; 0 where it is this one.
+        out_indices: the stages whose maps are returned, ascending. No stage after the last of them is built.
+        frozen_stages: -1 trains all; ``k >= 0`` freezes the embeddings and the first ``k`` stages with their output
+            norms, as in MMDetection (one stage more than the same number in the original code).
+        with_cp: recompute blocks in the backward pass to save memory: True, False, or the stages to do it in.
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)`` with any source of :func:`swin_backbone.load_pretrained`,
+            or another initialiser of mmengine.
+
+    Raises:
+        InputError: an option is unknown or does not fit the others.
+    """
+
+    def __init__(
+        self,
+        variant: str | None = 'tiny',
+        version: int = 1,
+        embed_dim: int | None = None,
+        depths: Sequence[int] | None = None,
+        num_heads: Sequence[int] | None = None,
+        window_size: int | Sequence[int] | None = None,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        patch_size: int = 4,
+        in_channels: int = 3,
+        patch_norm: bool = True,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.2,
+        position_encoding: str = 'relative',
+        shift: bool = True,
+        attention_method: str = 'shifted-cyclic',
+        backend: str = 'auto',
+        pretrain_img_size: int | Sequence[int] = 224,
+        pretrained_window_sizes: Sequence[int] | None = None,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        with_cp: bool | Sequence[int] = False,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.options = options = resolve_options(**{k: v for k, v in locals().items() if k not in SKIPPED})
+        self.init_cfg = init_cfg
+        self.load_report: LoadReport | None = None
+        self.patch_embed = PatchEmbed(patch_size, in_channels, options.embed_dim, patch_norm)
+        if options.absolute:
+            self.absolute_pos_embed = position.absolute_embedding(options.embed_dim, options.pretrain_grid)
+        self.pos_drop = nn.Dropout(drop_rate)
+        self.layers = nn.ModuleList(build_stage(options, index) for index in range(options.num_stages))
+        for index in options.out_indices:
+            self.add_module(f'norm{index}', nn.LayerNorm(options.channels(index)))
+        self.apply(initialize)
+        self._register_load_state_dict_pre_hook(convert_on_load, with_module=True)
+        self.freeze()
+
+    @property
+    def out_indices(self) -> tuple[int, ...]:
+        """The stages whose maps are returned."""
+        return self.options.out_indices
+
+    @property
+    def num_features(self) -> tuple[int, ...]:
+        """Channels of every stage that is built."""
+        return tuple(self.options.channels(index) for index in range(self.options.num_stages))
+
+    @property
+    def feature_info(self) -> list[dict[str, int]]:
+        """Channels (``num_chs``) and stride in pixels (``reduction``) of every returned map."""
+        patch = self.options.patch_size
+        return [dict(num_chs=self.num_features[i], reduction=patch * 2**i, index=i) for i in self.out_indices]
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Compute the maps of ``out_indices`` from an image ``[B, in_channels, H, W]``.
+
+        Returns:
+            One map ``[B, embed_dim * 2**i, ceil(H / 2**(i+2)), ceil(W / 2**(i+2))]`` per output stage ``i`` (for
+            patches of 4 pixels), in the dtype of the weights, or of autocast.
+
+        Raises:
+            InputError: the image has another shape.
+        """
+        check_image(image, self.options.in_channels)
+        x = self.patch_embed(image.to(self.patch_embed.proj.weight.dtype))
+        if self.options.absolute:
+            x = x + position.embedding_for(self.absolute_pos_embed, (x.shape[1], x.shape[2]))
+        x = self.pos_drop(x)
+        outs = []
+        for index, stage in enumerate(self.layers):
+            x = stage(x)
+            if index in self.out_indices:
+                outs.append(self.get_submodule(f'norm{index}')(x).permute(0, 3, 1, 2).contiguous())
+            x = cast(Stage, stage).merge(x)
+        return tuple(outs)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter and the number of depths, as layer-wise learning-rate decay asks for them.
+
+        Args:
+            param_name: name in the whole model.
+            prefix: the path of the backbone in it, with a dot at its end; what lies outside counts as deepest.
+        """
+        depths = self.options.depths[: self.options.num_stages]
+        inside = param_name.startswith(prefix)
+        depth = layer_depth(param_name.removeprefix(prefix), depths) if inside else sum(depths) + 1
+        return depth, sum(depths) + 2
+
+    def frozen_modules(self) -> list[nn.Module]:
+        """The modules that ``frozen_stages`` keeps from training."""
+        frozen = self.options.frozen_stages
+        if frozen < 0:
+            return []
+        modules: list[nn.Module] = [self.patch_embed, self.pos_drop, *self.layers[:frozen]]
+        return modules + [self.get_submodule(f'norm{index}') for index in self.out_indices if index < frozen]
+
+    def freeze(self) -> None:
+        """Stop the gradients of the frozen part and put it in evaluation mode."""
+        for module in self.frozen_modules():
+            module.eval().requires_grad_(False)
+        if self.options.absolute and self.options.frozen_stages >= 0:
+            self.absolute_pos_embed.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> 'SwinTransformer':
+        """As for any module, except that the frozen part stays in evaluation mode."""
+        super().train(mode)
+        for module in self.frozen_modules():
+            module.eval()
+        return self
+
+    def init_weights(self) -> None:
+        """Apply ``init_cfg``; mmengine calls it before training. Without one, the weights are already initialised.
+
+        What ``type='Pretrained'`` loaded is kept as ``load_report``.
+
+        Raises:
+            InputError: the weights cannot be read, or do not cover the backbone.
+        """
+        if self.init_cfg is None:
+            return
+        if self.init_cfg.get('type') == 'Pretrained':
+            self.load_report = load_pretrained(self, self.init_cfg['checkpoint'])
+            return
+        from mmengine.model import initialize as mmengine_initialize
+
+        mmengine_initialize(self, self.init_cfg)
+
+
+SKIPPED = frozenset({'self', '__class__', 'init_cfg', 'patch_norm'})
+"""Arguments of the constructor that the stages need not know."""
+
+
+def check_image(image: Tensor, in_channels: int) -> None:
+    """Refuse an image that is not ``[B, in_channels, H, W]`` with at least one pixel."""
+    if image.dim() != 4 or image.shape[1] != in_channels or 0 in image.shape[2:]:
+        raise InputError(
+            f'expected an image of [B, {in_channels}, H, W] with H and W at least 1, got {tuple(image.shape)}: '
+            'check the layout, and in_channels of the backbone.'
+        )
+
+
+def initialize(module: nn.Module) -> None:
+    """The original initialisation of linear layers, norms and V2's zero norms; convolutions keep PyTorch's."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=INIT_STD)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, ResPostNormBlock):
+        for norm in (module.norm1, module.norm2):
+            nn.init.zeros_(norm.weight)
+            nn.init.zeros_(norm.bias)
+
+
+FEATURE_SEEDS = 1000
+"""Seeds of random features per stage: more than a stage has blocks."""
+
+
+def build_attention(options: BackboneOptions, index: int, number: int) -> nn.Module:
+    """The attention of block ``number`` of stage ``index``."""
+    shared: dict[str, Any] = dict(
+        dim=options.channels(index),
+        num_heads=options.num_heads[index],
+        qkv_bias=options.qkv_bias,
+        proj_drop=options.drop_rate,
+    )
+    method = options.attention_method
+    if method == 'performer':
+        return PerformerAttention(**shared, seed=FEATURE_SEEDS * index + number)
+    shared.update(window=options.window, attn_drop=options.attn_drop_rate)
+    if options.version == 2:
+        shared.update(pretrained_window=(options.pretrained_window_sizes[index],) * 2)
+    if method in SLIDING:
+        shared.update(relative_bias=options.relative, method=method)
+        return (SlidingAttention if options.version == 1 else CosineSlidingAttention)(**shared)
+    shared.update(displaced=method == 'shifted-padding')
+    if options.relative_only:
+        return (RelativeOnlyAttention if options.version == 1 else ContinuousRelativeOnlyAttention)(**shared)
+    shared.update(relative_bias=options.relative, backend=options.backend)
+    return (WindowAttention if options.version == 1 else CosineWindowAttention)(**shared)
+
+
+def build_block(options: BackboneOptions, index: int, number: int) -> SwinBlock:
+    """Block ``number`` of stage ``index``."""
+    block = SwinBlock if options.version == 1 else ResPostNormBlock
+    dim = options.channels(index)
+    return block(
+        build_attention(options, index, number),
+        dim,
+        hidden=int(dim * options.mlp_ratio),
+        drop=options.drop_rate,
+        drop_path=options.drop_path(index, number),
+        shifted=options.shifted and number % 2 == 1,
+        main_norm=options.main_norm_every > 0 and (number + 1) % options.main_norm_every == 0,
+    )
+
+
+def build_stage(options: BackboneOptions, index: int) -> Stage:
+    """Stage ``index`` with its merging, unless it is the last that is built."""
+    last = index == options.num_stages - 1
+    return Stage(
+        [build_block(options, index, number) for number in range(options.depths[index])],
+        None if last else PatchMerging(options.channels(index), norm_last=options.version == 2),
+        options.window,
+        with_cp=index in options.checkpointed_stages,
+    )
+
+
+PLACE = re.compile(r'layers\.(\d+)\.(?:blocks\.(\d+)|downsample)\.')
+
+
+def layer_depth(name: str, depths: tuple[int, ...]) -> int:
+    """Depth of a backbone's parameter: 0 for the embeddings, then one per block; output norms share the last one.
+
+    A merging layer is as deep as the last block before it, as in MMPreTrain's Swin Transformer.
+    """
+    if name.startswith(('patch_embed.', 'absolute_pos_embed')):
+        return 0
+    match = PLACE.match(name)
+    if match is None:
+        return sum(depths) + 1
+    stage, block = int(match[1]), match[2]
+    return sum(depths[: stage + 1]) if block is None else sum(depths[:stage]) + int(block) + 1

@@ -1,0 +1,300 @@
+"""Find a Swin backbone in whatever a checkpoint file holds, and bring it into native form; and the way back."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from swin_backbone.checkpoint.layouts import (
+    ANCHORS,
+    NATIVE_MERGE,
+    NATIVE_NORM,
+    ORIGINAL,
+    TIMM,
+    Dialect,
+    dialect_name,
+    fill,
+    flip,
+    native_name,
+    parse,
+    swap_start,
+)
+from swin_backbone.errors import InputError
+
+State = dict[str, Tensor]
+
+QKV = ('query', 'key', 'value')
+# Neighbours (row, column) of a merged patch: official 00 10 01 11, nn.Unfold 00 01 10 11. Self-inverse.
+NEIGHBOURS = [0, 2, 1, 3]
+
+
+def version_of(names: Iterable[str]) -> int:
+    """1 or 2: only V2 learns a scale of the logits, or a network of position biases."""
+    return 2 if any(name.endswith(('logit_scale', 'cpb_mlp.2.weight')) for name in names) else 1
+
+
+def merges_start_stages(state: State) -> bool:
+    """Whether merging stands at the start of the stage after it: then the first stage has none."""
+    stages = {parsed[0] for key in state if (parsed := parse(NATIVE_MERGE, key))}
+    return bool(stages) and 0 not in stages
+
+
+def shift_merges(state: State, by: int) -> State:
+    """Move every merging ``by`` stages."""
+    out = {}
+    for key, value in state.items():
+        parsed = parse(NATIVE_MERGE, key)
+        out[key if parsed is None else fill(NATIVE_MERGE, parsed[0] + by) + parsed[2]] = value
+    return out
+
+
+def unfold_to_official(weight: Tensor) -> Tensor:
+    """Reorder the last axis ``[4C]`` from ``4 * c + neighbour`` to ``neighbour * C + c``."""
+    return weight.unflatten(-1, (-1, 4)).transpose(-1, -2)[..., NEIGHBOURS, :].flatten(-2)
+
+
+def official_to_unfold(weight: Tensor) -> Tensor:
+    """The inverse of :func:`unfold_to_official`."""
+    return weight.unflatten(-1, (4, -1))[..., NEIGHBOURS, :].transpose(-1, -2).flatten(-2)
+
+
+def reorder_merges(state: State, order: Callable[[Tensor], Tensor]) -> State:
+    """Apply ``order`` to what has the ``4C`` input channels of merging: the reduction, and V1's norm before it."""
+    out = dict(state)
+    for key, weight in state.items():
+        if parse(NATIVE_MERGE, key) and key.endswith('.reduction.weight'):
+            out[key] = order(weight)
+            for norm in ('norm.weight', 'norm.bias'):
+                name = key.removesuffix('reduction.weight') + norm
+                if name in state and state[name].shape[-1] == weight.shape[-1]:
+                    out[name] = order(state[name])
+    return out
+
+
+def join_qkv(state: State) -> State:
+    """Stack separate projections of queries, keys and values into one; V2 has no bias on keys."""
+    out = dict(state)
+    v2 = version_of(state) == 2
+    for key in state:
+        stem, found, kind = key.rpartition('.query.')
+        names = [f'{stem}.{part}.{kind}' for part in QKV]
+        if not found:
+            continue
+        if v2 and kind == 'bias':
+            names = [names[0], names[2]]
+            targets = [f'{stem}.q_bias', f'{stem}.v_bias']
+        else:
+            targets = [f'{stem}.qkv.{kind}']
+        if not all(name in out for name in names):
+            continue
+        parts = [out.pop(name) for name in names]
+        out.update(zip(targets, parts if len(targets) > 1 else [torch.cat(parts)], strict=True))
+    return out
+
+
+def split_qkv(state: State) -> State:
+    """The inverse of :func:`join_qkv`."""
+    out: State = {}
+    for key, value in state.items():
+        stem, found, kind = key.rpartition('.qkv.')
+        if found:
+            out.update(zip((f'{stem}.{part}.{kind}' for part in QKV), value.chunk(3), strict=True))
+        elif key.endswith(('.q_bias', '.v_bias')):
+            stem, _, name = key.rpartition('.')
+            out[f'{stem}.{"query" if name == "q_bias" else "value"}.bias'] = value
+        else:
+            out[key] = value
+    return out
+
+
+def split_bias(state: State) -> State:
+    """V2: one bias of queries, keys and values into two; keys have none, whatever a file holds for them."""
+    out = dict(state)
+    for key in state:
+        if key.endswith('.attn.qkv.bias'):
+            query, _, value = out.pop(key).chunk(3)
+            stem = key.removesuffix('qkv.bias')
+            out.update({stem + 'q_bias': query, stem + 'v_bias': value})
+    return out
+
+
+def fuse_bias(state: State) -> State:
+    """The inverse of :func:`split_bias`, with zeros for the keys."""
+    out = dict(state)
+    for key in state:
+        if key.endswith('.attn.q_bias'):
+            stem = key.removesuffix('q_bias')
+            query, value = out.pop(key), out.pop(stem + 'v_bias')
+            out[stem + 'qkv.bias'] = torch.cat([query, torch.zeros_like(query), value])
+    return out
+
+
+def output_norms(names: Iterable[str]) -> set[int]:
+    """The stages that have an output norm."""
+    return {parsed[0] for name in names if (parsed := parse(NATIVE_NORM, name))}
+
+
+def name_classifier_norm(state: State) -> State:
+    """Call a classifier's norm ``norm``, as in the original, where a dialect counts it among the output norms."""
+    norms = output_norms(state)
+    if 'head.weight' not in state or len(norms) != 1:
+        return state
+    numbered = fill(NATIVE_NORM, norms.pop())
+    return {key.replace(numbered, 'norm.', 1) if key.startswith(numbered) else key: v for key, v in state.items()}
+
+
+def number_classifier_norm(state: State) -> State:
+    """The inverse of :func:`name_classifier_norm`; without its head, the norm is left out."""
+    last = max((parsed[0] for key in state if (parsed := parse('layers.{stage}.', key))), default=0)
+    out = {}
+    for key, value in state.items():
+        if not key.startswith('norm.'):
+            out[key] = value
+        elif 'head.weight' in state:
+            out[fill(NATIVE_NORM, last) + key.removeprefix('norm.')] = value
+    return out
+
+
+# Of several copies of a network in one file, the averaged one is meant, as in the training code that writes it; what
+# mmengine calls 'ema_state_dict' is the one without averaging, because it swaps the two on saving.
+AVERAGED = frozenset({'state_dict_ema', 'model_ema', 'ema', 'ema_model', 'teacher'})
+PASSED_OVER = frozenset({'ema_state_dict', 'student', 'online_model', 'encoder_k', 'momentum_encoder'})
+MAX_NESTING = 5
+
+
+@dataclass(frozen=True)
+class Found:
+    """A backbone found in a checkpoint.
+
+    Attributes:
+        state: its weights and buffers under native names; keys without a native name keep their own.
+        dialect: the dialect it was written in.
+        prefix: what stood before its keys, with the names of the dicts around it.
+        beside: how many tensors of the checkpoint are no part of the backbone.
+    """
+
+    state: State
+    dialect: str
+    prefix: str
+    beside: int
+
+    @property
+    def version(self) -> int:
+        """1 or 2."""
+        return version_of(self.state)
+
+
+def flatten(tree: Mapping[Any, Any], prefix: str = '', depth: int = MAX_NESTING) -> State:
+    """Every tensor of nested dicts under its path, joined by dots; all else is left out."""
+    out: State = {}
+    for key, value in tree.items():
+        if isinstance(value, Tensor):
+            out[f'{prefix}{key}'] = value
+        elif isinstance(value, Mapping) and depth:
+            out.update(flatten(value, f'{prefix}{key}.', depth - 1))
+    return out
+
+
+def find_backbone(checkpoint: Mapping[Any, Any], source: str) -> Found:
+    """Recognise the dialect of ``checkpoint`` from its keys alone and translate its backbone.
+
+    Args:
+        checkpoint: what a file holds: a state dict, or dicts around one, of a backbone or of a whole detector.
+        source: how to call it in errors.
+
+    Raises:
+        InputError: there is no Swin backbone in it, or more than one with nothing to tell which is meant.
+    """
+    tensors = flatten(checkpoint)
+    candidates: dict[str, Dialect] = {}
+    for key in tensors:
+        for anchor, dialect in ANCHORS.items():
+            if key == anchor or key.endswith(f'.{anchor}'):
+                candidates[key.removesuffix(anchor)] = dialect
+    if not candidates:
+        raise InputError(f'{source} holds no Swin backbone in any known layout: {describe_keys(tensors)}.')
+    prefix = choose_prefix(candidates, source)
+    mine = take(tensors, prefix, candidates[prefix])
+    state, dialect = to_native(mine, candidates[prefix])
+    return Found(state, dialect.name, prefix, len(tensors) - len(mine))
+
+
+def choose_prefix(prefixes: Mapping[str, Dialect], source: str) -> str:
+    """The one of several backbones in a file that is meant."""
+
+    def rank(prefix: str) -> int:
+        parts = set(prefix.split('.'))
+        return 2 if parts & PASSED_OVER else 0 if parts & AVERAGED else 1
+
+    best = min(map(rank, prefixes))
+    chosen = [prefix for prefix in prefixes if rank(prefix) == best]
+    if len(chosen) > 1:
+        raise InputError(
+            f'{source} holds {len(chosen)} Swin backbones, under {", ".join(map(repr, chosen))}: save the one that is '
+            'meant in a file of its own.'
+        )
+    return chosen[0]
+
+
+def take(tensors: State, prefix: str, dialect: Dialect) -> State:
+    """The part of ``tensors`` under ``prefix``, and what the dialect keeps beside the backbone."""
+    parent = prefix.rstrip('.').rpartition('.')[0]
+    parent = f'{parent}.' if parent else ''
+    here = flip(dialect.beside)
+    out: State = {}
+    for key, value in tensors.items():
+        if key.startswith(prefix):
+            name = key.removeprefix(prefix)
+            out[name if prefix else swap_start(name, here)] = value
+        elif key.startswith(parent):
+            name = key.removeprefix(parent)
+            if any(name.startswith(start) for start, _ in here):
+                out[swap_start(name, here)] = value
+    return out
+
+
+def to_native(state: State, dialect: Dialect) -> tuple[State, Dialect]:
+    """Translate ``state``, whose keys have no prefix; also says whether an original layout is really timm's."""
+    native = {native_name(key, dialect): value for key, value in state.items()}
+    if merges_start_stages(native):
+        if dialect is ORIGINAL:
+            return to_native(state, TIMM)
+        native = shift_merges(native, -1)
+    if dialect.unfold:
+        native = reorder_merges(name_classifier_norm(native), unfold_to_official)
+    if dialect.split:
+        native = join_qkv(native)
+    if dialect.fused_bias and version_of(native) == 2:
+        native = split_bias(native)
+    return native, dialect
+
+
+def from_native(state: State, dialect: Dialect) -> State:
+    """Translate native ``state`` into ``dialect``, with the prefixes of a file of its own."""
+    version = version_of(state)
+    if dialect.fused_bias and version == 2:
+        state = fuse_bias(state)
+    if dialect.split:
+        state = split_qkv(state)
+    if dialect.unfold:
+        state = reorder_merges(number_classifier_norm(state), official_to_unfold)
+    if version in dialect.late_merge:
+        state = shift_merges(state, 1)
+    root = dialect.roots[version - 1]
+    out: State = {}
+    for key, value in state.items():
+        name = dialect_name(key, dialect)
+        outside = swap_start(name, dialect.beside)
+        beside = any(name.startswith(start) for start, _ in dialect.beside)
+        out[outside if beside else root + name] = value
+    return out
+
+
+def describe_keys(tensors: State) -> str:
+    """What was found instead, for an error."""
+    if not tensors:
+        return 'there are no tensors in it'
+    some = list(tensors)[:4]
+    return f'its {len(tensors)} tensors are called {", ".join(some)}{", …" if len(tensors) > len(some) else ""}'

@@ -1,0 +1,222 @@
+"""The names that other implementations give to the same weights, one row a dialect.
+
+A state dict is *native* when its keys are those of :class:`swin_backbone.SwinTransformer`, which are the original
+repository's, without any prefix.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+Pairs = tuple[tuple[str, str], ...]
+
+NATIVE_BLOCK = 'layers.{stage}.blocks.{block}.'
+NATIVE_MERGE = 'layers.{stage}.downsample.'
+NATIVE_NORM = 'norm{stage}.'
+
+# What a number in a template means: factor and offset, applied to the stage or the block it stands for.
+FORMS = {'stage': (1, 0), 'block': (1, 0), 'next': (1, 1), 'odd': (2, 1), 'even': (2, 2)}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Where one implementation keeps what.
+
+    Attributes:
+        name: what reports and ``swin-backbone convert`` call it.
+        first: a weight of every block that tells this dialect from others with the same ``block``.
+        block: template of what stands before the names within a block.
+        merge: the same for the merging after a stage.
+        norm: the same for the norm of an output.
+        outer: pairs (native, theirs) of how names outside blocks begin, where they differ.
+        inner: the same within blocks. The first pair that fits counts, in both directions.
+        beside: pairs (here, theirs) of how names begin that a file keeps beside the backbone rather than in it.
+        roots: what stands before the backbone's names in a file of its own, for V1 and V2.
+        container: the key that wraps the state dict in a file of its own; empty for none.
+        late_merge: the versions that keep a merging at the start of the stage after it.
+        unfold: whether merging concatenates channels in the order of ``nn.Unfold``.
+        split: whether queries, keys and values have separate projections.
+        fused_bias: whether V2 keeps one bias for queries, keys and values.
+        lacks: what its network cannot have, in the words of :mod:`swin_backbone.checkpoint.export`.
+    """
+
+    name: str
+    first: str = 'attn.qkv.weight'
+    block: str = NATIVE_BLOCK
+    merge: str = NATIVE_MERGE
+    norm: str = NATIVE_NORM
+    outer: Pairs = ()
+    inner: Pairs = ()
+    beside: Pairs = ()
+    roots: tuple[str, str] = ('', '')
+    container: str = ''
+    late_merge: tuple[int, ...] = ()
+    unfold: bool = False
+    split: bool = False
+    fused_bias: bool = False
+    lacks: tuple[str, ...] = ()
+
+
+def fill(template: str, stage: int, block: int = 0) -> str:
+    """``template`` with the numbers of a stage and a block written in."""
+    numbers = {name: factor * stage + offset for name, (factor, offset) in FORMS.items()}
+    return template.format(**{**numbers, 'block': block})
+
+
+@cache
+def pattern(template: str) -> re.Pattern[str]:
+    """What finds the numbers of ``template`` at the start of a key."""
+    return re.compile(re.sub(r'\\{(\w+)\\}', r'(?P<\1>\\d+)', re.escape(template)))
+
+
+def parse(template: str, key: str) -> tuple[int, int, str] | None:
+    """Stage, block (0 where there is none) and rest of ``key``, if it begins as ``template`` says."""
+    match = pattern(template).match(key)
+    if match is None:
+        return None
+    numbers = {'stage': 0, 'block': 0}
+    for name, text in match.groupdict().items():
+        factor, offset = FORMS[name]
+        number, remainder = divmod(int(text) - offset, factor)
+        if remainder or number < 0:
+            return None
+        numbers['block' if name == 'block' else 'stage'] = number
+    return numbers['stage'], numbers['block'], key[match.end() :]
+
+
+def swap_start(name: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """``name`` with its start exchanged by the first of ``pairs`` (from, to) that fits."""
+    for start, replacement in pairs:
+        if name.startswith(start):
+            return replacement + name[len(start) :]
+    return name
+
+
+def flip(pairs: Pairs) -> Pairs:
+    """The pairs the other way round."""
+    return tuple((second, first) for first, second in pairs)
+
+
+def rename(key: str, templates: Pairs, outer: Pairs, inner: Pairs) -> str:
+    """``key`` in other names; ``templates`` are pairs (from, to), that of a block first."""
+    for source, target in templates:
+        parsed = parse(source, key)
+        if parsed is not None:
+            stage, block, rest = parsed
+            return fill(target, stage, block) + (swap_start(rest, inner) if '{block}' in source else rest)
+    return swap_start(key, outer)
+
+
+def native_name(key: str, dialect: Dialect) -> str:
+    """The native name of what ``dialect`` calls ``key``; names it does not know stay."""
+    templates = ((dialect.block, NATIVE_BLOCK), (dialect.merge, NATIVE_MERGE), (dialect.norm, NATIVE_NORM))
+    return rename(key, templates, flip(dialect.outer), flip(dialect.inner))
+
+
+def dialect_name(key: str, dialect: Dialect) -> str:
+    """What ``dialect`` calls ``key``, a native name."""
+    templates = ((NATIVE_BLOCK, dialect.block), (NATIVE_MERGE, dialect.merge), (NATIVE_NORM, dialect.norm))
+    return rename(key, templates, dialect.outer, dialect.inner)
+
+
+ABSOLUTE, ABSOLUTE_V2 = 'an absolute position embedding', 'V2 with an absolute position embedding'
+NO_PATCH_NORM, NO_QKV_BIAS = 'no norm after the patch embedding', 'no bias of queries, keys and values'
+NO_RELATIVE, MAIN_NORM = 'no relative position bias', 'norms on the main branch'
+
+ORIGINAL = Dialect('original', container='model')
+TIMM = Dialect(
+    'timm',
+    outer=(('head.', 'head.fc.'),),
+    late_merge=(1, 2),
+    lacks=(ABSOLUTE, NO_PATCH_NORM, NO_RELATIVE, MAIN_NORM),
+)
+TIMM_FEATURES = Dialect(
+    'timm (features only)',
+    block='layers_{stage}.blocks.{block}.',
+    merge='layers_{stage}.downsample.',
+    late_merge=(1, 2),
+)
+MMDET = Dialect(
+    'mmdet',
+    first='attn.w_msa.qkv.weight',
+    block='stages.{stage}.blocks.{block}.',
+    merge='stages.{stage}.downsample.',
+    outer=(('patch_embed.proj.', 'patch_embed.projection.'),),
+    inner=(('attn.', 'attn.w_msa.'), ('mlp.fc1.', 'ffn.layers.0.0.'), ('mlp.fc2.', 'ffn.layers.1.')),
+    beside=(('head.', 'head.fc.'),),
+    roots=('backbone.', 'backbone.'),
+    container='state_dict',
+    late_merge=(2,),
+    unfold=True,
+)
+TORCHVISION = Dialect(
+    'torchvision',
+    block='features.{odd}.{block}.',
+    merge='features.{even}.',
+    outer=(('patch_embed.proj.', 'features.0.0.'), ('patch_embed.norm.', 'features.0.2.')),
+    inner=(
+        ('mlp.fc1.', 'mlp.0.'),
+        ('mlp.fc2.', 'mlp.3.'),
+        ('attn.logit_scale', 'attn.logit_scale'),
+        ('attn.logit_scale', 'attn.v2_logit_scale'),  # in early files
+    ),
+    fused_bias=True,
+    lacks=(ABSOLUTE, NO_PATCH_NORM, NO_QKV_BIAS, NO_RELATIVE, MAIN_NORM),
+)
+TRANSFORMERS_OUTER: Pairs = (
+    ('patch_embed.proj.', 'embeddings.patch_embeddings.projection.'),
+    ('patch_embed.norm.', 'embeddings.norm.'),
+    ('absolute_pos_embed', 'embeddings.position_embeddings'),
+    ('mask_token', 'embeddings.mask_token'),
+    ('norm.', 'layernorm.'),
+    ('norm.', 'swin.layernorm.'),  # in files of its backbone class, which keep all else without prefix
+)
+TRANSFORMERS_NORMS: Pairs = (('norm1.', 'layernorm_before.'), ('norm2.', 'layernorm_after.'))
+TRANSFORMERS_BESIDE: Pairs = (('head.', 'classifier.'), ('hidden_states_norms.', 'hidden_states_norms.'))
+TRANSFORMERS = Dialect(
+    'transformers',
+    first='attention.self.query.weight',
+    block='encoder.layers.{stage}.blocks.{block}.',
+    merge='encoder.layers.{stage}.downsample.',
+    norm='hidden_states_norms.stage{next}.',
+    outer=TRANSFORMERS_OUTER,
+    inner=(
+        *TRANSFORMERS_NORMS,
+        ('attn.proj.', 'attention.output.dense.'),
+        ('attn.cpb_mlp.', 'attention.self.continuous_position_bias_mlp.'),
+        ('attn.', 'attention.self.'),
+        ('mlp.fc1.', 'intermediate.dense.'),
+        ('mlp.fc2.', 'output.dense.'),
+    ),
+    beside=TRANSFORMERS_BESIDE,
+    roots=('swin.', 'swinv2.'),
+    split=True,
+    lacks=(ABSOLUTE_V2, NO_PATCH_NORM, NO_RELATIVE, MAIN_NORM),
+)
+# Version 5 of that library renames the modules of V1, and still writes files with the names above.
+TRANSFORMERS_MODULE = Dialect(
+    'transformers (in memory)',
+    first='attention.q_proj.weight',
+    block='encoder.layers.{stage}.blocks.{block}.',
+    merge='encoder.layers.{stage}.downsample.',
+    norm='hidden_states_norms.stage{next}.',
+    outer=TRANSFORMERS_OUTER,
+    inner=(
+        *TRANSFORMERS_NORMS,
+        ('attn.proj.', 'attention.o_proj.'),
+        ('attn.query.', 'attention.q_proj.'),
+        ('attn.key.', 'attention.k_proj.'),
+        ('attn.value.', 'attention.v_proj.'),
+        ('attn.', 'attention.relative_position_bias.'),
+    ),
+    beside=TRANSFORMERS_BESIDE,
+    roots=('swin.', 'swinv2.'),
+    split=True,
+)
+
+# 'timm' differs from 'original' only in where merging stands, which is found out after renaming.
+READABLE = (ORIGINAL, TIMM_FEATURES, MMDET, TORCHVISION, TRANSFORMERS, TRANSFORMERS_MODULE)
+# The key, after any prefix, by which each is recognised.
+ANCHORS = {fill(dialect.block, 0) + dialect.first: dialect for dialect in READABLE}
+WRITABLE = {dialect.name: dialect for dialect in (ORIGINAL, MMDET, TIMM, TORCHVISION, TRANSFORMERS)}

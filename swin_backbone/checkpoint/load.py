@@ -1,0 +1,290 @@
+"""Load weights into a backbone: directly, or from inside any ``load_state_dict``."""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from swin_backbone.checkpoint.convert import Found, State, find_backbone, output_norms
+from swin_backbone.checkpoint.find import find_file
+from swin_backbone.checkpoint.fit import (
+    EMBEDDING,
+    PATCH,
+    QKV,
+    TABLE,
+    MisfitError,
+    fit_bias,
+    fit_channels,
+    fit_embedding,
+    fit_values,
+    window_warnings,
+)
+from swin_backbone.checkpoint.layouts import NATIVE_MERGE, NATIVE_NORM, parse
+from swin_backbone.checkpoint.read import read_checkpoint
+from swin_backbone.checkpoint.report import LoadReport, advice, anatomy_of
+from swin_backbone.errors import InputError
+
+LOGGER = logging.getLogger('swin_backbone')
+
+
+def load_pretrained(
+    model: nn.Module, source: str | os.PathLike[str] | Mapping[str, Any], strict: bool = True
+) -> LoadReport:
+    """Load weights from any known layout into ``model``, completely or not at all.
+
+    Args:
+        model: a :class:`swin_backbone.SwinTransformer`.
+        source: a published name (``checkpoint.published.WEIGHTS``), a path or an address of a .pth or .safetensors
+            file, of a backbone, a classifier or a whole detector; or what such a file holds.
+        strict: False loads what fits and lists the rest in the report and in a warning.
+
+    Returns:
+        What was loaded, adapted, left at its initial value and left out; it is logged too.
+
+    Raises:
+        InputError: the file cannot be read or found, holds no Swin backbone, or (when strict) does not cover ``model``.
+            The model is unchanged then.
+    """
+    parameters = dict(model.named_parameters())
+    if PATCH not in parameters:
+        inner = next((name.removesuffix(PATCH) for name in parameters if name.endswith(f'.{PATCH}')), None)
+        hint = 'give a SwinTransformer' if inner is None else f'give its part {inner.rstrip(".")!r}'
+        raise InputError(f'weights can be loaded into a backbone, not into a {type(model).__name__}: {hint}.')
+    if isinstance(source, Mapping):
+        label, checkpoint = 'the state dict', source
+    else:
+        path = find_file(source)
+        label, checkpoint = str(path), read_checkpoint(path)
+    found = find_backbone(checkpoint, label)
+    values, report = merge(found, model, label)
+    if strict:
+        require_complete(report, found, model)
+    with torch.no_grad():
+        for name, value in values.items():
+            parameters[name].copy_(value)
+    announce(report)
+    return report
+
+
+def convert_on_load(
+    module: nn.Module,
+    state_dict: dict[str, Any],
+    prefix: str,
+    local_metadata: dict[str, Any],
+    strict: bool,
+    missing_keys: list[str],
+    unexpected_keys: list[str],
+    error_msgs: list[str],
+) -> None:
+    """Convert foreign weights inside ``load_state_dict``, a pre-hook with module; native ones pass untouched.
+
+    PyTorch does not tell a hook whether the caller is strict, and one that is not (mmengine is among them) would only
+    warn of a backbone without weights. So nothing but full coverage passes here, with the exceptions of
+    :func:`swin_backbone.checkpoint.load.merge`; :func:`load_pretrained` with ``strict=False`` is the way around.
+
+    Args:
+        module: the backbone.
+        state_dict: the weights of everything, or of the backbone, whose keys begin with ``prefix``; changed in place.
+        prefix: the path of the backbone in the model that is loaded, with a dot at its end.
+        local_metadata: not used.
+        strict: not used: it is always True.
+        missing_keys: not used.
+        unexpected_keys: not used.
+        error_msgs: not used.
+
+    Raises:
+        InputError: there are no weights under ``prefix``, or they do not cover the backbone.
+    """
+    mine = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+    parameters = dict(module.named_parameters())
+    if mine.keys() == parameters.keys() and all(fits(mine[name], parameters[name]) for name in mine):
+        return
+    label = f'the part {prefix.rstrip(".")!r} of the state dict' if prefix else 'the state dict'
+    if not mine:
+        raise InputError(
+            f'{label} is empty: there are no weights for the backbone; load a file of the backbone alone with '
+            'init_cfg or --weights, and other parts into the modules they belong to.'
+        )
+    found = find_backbone(mine, label)
+    values, report = merge(found, module, label)
+    require_complete(report, found, module)
+    for key in [key for key in state_dict if key.startswith(prefix)]:
+        del state_dict[key]
+    kept = {name: parameters[name].detach() for name in report.new}
+    state_dict.update({prefix + name: value for name, value in {**values, **kept}.items()})
+    announce(report)
+
+
+def fits(value: Any, parameter: torch.Tensor) -> bool:
+    """Whether ``value`` is a tensor of the parameter's shape."""
+    return isinstance(value, torch.Tensor) and value.shape == parameter.shape
+
+
+def announce(report: LoadReport) -> None:
+    """Log what was done, in one line, and what the user should know, one line each."""
+    LOGGER.log(logging.INFO if report.complete else logging.WARNING, '%s', report)
+    for warning in report.warnings:
+        LOGGER.warning('%s: %s', report.source, warning)
+
+
+STAGE = 'layers.{stage}.'
+BUFFERS = ('attn_mask', 'relative_position_index', 'relative_coords_table')
+OWN = ('patch_embed.', 'layers.')
+QUERIES = ('.attn.logit_scale', '.attn.q_bias')
+BIASES = ('.relative_position_bias_table', '.cpb_mlp.0.weight', '.cpb_mlp.0.bias', '.cpb_mlp.2.weight')
+
+
+def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadReport]:
+    """Match ``found`` with ``model`` without changing either.
+
+    A parameter of the model may be absent from the file only if it is an output norm and the file has none (a
+    classifier's own norm is another thing, and the original code drops it), or the absolute embedding. What a file may
+    have to spare are buffers, a classifier's end, and what a mode or a shorter list of outputs does without.
+
+    Returns:
+        A value in the model's shape for every parameter that the file covers, and the report.
+    """
+    wanted = dict(model.named_parameters())
+    dense = brings_output_norms(found.state, wanted)
+    values: State = {}
+    adapted: dict[str, str] = {}
+    misfits: dict[str, str] = {}
+    for name, parameter in wanted.items():
+        if name not in found.state or (is_output_norm(name) and not dense):
+            continue
+        try:
+            values[name], note = fit(name, found.state, parameter, model)
+        except MisfitError as error:
+            misfits[name] = str(error)
+        else:
+            adapted.update({name: note} if note else {})
+    absent = [name for name in wanted if name not in values and name not in misfits]
+    spare = [name for name in found.state if name not in values and name not in misfits]
+    new = tuple(name for name in absent if name == EMBEDDING or (is_output_norm(name) and not dense))
+    last, unused = last_stage(wanted), without_use(wanted)
+    dropped = tuple(name for name in spare if may_be_dropped(name, last, unused))
+    report = LoadReport(
+        source=source,
+        dialect=found.dialect,
+        version=found.version,
+        loaded=tuple(values),
+        total=len(wanted),
+        adapted=adapted,
+        new=new,
+        dropped=dropped,
+        beside=found.beside,
+        missing=tuple(name for name in absent if name not in new),
+        leftover=tuple(name for name in spare if name not in dropped),
+        misfits=misfits,
+        warnings=(*position_warnings(new, dropped, wanted), *window_warnings(found.state, model)),
+    )
+    return values, report
+
+
+def is_output_norm(name: str) -> bool:
+    """Whether a parameter belongs to the norm of an output."""
+    return parse(NATIVE_NORM, name) is not None
+
+
+def brings_output_norms(state: Mapping[str, Tensor], wanted: Iterable[str]) -> bool:
+    """Whether a file's output norms are meant as such: one after the last stage alone may be a classifier's."""
+    theirs, ours = output_norms(state), output_norms(wanted)
+    return bool(theirs) and (ours <= theirs or theirs != {last_stage(state)})
+
+
+def without_use(wanted: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """How names end that other backbones have in their blocks and one with the parameters ``wanted`` does without."""
+    biases = () if has_bias(wanted) else BIASES
+    return (*biases, *QUERIES) if values_only(wanted) else biases
+
+
+def values_only(wanted: Mapping[str, Tensor]) -> bool:
+    """Whether attention does without queries and keys, as ``position_encoding='relative-only'`` asks."""
+    projections = [parameter for name, parameter in wanted.items() if name.endswith(QKV[0])]
+    return bool(projections) and projections[0].shape[0] == projections[0].shape[1]
+
+
+def may_be_dropped(name: str, last: int, unused: tuple[str, ...]) -> bool:
+    """Whether a file may have ``name`` although the model has no use for it.
+
+    Args:
+        name: a native name.
+        last: the last stage of the model.
+        unused: see :func:`without_use`.
+    """
+    # What is neither patch embedding nor stage belongs to a head, or to an output that the model does not give.
+    if not name.startswith(OWN) or name.rpartition('.')[2] in BUFFERS:
+        return True
+    stage, merging = parse(STAGE, name), parse(NATIVE_MERGE, name)
+    if (stage is not None and stage[0] > last) or (merging is not None and merging[0] == last):
+        return True
+    return name.endswith(unused)
+
+
+def last_stage(names: Iterable[str]) -> int:
+    """The number of the last stage."""
+    return max((parsed[0] for name in names if (parsed := parse(STAGE, name))), default=0)
+
+
+def has_bias(names: Iterable[str]) -> bool:
+    """Whether there is a relative position bias."""
+    return any(name.endswith(BIASES) for name in names)
+
+
+def fit(name: str, state: State, parameter: Tensor, model: nn.Module) -> tuple[Tensor, str]:
+    """The file's value for a parameter in the shape of the parameter, and a note on what was done to it.
+
+    Raises:
+        MisfitError: it cannot be brought into that shape.
+    """
+    value = state[name]
+    if name.endswith(TABLE):
+        stem = name.removesuffix('relative_position_bias_table')
+        window = getattr(model.get_submodule(stem.rstrip('.')), 'window', None)
+        if window is not None:
+            return fit_bias(value, state.get(f'{stem}relative_position_index'), window, parameter.shape)
+    if name == EMBEDDING:
+        return fit_embedding(value, parameter.shape)
+    if name == PATCH:
+        return fit_channels(value, parameter.shape)
+    if name.endswith(QKV) and values_only(dict(model.named_parameters())):
+        return fit_values(value, parameter.shape)
+    if value.shape != parameter.shape:
+        raise MisfitError(f'{tuple(value.shape)} in the file, {tuple(parameter.shape)} here')
+    return value, ''
+
+
+def position_warnings(new: Iterable[str], dropped: Iterable[str], wanted: Iterable[str]) -> list[str]:
+    """What the user should know about position information that the file or the model does without."""
+    out = []
+    if EMBEDDING in new:
+        out.append('the absolute position embedding is not in the file and starts untrained')
+    if EMBEDDING in dropped:
+        out.append(
+            "the file's absolute position embedding is left out: position_encoding='absolute+relative' would use it"
+        )
+    if has_bias(dropped) and not has_bias(wanted):
+        out.append("the file's relative position bias is left out, since this backbone has none")
+    return out
+
+
+def require_complete(report: LoadReport, found: Found, model: nn.Module) -> None:
+    """Refuse anything but full coverage.
+
+    Raises:
+        InputError: with what is missing, what is left over and the likely cause.
+    """
+    if report.complete:
+        return
+    file = anatomy_of({name: value.shape for name, value in found.state.items()})
+    ours = anatomy_of({name: parameter.shape for name, parameter in model.named_parameters()})
+    changes = advice(file, ours)
+    cause = f'it needs a backbone built with {", ".join(changes)}' if changes else 'it is damaged or of another network'
+    raise InputError(
+        f'{report.source} does not fit this backbone, and nothing was loaded: it holds {file} in the {report.dialect} '
+        f'layout, the backbone is {ours}; {"; ".join(report.problems())}. Most likely {cause} (strict=False of '
+        'load_pretrained loads what fits).'
+    )

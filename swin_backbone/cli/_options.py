@@ -1,0 +1,40 @@
+"""Options that the training and testing command lines share."""
+
+import argparse
+import os
+
+from swin_backbone.cli import Parser
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+
+def add_run_options(parser: Parser) -> None:
+    """Add work dir, config overrides, launcher and data root to a parser."""
+    parser.add_argument('--work-dir', metavar='DIR', help='where everything is written (work_dirs/<config name>)')
+    parser.add_argument('--data-root', metavar='DIR', help='move every data path of the config to this folder')
+    parser.add_argument(
+        '--classes', metavar='A,B,C|FILE', help="train and test on these classes of the data, or on a file's lines"
+    )
+    parser.add_argument('--no-masks', action='store_true', help='boxes alone, for data without masks')
+    add_config_options(parser)
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options``; :func:`swin_backbone.engine.config.load_config` reads the values."""
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override values of the config')
+
+
+def export_local_rank(args: argparse.Namespace) -> None:
+    """Launchers of old PyTorch pass the local rank as an option, new ones in the environment."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+
+
+def leave_together() -> None:
+    """Let processes without GPUs end together: one that leaves while another still talks over gloo aborts it."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == 'gloo':
+        distributed.barrier()
+        distributed.destroy_process_group()

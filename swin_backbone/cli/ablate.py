@@ -1,0 +1,166 @@
+"""Run the ablations of the Swin paper: Tables 4 and 6 by training, Table 5 by timing."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from swin_backbone.ablations.paper import TASKS, VARIANTS
+from swin_backbone.cli import EXIT_FAILURE, Parser
+from swin_backbone.cli._options import LAUNCHERS, add_config_options
+from swin_backbone.errors import InputError
+
+TIMED = 'table5'
+ABOUT = {
+    'table4': 'scores with and without shifted windows and for each position encoding',
+    'table5': 'speed of each attention method',
+    'table6': 'scores of each attention method',
+}
+
+
+def build_parser() -> Parser:
+    """The options of the command line."""
+    parser = Parser(
+        "Run an ablation of the Swin paper and show its numbers beside the paper's. Finished runs are kept: repeat the "
+        'command\nto continue after an interruption.',
+        'swin-backbone ablate table4 --task segmentation --demo\n'
+        '  swin-backbone ablate table4 --task detection --data-root data/coco --weights none --launcher pytorch '
+        '--gpus 8\n  swin-backbone ablate table5 --shape 224 224 --batch 64',
+    )
+    tables = parser.add_subparsers(dest='table', metavar='TABLE', required=True)
+    for name, about in ABOUT.items():
+        table = tables.add_parser(
+            name, help=about, description=f'Table {name[-1]}: {about}.', example=f'swin-backbone ablate {name} --demo'
+        )
+        table.add_argument('--demo', action='store_true', help='on generated data, or on small inputs for table5')
+        table.add_argument('--rows', nargs='+', metavar='NAME', help='rows to run (default: all)')
+        table.add_argument(
+            '--work-dir', metavar='DIR', help='runs and tables (default: work_dirs/ablate, or ablate-demo with --demo)'
+        )
+        (add_timing_options if name == TIMED else add_training_options)(table)
+    return parser
+
+
+def add_training_options(parser: Parser) -> None:
+    """The options of Tables 4 and 6."""
+    parser.add_argument('--task', choices=list(TASKS), default='segmentation', help='(default: %(default)s)')
+    parser.add_argument('--config', metavar='CONFIG', help="the config that the rows change (default: the paper's)")
+    parser.add_argument('--data-root', metavar='DIR', help='move every data path of the config to this folder')
+    parser.add_argument(
+        '--weights', metavar='SOURCE|none', help='backbone weights; {row} is replaced by the name of the row'
+    )
+    parser.add_argument(
+        '--seeds',
+        nargs='+',
+        type=int,
+        metavar='N',
+        help='seeds for each row; a single N means seeds 0..N-1 (default: 1; 3 with --demo)',
+    )
+    parser.add_argument('--max-iters', type=int, metavar='N', help='train each run for N iterations')
+    add_config_options(parser)
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
+    parser.add_argument('--jobs', type=int, default=1, metavar='N', help='concurrent runs (default: 1)')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher of each run')
+    parser.add_argument('--gpus', type=int, metavar='N', help='processes of each run, with a launcher (default: 1)')
+    parser.add_argument('--redo', action='store_true', help='delete and repeat runs made with other options')
+    parser.add_argument('--print-commands', action='store_true', help='print the command of each run, start none')
+
+
+def add_timing_options(parser: Parser) -> None:
+    """The options of Table 5."""
+    parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='image size (default: 224 224)')
+    parser.add_argument('--batch', type=int, metavar='N', help='batch size (default: 64; 8 on a CPU, 1 with --demo)')
+    parser.add_argument('--variants', nargs='+', choices=VARIANTS, metavar='NAME', help='(default: tiny small base)')
+    parser.add_argument(
+        '--dtype', choices=['float32', 'float16', 'bfloat16'], help='half precision by autocast (default: float32)'
+    )
+    parser.add_argument('--warm-up', type=int, metavar='N', help='untimed rounds (default: 50; 2 on a CPU)')
+    parser.add_argument('--rounds', type=int, metavar='N', help='timed rounds (default: 30; 9 on a CPU, 5 with --demo)')
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the sweep or the timing of one table."""
+    args = parse(argv)
+    if args.table == TIMED:
+        time_methods(args)
+    else:
+        train_rows(args)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, and refuse impossible numbers."""
+    args = build_parser().parse_args(argv)
+    for name in ('max_iters', 'jobs', 'gpus', 'batch', 'rounds'):
+        value = getattr(args, name, None)
+        if value is not None and value < 1:
+            raise InputError(f'--{name.replace("_", "-")} must be at least 1, got {value}.')
+    if getattr(args, 'gpus', None) and args.launcher == 'none':
+        raise InputError('--gpus is for runs of several processes: add --launcher pytorch.')
+    return args
+
+
+def choose_seeds(numbers: Sequence[int]) -> list[int]:
+    """The seeds themselves; a single number says how many."""
+    seeds = list(range(numbers[0])) if len(numbers) == 1 else list(numbers)
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        given = ' '.join(map(str, numbers))
+        raise InputError(f'--seeds must be how many, or several different numbers from 0 up, got {given}.')
+    return seeds
+
+
+def train_rows(args: argparse.Namespace) -> None:
+    """Tables 4 and 6."""
+    from swin_backbone.ablations.plan import make_plan
+    from swin_backbone.ablations.sweep import Means, Sweep
+
+    if args.demo and not args.config:
+        from swin_backbone.ablations.data import make_data
+
+        args.data_root = str(make_data(args.data_root))
+    plan = make_plan(
+        table=args.table,
+        task=args.task,
+        config_file=args.config,
+        work_dir=args.work_dir,
+        seeds=choose_seeds(args.seeds or [3 if args.demo else 1]),
+        weights=args.weights,
+        data_root=args.data_root,
+        max_iters=args.max_iters,
+        overrides=args.cfg_options,
+        scale_rate=args.auto_scale_lr,
+        demo=args.demo,
+        check_data=not args.print_commands,
+    )
+    means = Means(args.launcher, args.gpus or 1, args.jobs)
+    sweep = Sweep(plan, args.rows, say)
+    sweep.clear(args.redo)
+    if args.print_commands:
+        for line in sweep.commands(means):
+            print(line)
+        return
+    sweep.check()
+    failures = sweep.make(means)
+    print((plan.report_dir / 'table.md').read_text())
+    print(f'table.csv, table.md, index.html and plot.png are in {plan.report_dir}')
+    if failures:
+        print('\n'.join(failures), file=sys.stderr)
+        raise SystemExit(EXIT_FAILURE)
+
+
+def say(line: str) -> None:
+    """Tell what happens, at once even into a file."""
+    print(line, flush=True)
+
+
+def time_methods(args: argparse.Namespace) -> None:
+    """Table 5."""
+    from swin_backbone.ablations.speed import make_protocol, measure
+    from swin_backbone.ablations.speed_page import write_speed
+
+    protocol = make_protocol(
+        args.rows, args.variants, args.shape, args.batch, args.dtype, args.warm_up, args.rounds, args.demo
+    )
+    speeds = measure(protocol, say)
+    folder = Path(args.work_dir or ('work_dirs/ablate-demo' if args.demo else 'work_dirs/ablate')) / TIMED
+    print(write_speed(folder, speeds))
+    print(f'table.csv, table.md, table.json, index.html and plot.png are in {folder}')

@@ -1,0 +1,52 @@
+"""Predict pictures with a trained detector or segmenter: drawings and JSON."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from swin_backbone.cli import Parser
+from swin_backbone.cli._options import add_config_options
+from swin_backbone.errors import InputError
+
+
+def build_parser() -> Parser:
+    """The options of the command line."""
+    parser = Parser(
+        'Predict one picture, or every picture in a folder: a drawing and a JSON file each.',
+        'swin-backbone predict configs/detection/cascade_swin_t_3x.py cascade.pth photographs/ --out-dir drawn',
+    )
+    parser.add_argument('config', metavar='CONFIG', help='a config file')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a checkpoint of the whole model')
+    parser.add_argument('source', metavar='IMAGE|FOLDER', type=Path, help='a picture, or a folder with pictures')
+    parser.add_argument(
+        '--out-dir', metavar='DIR', type=Path, default=Path('predictions'), help='where to write (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--score-threshold', metavar='S', type=float, default=0.3, help='least score of a detection (default: 0.3)'
+    )
+    parser.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1 ... (default: a GPU if there is one)')
+    add_config_options(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Predict every image of a folder, and name the files that were skipped."""
+    args = build_parser().parse_args(argv)
+    from swin_backbone.engine.config import load_config
+    from swin_backbone.engine.predict import Predictor, find_files, predict_files
+    from swin_backbone.progress import Progress
+
+    if not Path(args.checkpoint).is_file():
+        raise InputError(f'there is no checkpoint {args.checkpoint}: give a .pth file that training has written.')
+    files = find_files(args.source)
+    predictor = Predictor(load_config(args.config, args.cfg_options), args.checkpoint, args.device)
+    skipped = []
+    with Progress('predicting', len(files)) as progress:
+        for path, problem in predict_files(predictor, args.source, args.out_dir, args.score_threshold):
+            progress.advance()
+            if problem:
+                skipped.append(f'skipped {path}: {problem}')
+    print(*skipped, sep='\n', end='\n' if skipped else '')
+    if len(skipped) == len(files):
+        raise InputError(f'{args.source} holds no picture: give a picture or a folder with pictures.')
+    count = len(files) - len(skipped)
+    print(f'{count} picture{"s" if count > 1 else ""} predicted, drawings and JSON in {args.out_dir}')

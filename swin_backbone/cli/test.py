@@ -1,0 +1,59 @@
+"""Evaluate a checkpoint of a detector or segmenter."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from swin_backbone.cli import Parser
+from swin_backbone.cli._options import add_run_options, export_local_rank, leave_together
+from swin_backbone.errors import InputError
+
+
+def build_parser() -> Parser:
+    """The options of the command line."""
+    parser = Parser(
+        'Evaluate a checkpoint and write summary.json into the work dir.',
+        'swin-backbone test configs/detection/cascade_swin_t_3x.py work_dirs/cascade_swin_t_3x/epoch_36.pth',
+    )
+    parser.add_argument('config', metavar='CONFIG', help='a config file')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a checkpoint of the whole model')
+    add_run_options(parser)
+    parser.add_argument('--tta', action='store_true', help='merge several scales and flips, as the papers test')
+    parser.add_argument(
+        '--show-dir', metavar='DIR', help='write a page with figures, tables and every picture, truth beside prediction'
+    )
+    parser.add_argument('--out', metavar='FILE', help='keep the raw predictions in this .pkl file')
+    parser.add_argument(
+        '--format-only',
+        action='store_true',
+        help='score nothing, write files for the servers of COCO test-dev and ADE20K into the work dir',
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluate, or write submission files."""
+    args = build_parser().parse_args(argv)
+    from swin_backbone.engine import config as change
+    from swin_backbone.engine.classes import fit_to_data
+    from swin_backbone.engine.submission import format_for_server
+    from swin_backbone.engine.test import run_test
+    from swin_backbone.engine.tta import use_tta
+
+    if not Path(args.checkpoint).is_file():
+        raise InputError(f'there is no checkpoint {args.checkpoint}: give a .pth file that training has written.')
+    export_local_rank(args)
+    config = change.load_config(args.config, args.cfg_options)
+    change.set_work_dir(config, args.work_dir, args.config)
+    if args.data_root:
+        change.move_data_root(config, args.data_root)
+    fit_to_data(config, args.classes, args.no_masks)
+    submission = format_for_server(config, f'{config.work_dir}/submission') if args.format_only else None
+    change.check_data(config, ('test_dataloader',))
+    change.set_launcher(config, args.launcher)
+    change.set_weights(config, 'none')
+    config.load_from = args.checkpoint
+    if args.out:
+        change.keep_predictions(config, args.out)
+    views = use_tta(config) if args.tta else 1
+    run_test(config, views, args.show_dir, submission)
+    leave_together()

@@ -1,0 +1,75 @@
+"""Train a detector or segmenter from a config."""
+
+import argparse
+from collections.abc import Sequence
+
+from swin_backbone.cli import Parser
+from swin_backbone.cli._options import add_run_options, export_local_rank, leave_together
+from swin_backbone.errors import InputError
+
+
+def build_parser() -> Parser:
+    """The options of the command line."""
+    parser = Parser(
+        'Train a detector or segmenter from a config; evaluates as the config says and ends with a summary.',
+        'swin-backbone train configs/detection/cascade_swin_t_3x.py --data-root data/coco',
+    )
+    parser.add_argument('config', metavar='CONFIG', help='a config file')
+    add_run_options(parser)
+    parser.add_argument(
+        '--resume', nargs='?', const='auto', metavar='CHECKPOINT', help='go on from the newest or the named checkpoint'
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help="scale the learning rate with the batch, from the recipe's"
+    )
+    parser.add_argument('--weights', metavar='NAME|PATH|URL|none', help='backbone weights; none trains from scratch')
+    parser.add_argument('--seed', type=int, metavar='N', help='seed of everything random')
+    parser.add_argument('--deterministic', action='store_true', help='choose deterministic algorithms')
+    parser.add_argument('--max-iters', type=int, metavar='N', help='train N iterations, then evaluate')
+    parser.add_argument('--checkpoint-interval', type=int, metavar='N', help='save every N epochs (iterations)')
+    parser.add_argument('--wandb', metavar='PROJECT', help='send curves to this project of Weights & Biases too')
+    parser.add_argument('--dry-run', action='store_true', help='build and print everything, train nothing')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, then evaluate."""
+    args = parse(argv)
+    from swin_backbone.engine import config as change
+    from swin_backbone.engine.classes import fit_to_data
+    from swin_backbone.engine.train import precision_of, set_trackers, train
+
+    export_local_rank(args)
+    config = change.load_config(args.config, args.cfg_options)
+    change.set_work_dir(config, args.work_dir, args.config)
+    if args.data_root:
+        change.move_data_root(config, args.data_root)
+    fit_to_data(config, args.classes, args.no_masks)
+    change.check_data(config, ('train_dataloader', 'val_dataloader'))
+    change.set_launcher(config, args.launcher)
+    change.set_weights(config, args.weights)
+    change.set_resume(config, args.resume)
+    set_trackers(config, args.wandb)
+    recipe_precision = precision_of(config.optim_wrapper.type, config.optim_wrapper.get('dtype'))
+    change.set_precision(config, args.amp)
+    if args.auto_scale_lr:
+        change.set_learning_rate_scaling(config)
+    if args.max_iters is not None:
+        change.limit_iterations(config, args.max_iters)
+    if args.checkpoint_interval is not None:
+        config.default_hooks.checkpoint.interval = args.checkpoint_interval
+    if args.seed is not None or args.deterministic:
+        config.randomness = dict(seed=args.seed, deterministic=args.deterministic)
+    train(config, recipe_precision, dry_run=args.dry_run)
+    leave_together()
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, and refuse numbers that make no sense."""
+    args = build_parser().parse_args(argv)
+    for name in ('max_iters', 'checkpoint_interval'):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise InputError(f'--{name.replace("_", "-")} must be at least 1, got {value}.')
+    return args

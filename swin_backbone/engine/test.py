@@ -1,0 +1,174 @@
+"""Testing runs: exact figures, files for servers, and a report to look at."""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from swin_backbone.engine.hooks import WholeModelHook
+from swin_backbone.engine.submission import Submission
+from swin_backbone.engine.train import build_runner
+from swin_backbone.evaluation.charts import Confusion, scores_of
+from swin_backbone.evaluation.gallery import draw_sample
+from swin_backbone.evaluation.page import Section
+from swin_backbone.evaluation.report import (
+    curves_section,
+    detection_sections,
+    pictures_section,
+    segmentation_sections,
+    write_report,
+)
+from swin_backbone.evaluation.results import flatten_metrics, write_summary
+from swin_backbone.openmmlab import mmcv_operators
+
+EXACT_METRICS = {'CocoMetric': 'swin_backbone.CocoMetric', 'IoUMetric': 'swin_backbone.IoUMetric'}
+"""The toolkits' metrics round what they report; these compute the same figures."""
+
+
+def use_exact_metrics(config: Config) -> None:
+    """Let a test report its figures to full precision."""
+    evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
+    for evaluator in evaluators:
+        evaluator.type = EXACT_METRICS.get(evaluator.type.rpartition('.')[2], evaluator.type)
+
+
+def run_test(
+    config: Config, views: int = 1, show_dir: str | None = None, submission: Submission | None = None
+) -> dict[str, Any]:
+    """Evaluate a checkpoint; leaves ``summary.json`` and ``predictions.png`` in the work dir.
+
+    Args:
+        config: a prepared config; ``load_from`` is the checkpoint.
+        views: how many views of a picture the config tests, for the record.
+        show_dir: where to write a report with pictures, tables and curves.
+        submission: what the config writes for a server instead of scoring.
+
+    Raises:
+        InputError: the checkpoint is of another model.
+    """
+    if submission is None:
+        use_exact_metrics(config)
+    runner = build_runner(config)
+    runner.register_hook(WholeModelHook())
+    if show_dir is not None:
+        runner.register_hook(GalleryHook(show_dir))
+    started = time.perf_counter()
+    metrics = runner.test()
+    if runner.rank != 0:
+        return metrics
+    seconds = time.perf_counter() - started
+    pictures = len(runner.test_dataloader.dataset)
+    facts = dict(
+        checkpoint=config.load_from,
+        views=views,
+        pictures=pictures,
+        seconds=round(seconds, 1),
+        mmcv_operators=mmcv_operators(),
+    )
+    summary = write_summary(runner.work_dir, metrics, **facts)
+    print_log(f'Summary: {summary}', 'current')
+    if submission is not None:
+        for path in submission.finish():
+            print_log(f'For the server: {path}', 'current')
+        if not submission.public:
+            print_log(
+                f'These are predictions for {submission.split!r}: the test set was not found under the data root.',
+                'current',
+                logging.WARNING,
+            )
+    if show_dir is not None:
+        print_log(f'Report: {report_of_run(runner, Path(show_dir), metrics, facts)}', 'current')
+    return metrics
+
+
+FOLDER = 'pictures'
+
+
+class GalleryHook(Hook):
+    """Writes truth beside prediction of every tested picture to ``<folder>/pictures``.
+
+    Args:
+        folder: the report's folder.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder) / FOLDER
+        self._names: set[str] = set()
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+    ) -> None:
+        """Draw the pictures of one batch."""
+        import mmcv
+
+        for sample in outputs or ():
+            drawing = draw_sample(sample, runner.test_dataloader.dataset.metainfo)
+            mmcv.imwrite(drawing[..., ::-1].copy(), str(self.folder / self.name_for(Path(sample.img_path))))
+
+    def name_for(self, path: Path) -> str:
+        """A file name for the drawing of a picture, unlike those given before."""
+        name = path.stem if path.stem not in self._names else f'{path.parent.name}_{path.name}'
+        self._names.add(path.stem)
+        return f'{name}.png'
+
+
+SHOWN = {
+    'bbox_mAP': 'box AP',
+    'bbox_mAP_50': 'box AP50',
+    'bbox_mAP_75': 'box AP75',
+    'segm_mAP': 'mask AP',
+    'segm_mAP_50': 'mask AP50',
+    'segm_mAP_75': 'mask AP75',
+    'mIoU': 'mIoU',
+    'mAcc': 'mean accuracy',
+    'aAcc': 'pixels right',
+}
+
+
+def report_of_run(runner: Runner, folder: Path, metrics: dict[str, Any], facts: dict[str, Any]) -> Path:
+    """Write the report of a test that has ended; the pictures are those that the gallery has drawn.
+
+    Args:
+        runner: after ``test()``, on the first process.
+        folder: of the report.
+        metrics: what the test returned.
+        facts: about the run; ``checkpoint``, ``views``, ``pictures`` and ``seconds``.
+
+    Returns:
+        The page.
+    """
+    flat = flatten_metrics(metrics)
+    figures = {SHOWN[name]: flat[name] for name in SHOWN if name in flat}
+    checkpoint, pictures = facts['checkpoint'], max(1, facts['pictures'])
+    listed = {
+        'config': runner.cfg.filename,
+        'checkpoint': checkpoint,
+        'tested with': 'one scale, no flip' if facts['views'] == 1 else f'{facts["views"]} scales and flips, merged',
+        'pictures': facts['pictures'],
+        'time': f'{facts["seconds"]:g} s, {facts["seconds"] / pictures:.2f} s a picture, with evaluation and drawing',
+    }
+    sections = [
+        *sections_of(runner),
+        *curves_section(Path(checkpoint).parent),
+        *pictures_section((folder / FOLDER).glob('*.png')),
+    ]
+    return write_report(folder, Path(runner.cfg.filename).stem, figures, listed, sections)
+
+
+def sections_of(runner: Runner) -> list[Section]:
+    """What the run's own metrics have kept to be looked at."""
+    sections = []
+    for metric in runner.test_evaluator.metrics:
+        if getattr(metric, 'evaluations', None):
+            sections += detection_sections({kind: scores_of(found) for kind, found in metric.evaluations.items()})
+        elif getattr(metric, 'matrix', None) is not None:
+            sections += segmentation_sections(Confusion(tuple(metric.dataset_meta['classes']), metric.matrix))
+    return sections

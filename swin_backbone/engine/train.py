@@ -1,0 +1,225 @@
+"""Training and testing runs, built by mmengine's Runner from a prepared config."""
+
+import importlib.util
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger, print_log
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+from torch import nn
+
+from swin_backbone.engine.checkpoints import read_checkpoints_safely
+from swin_backbone.engine.hooks import PredictionSheetHook
+from swin_backbone.engine.runner import ignore_warnings, quiet_console
+from swin_backbone.errors import InputError
+from swin_backbone.evaluation.curves import draw_curves
+from swin_backbone.evaluation.results import headline, write_summary
+from swin_backbone.openmmlab import mmcv_operators
+
+
+def build_runner(config: Config) -> Runner:
+    """The Runner of a config; synchronised norms become plain ones where no GPU could synchronise them."""
+    read_checkpoints_safely()
+    ignore_warnings()
+    if 'runner_type' in config:
+        runner = RUNNERS.build(config)
+        quiet_console(runner.logger)
+    else:
+        runner = QuietRunner.from_cfg(config)
+    if not torch.cuda.is_available():
+        runner.model = revert_sync_batchnorm(runner.model)
+    runner.register_hook(PredictionSheetHook(Path(runner.work_dir) / 'predictions.png'))
+    return runner
+
+
+class QuietRunner(Runner):
+    """mmengine's Runner, whose console is quiet from the first line on."""
+
+    def build_logger(self, *args: Any, **options: Any) -> MMLogger:
+        """The Runner logs its environment and its config as soon as this returns."""
+        logger = super().build_logger(*args, **options)
+        quiet_console(logger)
+        return logger
+
+
+def train(config: Config, recipe_precision: str, dry_run: bool = False) -> None:
+    """Train and evaluate; leaves ``summary.json``, ``curves.png`` and ``predictions.png`` in the work dir."""
+    runner = build_runner(config)
+    runner.register_hook(StartSummaryHook(recipe_precision, dry_run))
+    started = time.perf_counter()
+    try:
+        runner.train()
+    except StopBeforeTraining:
+        return
+    if runner.rank == 0:
+        facts = run_facts(runner, time.perf_counter() - started)
+        metrics = last_metrics(runner)
+        report = write_summary(runner.work_dir, metrics, **facts)
+        draw_curves(Path(runner.work_dir), Path(runner.work_dir) / 'curves.png')
+        runner.logger.info(f'Result: {headline(metrics)}; {report}, predictions.png and curves.png beside it')
+
+
+def last_metrics(runner: Runner) -> dict[str, Any]:
+    """The figures of the last evaluation during training, as the Runner's message hub keeps them."""
+    scalars = runner.message_hub.log_scalars
+    return {name[4:]: float(history.current()) for name, history in scalars.items() if is_metric(name)}
+
+
+def is_metric(name: str) -> bool:
+    """Whether a scalar of the message hub is an evaluation result, not a time."""
+    return name.startswith('val/') and name not in ('val/time', 'val/data_time')
+
+
+def run_facts(runner: Runner, seconds: float) -> dict[str, Any]:
+    """What a reader of the figures needs to know about the run."""
+    return dict(
+        config=runner.cfg.filename,
+        iterations=runner.iter,
+        seconds=round(seconds, 1),
+        parameters=sum(p.numel() for p in runner.model.parameters()),
+        torch=torch.__version__,
+        mmcv_operators=mmcv_operators(),
+        threads=torch.get_num_threads(),
+    )
+
+
+class StopBeforeTraining(Exception):
+    """Ends a dry run: everything is built, initialised and loaded, and nothing is trained."""
+
+
+class StartSummaryHook(Hook):
+    """Logs a summary when everything is built and loaded, right before the first iteration.
+
+    Args:
+        recipe_precision: what the config asked for, before it was fitted to this machine.
+        dry_run: end there, with :class:`StopBeforeTraining`.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, recipe_precision: str, dry_run: bool = False) -> None:
+        self.recipe_precision = recipe_precision
+        self.dry_run = dry_run
+
+    def before_train(self, runner: Runner) -> None:
+        """Called by the Runner after weights and checkpoints are loaded."""
+        lines = [f'  {name:<10} {text}' for name, text in describe(runner, self.recipe_precision).items()]
+        runner.logger.info('This run:\n' + '\n'.join(lines))
+        if self.dry_run:
+            raise StopBeforeTraining
+
+
+def describe(runner: Runner, recipe_precision: str) -> dict[str, str]:
+    """Model, weights, data, batch, schedule and precision of a run, a sentence each."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return {
+        'model': describe_model(model),
+        'weights': describe_weights(runner, model),
+        'data': describe_data(runner),
+        'batch': describe_batch(runner),
+        'schedule': describe_schedule(runner),
+        'precision': describe_precision(runner, recipe_precision),
+        'operators': mmcv_operators(),
+        'work dir': runner.work_dir,
+    }
+
+
+def describe_model(model: nn.Module) -> str:
+    """Class names and parameter counts."""
+    total = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    names = f'{type(model).__name__} on {type(model.backbone).__name__}'
+    return f'{names}, {total / 1e6:.2f}M parameters, {trained / 1e6:.2f}M of them trained'
+
+
+def describe_weights(runner: Runner, model: nn.Module) -> str:
+    """Where the weights come from and how much of the backbone they cover."""
+    if runner._resume and runner.iter > 0:
+        return f'resumed after {runner.iter} iterations'
+    if runner._load_from:
+        return f'whole model from {runner._load_from}'
+    init = getattr(model.backbone, 'init_cfg', None)
+    if not init:
+        return 'none: trained from scratch'
+    report = getattr(model.backbone, 'load_report', None)
+    return str(report) if report is not None else f'backbone: {init}'
+
+
+def describe_data(runner: Runner) -> str:
+    """Pictures to train on and to evaluate on."""
+    text = f'{len(runner.train_dataloader.dataset)} training pictures'
+    if runner.val_loop is not None:
+        text += f', {len(runner.val_dataloader.dataset)} validation pictures'
+    return text
+
+
+def describe_batch(runner: Runner) -> str:
+    """Pictures per optimiser step against the recipe's, and what became of the learning rate."""
+    per_process = runner.cfg.train_dataloader.batch_size
+    accumulated = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+    batch = runner.world_size * per_process * accumulated
+    text = f'{batch} = {runner.world_size} process(es) x {per_process} pictures x {accumulated} accumulated step(s)'
+    scaling: dict[str, Any] = runner.auto_scale_lr or {}
+    recipe = scaling.get('base_batch_size')
+    rate = runner.optim_wrapper.param_groups[0].get('initial_lr', runner.optim_wrapper.param_groups[0]['lr'])
+    if recipe is None or recipe == batch:
+        return f'{text}, as in the recipe; learning rate {rate:g}'
+    if scaling.get('enable'):
+        return f'{text}; the recipe has {recipe}; learning rate scaled to {rate:g}'
+    return f'{text}; WARNING: the recipe has {recipe} and the learning rate {rate:g} is not scaled: add --auto-scale-lr'
+
+
+def describe_schedule(runner: Runner) -> str:
+    """Length of the training."""
+    loop = runner.train_loop
+    epoch = len(runner.train_dataloader)
+    return f'{loop.max_iters} iterations ({loop.max_iters / epoch:.1f} epochs of {epoch})'
+
+
+def describe_precision(runner: Runner, recipe: str) -> str:
+    """The arithmetic of the run, and what the recipe asked for where that differs."""
+    actual = precision_of(type(runner.optim_wrapper).__name__, getattr(runner.optim_wrapper, 'cast_dtype', None))
+    return actual if actual == recipe else f'{actual} (the recipe has {recipe}, which needs a GPU)'
+
+
+def precision_of(wrapper: str, dtype: Any) -> str:
+    """A name for the arithmetic of an optimiser wrapper."""
+    if wrapper != 'AmpOptimWrapper':
+        return 'float32'
+    return f'mixed precision ({str(dtype).removeprefix("torch.") if dtype else "float16"})'
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported."""
+    return importlib.util.find_spec(package) is not None
+
+
+def set_trackers(config: Config, wandb_project: str | None) -> None:
+    """Send curves to TensorBoard where it is installed, and to a project of Weights & Biases if one is named.
+
+    Args:
+        config: changed in place; what it sends already stays.
+        wandb_project: name of the project, or None.
+
+    Raises:
+        InputError: Weights & Biases is asked for and not installed.
+    """
+    backends = list(config.visualizer.get('vis_backends') or [dict(type='LocalVisBackend')])
+    present = {backend['type'] for backend in backends}
+    if is_installed('tensorboard'):
+        if 'TensorboardVisBackend' not in present:
+            backends.append(dict(type='TensorboardVisBackend'))
+    else:
+        print_log('No curves for TensorBoard: pip install tensorboard.', 'current', logging.INFO)
+    if wandb_project is not None:
+        if not is_installed('wandb'):
+            raise InputError('--wandb needs the package wandb, which is not installed: run pip install wandb.')
+        backends.append(dict(type='WandbVisBackend', init_kwargs=dict(project=wandb_project)))
+    config.visualizer.vis_backends = backends

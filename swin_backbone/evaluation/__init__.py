@@ -1,0 +1,1 @@
+"""What a finished evaluation leaves: metrics, galleries, curves and the HTML report."""

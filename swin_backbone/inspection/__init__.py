@@ -1,0 +1,1 @@
+"""Feature maps and attention of an image."""

@@ -1,0 +1,211 @@
+"""Parameters and multiply-adds of a detector or segmenter, counted as the Swin paper's Tables 2 and 3 count them.
+
+PyTorch's own counter watches every convolution and matrix product of a pass over tensors without data, so window
+padding and the products inside attention are in it, and the largest model takes seconds and hardly any memory. The
+paper's conventions are kept: a multiply-add counts once; a detector sees :data:`BOX_ROIS` regions in every box stage
+and :data:`MASK_ROIS` in the mask head of every stage; the auxiliary head of a segmenter, which only training uses, is
+among the parameters and not among the multiply-adds.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from swin_backbone.attention.plan import WindowPlan, pad_to_windows
+from swin_backbone.backbones.swin import SwinTransformer
+from swin_backbone.errors import InputError
+
+BOX_ROIS = 1000
+MASK_ROIS = 100
+DETECTION_SHAPE = (800, 1280)
+SEGMENTATION_CROP = 512
+SEGMENTATION_ASPECT = 4  # the papers' pictures: 512x2048, and 640x2560 for models trained on 640x640
+
+
+Part = Any
+"""A module of a toolkit, whose attributes have no types."""
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """What a network costs.
+
+    Attributes:
+        params: parameters.
+        flops: multiply-adds for one picture.
+        shape: height and width of that picture in pixels.
+    """
+
+    params: int
+    flops: int
+    shape: tuple[int, int]
+
+
+def measure(config: Any, shape: tuple[int, int] | None = None) -> Complexity:
+    """Count the network of a config.
+
+    Args:
+        config: an mmengine ``Config`` of a detector or segmenter.
+        shape: height and width of the picture in pixels; by default the papers' (:func:`default_shape`).
+
+    Raises:
+        InputError: the shape is impossible, or the network is of a kind whose heads are not known here.
+    """
+    shape = shape or default_shape(config)
+    if min(shape) < 1:
+        raise InputError(f'a picture of {shape[0]}x{shape[1]} pixels is impossible: give height and width above 0.')
+    model = build_without_data(config)
+    return count(model, partial(run_network, model), config.model.backbone.get('in_channels', 3), shape)
+
+
+def measure_backbone(variant: str, version: int, shape: tuple[int, int]) -> Complexity:
+    """Count a backbone alone, with torch alone.
+
+    Raises:
+        InputError: there is no such variant, or the shape is impossible.
+    """
+    if min(shape) < 1:
+        raise InputError(f'an image of {shape[0]}x{shape[1]} pixels is impossible: give height and width above 0.')
+    with torch.device('meta'):
+        model = SwinTransformer(variant, version).eval()
+    count_as_published(model)
+    return count(model, model, 3, shape)
+
+
+def count(model: nn.Module, run: Callable[[Tensor], Any], channels: int, shape: tuple[int, int]) -> Complexity:
+    """Parameters of ``model``, and the multiply-adds of ``run`` on an image without data."""
+    image = torch.empty(1, channels, *shape, device='meta')
+    counter = FlopCounterMode(display=False)
+    # Fused attention is spelt out as the two products that the counter knows.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        run(image)
+    params = sum(p.numel() for p in model.parameters())
+    return Complexity(params, counter.get_total_flops() // 2, shape)
+
+
+def default_shape(config: Any) -> tuple[int, int]:
+    """The papers' picture: 800x1280 for a detector; for a segmenter as high as its crop, and four times as wide."""
+    if 'decode_head' not in config.model:
+        return DETECTION_SHAPE
+    size = (config.model.get('data_preprocessor') or {}).get('size') or (SEGMENTATION_CROP,)
+    return size[0], SEGMENTATION_ASPECT * size[0]
+
+
+def build_without_data(config: Any) -> Part:
+    """The network of a config in evaluation mode, without memory for its parameters."""
+    from mmengine.registry import MODELS, DefaultScope
+
+    scope = DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet'))
+    with torch.device('meta'), scope, warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the toolkits' about themselves
+        model = MODELS.build(config.model.copy()).eval()
+    model.to('meta')  # mmcv's deformable convolution makes its weights in a way that overlooks the context above
+    count_as_published(model)
+    return model
+
+
+def count_as_published(model: nn.Module) -> None:
+    """Put :data:`STAND_INS` in the place of the layers that cannot run without data or are counted differently."""
+    for module in model.modules():
+        stand_in = STAND_INS.get(f'{type(module).__module__.partition(".")[0]}.{type(module).__name__}')
+        if stand_in is not None:
+            module.forward = partial(stand_in, module)
+
+
+def run_network(model: Part, image: Tensor) -> None:
+    """Pass ``image`` ``[1, C, H, W]`` through everything that testing would use, with made-up regions.
+
+    Raises:
+        InputError: the heads are of a kind that is not known here.
+    """
+    kinds = {base.__name__ for base in type(model).__mro__}
+    if 'EncoderDecoder' in kinds and isinstance(model.decode_head, nn.Module):
+        model.decode_head(model.extract_feat(image))
+    elif 'SingleStageDetector' in kinds:
+        model.bbox_head(model.extract_feat(image))
+    elif 'TwoStageDetector' in kinds and hasattr(model, 'roi_head'):
+        run_two_stages(model, model.extract_feat(image))
+    else:
+        raise InputError(
+            f'cannot count a {type(model).__name__}: known are one-stage and two-stage detectors of MMDetection and '
+            'encoder-decoders of MMSegmentation.'
+        )
+
+
+def run_two_stages(model: Part, maps: tuple[Tensor, ...]) -> None:
+    """Region proposals, and the heads on as many regions as the paper has."""
+    head = model.roi_head
+    if type(head).__name__ == 'SparseRoIHead':
+        proposals = model.rpn_head.num_proposals
+        for stage in head.bbox_head:
+            inputs = regions(proposals, stage.in_channels, head.bbox_roi_extractor[0])
+            stage(inputs, inputs.new_empty(1, proposals, stage.in_channels))
+        return
+    model.rpn_head(maps)
+    if getattr(head, 'with_semantic', False):
+        head.semantic_head(maps)
+    for stage, extractor in zip(stages(head.bbox_head), stages(head.bbox_roi_extractor), strict=True):
+        stage(regions(BOX_ROIS, stage.in_channels, extractor))
+    if head.with_mask:
+        features: Tensor | None = None
+        for stage, extractor in zip(stages(head.mask_head), stages(head.mask_roi_extractor), strict=True):
+            inputs = regions(MASK_ROIS, stage.in_channels, extractor)
+            if getattr(head, 'mask_info_flow', False):
+                _, features = stage(inputs, features)
+            else:
+                stage(inputs)
+
+
+def stages(part: Part) -> list[Part]:
+    """The stages of a part of a cascade; a part that is no cascade is its own only stage."""
+    return list(part) if isinstance(part, nn.ModuleList) else [part]
+
+
+def regions(count: int, channels: int, extractor: Part) -> Tensor:
+    """Features of ``count`` regions as ``extractor`` would give them, without data."""
+    return torch.empty(count, channels, *extractor.roi_layers[0].output_size, device='meta')
+
+
+def deform_conv(module: Part, x: Tensor, offset: Tensor) -> Tensor:
+    """A deformable convolution has the products of a plain one; interpolation is not counted anywhere."""
+    return F.conv2d(x, module.weight, None, module.stride, module.padding, module.dilation, module.groups)
+
+
+def dynamic_conv(module: Part, parameters: Tensor, features: Tensor) -> Tensor:
+    """Sparse R-CNN's layer without its products with predicted weights, which the paper's figures do not have."""
+    module.dynamic_layer(parameters)
+    return module.fc_layer(features.flatten(1))
+
+
+def padded_attention(module: Part, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
+    """The original projects padded tokens too, which the papers count and this package's attention need not do."""
+    padded = pad_to_windows(x, plan, None)
+    out = type(module).forward(module, padded, WindowPlan(*plan.padded, plan.window), shifted)
+    return out[:, : plan.height, : plan.width]
+
+
+def gathered_attention(module: Part, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
+    """Sliding windows as they are defined: the tiles of the faster way hold products that a mask throws away."""
+    module.method = 'sliding-naive'
+    return type(module).forward(module, x, plan, shifted)
+
+
+STAND_INS: dict[str, Callable[..., Tensor]] = {
+    'mmcv.DeformConv2d': deform_conv,
+    'mmdet.DynamicConv': dynamic_conv,
+    'swin_backbone.WindowAttention': padded_attention,
+    'swin_backbone.CosineWindowAttention': padded_attention,
+    'swin_backbone.RelativeOnlyAttention': padded_attention,
+    'swin_backbone.ContinuousRelativeOnlyAttention': padded_attention,
+    'swin_backbone.SlidingAttention': gathered_attention,
+    'swin_backbone.CosineSlidingAttention': gathered_attention,
+}
+"""Layers, by package and class, that cannot run without data or that the papers count differently."""

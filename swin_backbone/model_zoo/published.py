@@ -1,0 +1,60 @@
+"""What the papers and the authors' releases say that the networks of the configs cost."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Published:
+    """Figures for one config, by the name of its file.
+
+    Attributes:
+        params: parameters.
+        flops: multiply-adds for the papers' picture (:func:`swin_backbone.model_zoo.complexity.default_shape`).
+        source: where they stand.
+        remark: what a reader must know about them.
+    """
+
+    params: int
+    flops: int
+    source: str
+    remark: str = ''
+
+
+def millions(params: int, gigas: int, source: str, remark: str = '') -> Published:
+    """Figures as they are printed: millions of parameters, 10^9 multiply-adds."""
+    return Published(params * 10**6, gigas * 10**9, source, remark)
+
+
+TABLE_2A, TABLE_2B, TABLE_2C, TABLE_3 = (f'Swin paper, Table {number}' for number in ('2a', '2b', '2c', '3'))
+RELEASE = 'official release'
+IRREPRODUCIBLE = 'this network costs 2482G; 3230G is about twice its cost at 512x2048'
+
+PUBLISHED: dict[str, Published] = {
+    'cascade_swin_t_1x': millions(86, 745, RELEASE),
+    'cascade_swin_t_3x': millions(86, 745, TABLE_2B),
+    'cascade_swin_s_3x': millions(107, 838, TABLE_2B),
+    'cascade_swin_b_3x': millions(145, 982, TABLE_2B),
+    'cascade_r50_3x': millions(82, 739, TABLE_2B),
+    'cascade_x101_32x4d_3x': millions(101, 819, TABLE_2B),
+    'cascade_x101_64x4d_3x': millions(140, 972, TABLE_2B),
+    'cascade_deit_s_3x': millions(80, 889, TABLE_2B),
+    'mask_rcnn_swin_t_1x': millions(48, 267, RELEASE),
+    'mask_rcnn_swin_t_3x': millions(48, 267, RELEASE),
+    'mask_rcnn_swin_s_3x': millions(69, 359, RELEASE),
+    'atss_swin_t_3x': millions(36, 215, TABLE_2A),
+    'atss_r50_3x': millions(32, 205, TABLE_2A),
+    'reppoints_v2_swin_t_3x': millions(45, 283, TABLE_2A),
+    'reppoints_v2_r50_3x': millions(42, 274, TABLE_2A),
+    'sparse_rcnn_swin_t_3x': millions(110, 172, TABLE_2A),
+    'sparse_rcnn_r50_3x': millions(106, 166, TABLE_2A),
+    'htc_swin_b_6x': millions(160, 1043, TABLE_2C),
+    'htc_swin_l_6x': millions(284, 1470, TABLE_2C),
+    'htc_x101_64x4d_6x': millions(155, 1033, TABLE_2C),
+    'upernet_swin_t_160k': millions(60, 945, TABLE_3),
+    'upernet_swin_s_160k': millions(81, 1038, TABLE_3),
+    'upernet_swin_b_160k': millions(121, 1188, RELEASE),
+    'upernet_swin_b_640_160k': millions(121, 1841, TABLE_3),
+    'upernet_swin_l_640_160k': millions(234, 3230, TABLE_3, IRREPRODUCIBLE),
+    'upernet_deit_s_160k': millions(52, 1099, TABLE_3),
+    'upernet_r101_160k': millions(86, 1029, TABLE_3),
+}

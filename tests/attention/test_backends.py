@@ -1,0 +1,110 @@
+"""The fused backend against the definition, forward and gradients."""
+
+import pytest
+import torch
+
+from swin_backbone.attention import kernels as ops
+from swin_backbone.attention.kernels import window_attention
+from swin_backbone.attention.plan import WindowPlan
+from swin_backbone.errors import InputError
+from tests.helpers import relative_error
+
+SIZES = [(1, 1), (3, 5), (7, 7), (8, 13), (14, 9), (6, 21)]
+HEADS, DIM = 2, 8
+
+
+def make_inputs(height: int, width: int, window: tuple[int, int], dtype: torch.dtype) -> list[torch.Tensor]:
+    tokens = window[0] * window[1]
+    shapes = [(2, height, width, 3 * HEADS * DIM), (HEADS, tokens, tokens), (3 * HEADS * DIM,)]
+    return [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
+
+
+def run(backend: str, inputs: list[torch.Tensor], window: tuple[int, int], shifted: bool, **options: object) -> list:
+    """Output and the gradients of all inputs."""
+    qkv, bias, pad = (x.detach().clone().requires_grad_() for x in inputs)
+    plan = WindowPlan(qkv.shape[1], qkv.shape[2], window)
+    scale = options.get('scale', DIM**-0.5)
+    out = window_attention(
+        qkv, bias if options.get('bias', True) else None, plan, shifted, HEADS, scale,
+        pad_value=pad if options.get('pad', True) else None, backend=backend,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    (out.float() * torch.randn(out.shape)).sum().backward()
+    return [out] + [x.grad for x in (qkv, bias, pad) if x.grad is not None]
+
+
+@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('window', [(7, 7), (3, 4), (1, 1)])
+@pytest.mark.parametrize('shifted', [False, True])
+def test_sdpa_equals_eager(size: tuple[int, int], window: tuple[int, int], shifted: bool) -> None:
+    inputs = make_inputs(*size, window, torch.float32)
+    for options in ({}, {'bias': False}, {'pad': False}, {'scale': torch.tensor([3.0, 0.5]).view(2, 1, 1)}):
+        expected = run('eager', inputs, window, shifted, **options)
+        actual = run('sdpa', inputs, window, shifted, **options)
+        assert len(expected) == len(actual)
+        for theirs, ours in zip(expected, actual, strict=True):
+            assert relative_error(ours, theirs) < 2e-5
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('shifted', [False, True])
+def test_sdpa_in_half_precision_errs_no_more_than_eager(dtype: torch.dtype, shifted: bool) -> None:
+    """Against float32, the fused error is at most twice that of the definition in the same precision."""
+    inputs = make_inputs(8, 13, (7, 7), dtype)
+    exact = run('eager', [x.detach().float() for x in inputs], (7, 7), shifted)
+    eager, fused = (run(backend, inputs, (7, 7), shifted) for backend in ('eager', 'sdpa'))
+    for truth, theirs, ours in zip(exact, eager, fused, strict=True):
+        allowed = 2 * relative_error(theirs.float(), truth) + torch.finfo(dtype).eps
+        assert relative_error(ours.float(), truth) <= allowed
+
+
+def test_attention_is_the_plain_formula_on_one_window() -> None:
+    qkv, bias, _ = make_inputs(3, 3, (3, 3), torch.float64)
+    out = window_attention(qkv, bias, WindowPlan(3, 3, (3, 3)), False, HEADS, 0.3, backend='eager')
+    for image in range(2):
+        for head in range(HEADS):
+            q, k, v = (qkv[image].reshape(9, 3, HEADS, DIM)[:, part, head] for part in range(3))
+            expected = (0.3 * q @ k.T + bias[head]).softmax(-1) @ v
+            assert torch.allclose(out[image].reshape(9, HEADS, DIM)[:, head], expected)
+
+
+def test_padded_tokens_are_keys_with_the_pad_value() -> None:
+    """One real token in a 2x2 window: the output mixes its value with three times the value of the padding."""
+    qkv, _, pad = make_inputs(1, 1, (2, 2), torch.float64)
+    out = window_attention(qkv, None, WindowPlan(1, 1, (2, 2)), False, HEADS, 1.0, pad_value=pad, backend='eager')
+    q, k, v = qkv[0, 0, 0].view(3, HEADS, DIM)
+    _, pad_k, pad_v = pad.view(3, HEADS, DIM)
+    logits = torch.stack([(q * k).sum(-1), *3 * [(q * pad_k).sum(-1)]])
+    weights = logits.softmax(0)
+    expected = weights[0, :, None] * v + weights[1:].sum(0)[:, None] * pad_v
+    assert torch.allclose(out[0, 0, 0], expected.flatten())
+
+
+def test_dropout_is_applied_in_both_backends() -> None:
+    inputs = make_inputs(7, 7, (7, 7), torch.float32)
+    for backend in ('eager', 'sdpa'):
+        out = window_attention(
+            inputs[0], None, WindowPlan(7, 7, (7, 7)), True, HEADS, 1.0, dropout=0.5, backend=backend
+        )
+        plain = window_attention(inputs[0], None, WindowPlan(7, 7, (7, 7)), True, HEADS, 1.0, backend=backend)
+        assert not torch.allclose(out, plain)
+
+
+def test_every_backend_answers_why_not_in_a_sentence() -> None:
+    qkv = torch.randn(1, 2, 2, 3 * HEADS * DIM)
+    for name, backend in ops.BACKENDS.items():
+        reason = backend.why_not(qkv)
+        if reason is None:
+            assert ops.choose_backend(name, qkv) is backend.run
+            continue
+        with pytest.raises(InputError, match=reason[:20]):
+            ops.choose_backend(name, qkv)
+    assert ops.choose_backend('auto', qkv) is ops.BACKENDS['sdpa'].run
+
+
+def test_unknown_backend_and_wrong_size_are_refused() -> None:
+    qkv = torch.randn(1, 2, 2, 3 * HEADS * DIM)
+    with pytest.raises(InputError, match='unknown backend'):
+        window_attention(qkv, None, WindowPlan(2, 2, (2, 2)), False, HEADS, 1.0, backend='fast')
+    with pytest.raises(InputError, match='as the plan says'):
+        window_attention(qkv, None, WindowPlan(3, 2, (2, 2)), False, HEADS, 1.0)

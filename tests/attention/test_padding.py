@@ -1,0 +1,107 @@
+"""Shifted windows by padding against the cyclic shift: every real token, every gradient."""
+
+import random
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from swin_backbone.attention.kernels import cpu as grouped
+from swin_backbone.attention.kernels import window_attention
+from swin_backbone.attention.plan import DisplacedPlan, WindowPlan, join, split
+from swin_backbone.attention.relative_only import relative_only_attention
+from tests.helpers import relative_error
+
+HEADS, DIM = 2, 4
+WINDOWS = [(7, 7), (4, 4), (3, 4), (2, 1), (1, 5), (2, 2)]
+CASES = 40
+
+
+def random_sizes(window: tuple[int, int]) -> list[tuple[int, int]]:
+    draw = random.Random(window[0] * 10 + window[1])
+    drawn = [(draw.randrange(1, 4 * window[0] + 2), draw.randrange(1, 4 * window[1] + 2)) for _ in range(CASES // 6)]
+    return [(1, 1), window, *drawn]
+
+
+def outputs_and_gradients(inputs: list[Tensor], out: Tensor) -> list[Tensor]:
+    weight = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
+    return [out, *torch.autograd.grad((out * weight).sum(), inputs, allow_unused=True, materialize_grads=True)]
+
+
+def largest_difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    return max((a - b).abs().max().item() / max(1.0, b.abs().max().item()) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize('window', WINDOWS)
+@pytest.mark.parametrize('backend', ['eager', 'sdpa'])
+def test_equals_the_cyclic_shift_over_random_sizes(window: tuple[int, int], backend: str) -> None:
+    tokens, worst = window[0] * window[1], 0.0
+    for size in random_sizes(window):
+        shapes = [(2, *size, 3 * HEADS * DIM), (HEADS, tokens, tokens), (3 * HEADS * DIM,), (HEADS, 1, 1)]
+        inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+        qkv, bias, pad_value, scale = inputs
+        cyclic, displaced = (
+            outputs_and_gradients(
+                inputs, window_attention(qkv, bias, plan, True, HEADS, scale, pad_value, backend=backend)
+            )
+            for plan in (WindowPlan(*size, window), DisplacedPlan(*size, window))
+        )
+        worst = max(worst, largest_difference(displaced, cyclic))
+    print(f'padding against cyclic, window {window}, {backend}: {worst:.1e}')
+    assert worst < 1e-13
+
+
+@pytest.mark.parametrize('window', WINDOWS)
+def test_without_queries_and_keys_too(window: tuple[int, int]) -> None:
+    tokens = window[0] * window[1]
+    for size in random_sizes(window):
+        shapes = [(2, *size, HEADS * DIM), (HEADS, tokens, tokens), (HEADS * DIM,)]
+        inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+        cyclic, displaced = (
+            outputs_and_gradients(
+                inputs, relative_only_attention(inputs[0], inputs[1], plan, True, HEADS, pad_value=inputs[2])
+            )
+            for plan in (WindowPlan(*size, window), DisplacedPlan(*size, window))
+        )
+        assert largest_difference(displaced, cyclic) < 1e-13
+
+
+@pytest.mark.parametrize('window', WINDOWS)
+def test_in_groups_too(window: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouped, 'ROWS_PER_THREAD', 100)
+    channels, tokens = HEADS * DIM, window[0] * window[1]
+    project, finish = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
+    for size in random_sizes(window):
+        x, bias = torch.randn(2, *size, channels), torch.randn(HEADS, tokens, tokens)
+        with torch.no_grad():
+            cyclic, displaced = (
+                grouped.attend_in_groups(x, project, finish, bias, plan, True, HEADS, 0.5, project.bias)
+                for plan in (WindowPlan(*size, window), DisplacedPlan(*size, window))
+            )
+        assert relative_error(displaced, cyclic) < 1e-5
+
+
+@pytest.mark.parametrize('window', WINDOWS)
+def test_join_inverts_split(window: tuple[int, int]) -> None:
+    for size in random_sizes(window):
+        plan = DisplacedPlan(*size, window)
+        x = torch.randn(2, *size, 3)
+        windows = split(x, plan, True, pad_value=torch.randn(3))
+        assert windows.shape == (2, plan.num_windows, plan.tokens, 3)
+        assert torch.equal(join(windows, plan, True), x)
+
+
+def test_has_one_window_more_along_every_axis_that_shifts() -> None:
+    assert DisplacedPlan(14, 15, (7, 7)).grid == (3, 4)
+    assert DisplacedPlan(14, 15, (1, 7)).grid == (14, 4)
+    assert DisplacedPlan(14, 15, (7, 7)).before == (4, 4)  # the paper's padding: 4 before, 3 after
+
+
+def test_no_token_sees_what_is_framed_around_the_map() -> None:
+    """What stands there cannot matter even where it would dominate: every visible logit is far below zero."""
+    qkv = torch.randn(1, 3, 3, 3 * HEADS * DIM, dtype=torch.float64)
+    pad = torch.full((3 * HEADS * DIM,), 30.0, dtype=torch.float64)
+    bias = torch.full((HEADS, 16, 16), -500.0, dtype=torch.float64)
+    out = window_attention(qkv, bias, DisplacedPlan(3, 3, (4, 4)), True, HEADS, 1.0, pad)
+    expected = window_attention(qkv, None, DisplacedPlan(3, 3, (4, 4)), True, HEADS, 1.0, pad)
+    assert torch.allclose(out, expected)

@@ -1,0 +1,100 @@
+"""The benchmark runs on a small picture and says what it promises; no time is judged."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from swin_backbone import SwinTransformer
+from swin_backbone.benchmark import rivals as speed_subjects
+from swin_backbone.benchmark import timing as speed
+from swin_backbone.cli import benchmark
+from swin_backbone.errors import InputError
+from tests.conftest import REPOSITORY
+from tests.helpers import relative_error
+
+OURS = ['swin_backbone (eager)', 'swin_backbone (sdpa)']
+SMALL = ['--shape', '64', '64', '--warm-up', '0', '--rounds', '2']
+COLUMNS = {'part', 'name', 'median_ms', 'quartiles_ms', 'ratio', 'peak_bytes'}
+
+
+def call(tmp_path: Path, *options: str) -> dict[str, Any]:
+    """Run the tool in this process, and read what it wrote."""
+    benchmark.main([*options, '--json', str(tmp_path / 'speed.json')])
+    return json.loads((tmp_path / 'speed.json').read_text())
+
+
+@pytest.mark.parametrize('extra', [[], ['--train'], ['--dtype', 'bfloat16']])
+def test_backbone_against_stock(extra: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip('mmdet')
+    content = call(tmp_path, 'backbone', '--against', 'mmdet', *SMALL, *extra)
+    assert [row['name'] for row in content['timings']] == ['mmdet', *OURS]
+    assert all(set(row) == COLUMNS and row['part'] == 'backbone' for row in content['timings'])
+    assert content['train'] == ('--train' in extra) and content['timings'][0]['ratio'] == 1.0
+    assert content['environment']['versions']['torch'] and content['environment']['threads'] >= 1
+    assert 'times as fast' in capsys.readouterr().out
+
+
+def test_attention_of_every_stage(tmp_path: Path) -> None:
+    pytest.importorskip('mmdet')
+    content = call(tmp_path, 'attention', '--against', 'mmdet', *SMALL)
+    assert [row['part'] for row in content['timings']] == [f'stage {i}' for i in (1, 2, 3, 4) for _ in range(3)]
+
+
+def test_parts_of_a_whole_model_add_up(tmp_path: Path) -> None:
+    pytest.importorskip('mmdet')
+    config = str(REPOSITORY / 'configs/detection/cascade_swin_demo.py')
+    content = call(tmp_path, 'model', '--config', config, '--against', 'mmdet', 'timm', *SMALL[:-1], '1')
+    for name in OURS:
+        spent = {row['part']: row['median_ms'] for row in content['timings'] if row['name'] == name}
+        assert spent.pop('whole') == pytest.approx(sum(spent.values()))
+        assert set(spent) == {'backbone', 'neck and heads', 'post-processing'}
+    assert 'timm' in content['left_out']
+
+
+def test_version_2_leaves_the_toolkits_out(tmp_path: Path) -> None:
+    content = call(tmp_path, 'backbone', '--against', 'mmdet', '--version', '2', *SMALL)
+    assert [row['name'] for row in content['timings']] == OURS and 'mmdet' in content['left_out']
+
+
+def test_stock_backbones_get_our_weights() -> None:
+    pytest.importorskip('mmdet')
+    ours = SwinTransformer('tiny', drop_path_rate=0.0).eval()
+    stock = speed_subjects.BUILDERS['mmdet']('tiny', 1, (64, 64))
+    speed_subjects.share_weights(ours, stock)
+    stock.eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for a, b in zip(ours(image), stock(image), strict=True):
+            assert relative_error(a, b) < 1e-5
+
+
+def test_ratios_are_against_the_first() -> None:
+    rows = speed.compare({'a': [10.0, 10.0, 10.0], 'b': [4.0, 5.0, 6.0]})
+    assert [row.ratio for row in rows] == [1.0, 2.0]
+
+
+def test_turns_let_everyone_begin() -> None:
+    assert [speed.turns(['a', 'b', 'c'], number) for number in range(2)] == [['a', 'b', 'c'], ['b', 'c', 'a']]
+
+
+def test_what_fails_is_left_out_with_its_reason() -> None:
+    good, failed = speed.runnable({'good': lambda: None, 'bad': lambda: 1 // 0})
+    assert list(good) == ['good'] and 'ZeroDivisionError' in failed['bad']
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        ['backbone', '--against', 'theirs'],
+        ['backbone', '--variant', 'huge'],
+        ['backbone', '--rounds', '0'],
+        ['backbone', '--config', 'configs/detection/cascade_swin_demo.py'],
+        ['model', '--train'],
+    ],
+)
+def test_impossible_requests_are_refused(options: list[str], tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        call(tmp_path, *options)

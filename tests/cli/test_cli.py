@@ -1,0 +1,62 @@
+"""What all command lines share: exit codes, and an output that others can read."""
+
+import subprocess
+import sys
+
+import pytest
+
+from swin_backbone import cli
+from swin_backbone.errors import InputError
+from tests.conftest import REPOSITORY
+
+PRINTING = """
+import sys
+from swin_backbone import cli
+def main(argv):
+    for number in range({lines}):
+        print('line', number)
+    sys.exit({code})
+cli.run(main)
+"""
+
+
+def raising(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ('error', 'code', 'message'),
+    [
+        (InputError('bad.'), 2, 'error: bad.\n'),
+        (KeyboardInterrupt(), 130, 'interrupted\n'),
+        (SystemExit(7), 7, ''),
+        (ValueError('oops'), 1, 'ValueError: oops'),
+        # Of some other pipe, such as a worker's: nobody must take that for success.
+        (BrokenPipeError('worker'), 1, 'BrokenPipeError: worker'),
+    ],
+)
+def test_exit_codes(error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.run(lambda argv: raising(error))
+    assert stop.value.code == code
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('lines', 'code'), [(2, 0), (2, 1), (100_000, 0)])
+def test_a_reader_that_leaves_is_no_error(lines: int, code: int) -> None:
+    command = [sys.executable, '-c', PRINTING.format(lines=lines, code=code)]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, cwd=REPOSITORY, **pipes) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ''
+        assert process.wait() == cli.EXIT_CLOSED_PIPE
+
+
+def test_what_packages_print_stays_out_of_the_results(capsys: pytest.CaptureFixture) -> None:
+    with cli.results_only() as output:
+        print('Could not import something')
+        print('result', file=output)
+    print('after')
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ('result\nafter\n', 'Could not import something\n')

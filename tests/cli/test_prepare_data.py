@@ -1,0 +1,73 @@
+"""tools/prepare_data.py: its exit codes, its one sentence for a user's error, its report."""
+
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+
+from swin_backbone.cli import prepare_data, run
+from swin_backbone.datasets.shapes import ShapesSpec, read_shapes
+from tests.conftest import REPOSITORY
+
+pytest.importorskip('PIL.Image', reason='Pillow is not installed')
+
+TOOL = REPOSITORY / 'tools' / 'prepare_data.py'
+SMALL = ('--train-count', '3', '--val-count', '2', '--objects', '1', '3')
+
+
+@pytest.fixture
+def prepare(capsys):
+
+    def call(*options: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            run(prepare_data.main, [str(option) for option in options])
+        return ended.value.code, *capsys.readouterr()
+
+    return call
+
+
+def test_makes_the_set_once_and_says_how_to_train(prepare, tmp_path):
+    root = tmp_path / 'my shapes'
+    code, report, errors = prepare('shapes', '--root', root, *SMALL)
+    assert (code, errors) == (0, '')
+    assert 'train: 3 pictures' in report
+    assert f"python tools/train.py configs/detection/cascade_swin_demo.py --data-root '{root}'" in report
+    assert read_shapes(root, ShapesSpec(train_count=3, val_count=2, objects=(1, 3))) is not None
+    for check in ((), ('--check',)):
+        code, report, _ = prepare('shapes', '--root', root, *SMALL, *check)
+        assert code == 0
+        assert 'complete, nothing to do' in report
+
+
+@pytest.mark.parametrize(
+    ('options', 'sentence'),
+    [
+        ((), 'DATA_SET'),
+        (('imagenet',), 'imagenet'),
+        (('shapes', '--seed', 'x'), '--seed'),
+        (('shapes', '--objects', '4', '2'), 'got 4 and 2'),
+        (('shapes', '--root', TOOL.parent), 'something other than the shapes data set'),
+        (('shapes', '--root', TOOL / 'none'), 'cannot be made'),
+        (('shapes', '--root', TOOL.parent / 'none', '--check'), 'holds no data set yet'),
+    ],
+)
+def test_wrong_input_ends_with_one_sentence(prepare, options, sentence):
+    code, report, errors = prepare(*options)
+    assert (code, report) == (2, '')
+    assert sentence in errors
+    assert errors.count('\n') == 1
+
+
+def test_help_names_every_knob(prepare):
+    code, text, _ = prepare('shapes', '--help')
+    assert code == 0
+    assert 'example:' in text
+    for knob in fields(ShapesSpec):
+        assert f'--{knob.name.replace("_", "-")} ' in text
+
+
+def test_runs_as_a_command():
+    ended = subprocess.run([sys.executable, TOOL, '--help'], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0
+    assert 'shapes' in ended.stdout

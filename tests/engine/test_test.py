@@ -1,0 +1,113 @@
+"""Testing runs from a checkpoint to the summary, the report and the files for servers."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
+from swin_backbone.engine.submission import format_for_server
+from swin_backbone.engine.test import run_test
+from swin_backbone.engine.tta import use_tta
+from swin_backbone.errors import InputError
+from tests.toolkits import DETECTION, SEGMENTATION, build_model, demo_config
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp('data') / 'shapes'
+    write_shapes(root, ShapesSpec(train_count=1, val_count=3))
+    return root
+
+
+def runnable(path: Path, shapes: Path, folder: Path) -> Config:
+    """A demo's config with a checkpoint of random weights, without worker processes."""
+    config = demo_config(path, shapes)
+    torch.save(dict(state_dict=build_model(config).state_dict(), meta={}), folder / 'model.pth')
+    config.load_from, config.work_dir = str(folder / 'model.pth'), str(folder / 'work')
+    config.test_dataloader.update(num_workers=0, persistent_workers=False, batch_size=2)
+    if 'rpn' in config.model.get('test_cfg', {}):
+        config.model.test_cfg.rpn.max_per_img, config.model.test_cfg.rcnn.max_per_img = 20, 20
+    return config
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / 'work' / 'summary.json').read_text())
+
+
+@pytest.mark.parametrize(
+    ('path', 'figures', 'files'),
+    [
+        (DETECTION, ('bbox_mAP', 'segm_mAP'), ('sizes.png', 'classes_mask.csv', 'precision_recall_box.png')),
+        (SEGMENTATION, ('mIoU', 'mAcc', 'aAcc'), ('confusion.png', 'classes.csv', 'confusion.csv')),
+    ],
+    ids=['detection', 'segmentation'],
+)
+def test_a_test_in_views_leaves_a_summary_and_a_report(
+    path: Path,
+    figures: tuple[str, ...],
+    files: tuple[str, ...],
+    shapes: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = runnable(path, shapes, tmp_path)
+    views = use_tta(config, factors=(1.0,))
+    run_test(config, views, str(tmp_path / 'report'))
+    summary = summary_of(tmp_path)
+    assert (summary['views'], summary['pictures']) == (2, 3) and all(0 <= summary[name] <= 1 for name in figures)
+    drawn = {file.name for file in (tmp_path / 'report' / 'pictures').iterdir()}
+    assert drawn == {'000000100000.png', '000000100001.png', '000000100002.png'}
+    page = (tmp_path / 'report' / 'index.html').read_text()
+    assert '2 scales and flips, merged' in page and page.count('data:image/jpeg') == 3
+    assert all((tmp_path / 'report' / name).is_file() for name in files)
+    screen, (log,) = capsys.readouterr().out, (tmp_path / 'work').glob('*/*.log')
+    assert 'Report: ' in screen and 'Config:' not in screen and 'Config:' in log.read_text()
+
+
+@pytest.mark.parametrize('tta', [False, True])
+def test_a_checkpoint_of_another_model_is_refused(tta: bool, shapes: Path, tmp_path: Path) -> None:
+    config = runnable(SEGMENTATION, shapes, tmp_path)
+    if tta:
+        use_tta(config, factors=(1.0,))
+    content = torch.load(config.load_from, weights_only=True)
+    lacking = {name: value for name, value in content['state_dict'].items() if not name.startswith('auxiliary_head')}
+    torch.save(dict(state_dict=lacking), config.load_from)
+    sentence = 'no weights for 5 of its [0-9]+ parameters, the first is auxiliary_head.conv_seg.bias'
+    with pytest.raises(InputError, match=sentence):
+        run_test(config)
+    content['state_dict']['decode_head.conv_seg.bias'] = torch.zeros(150)
+    torch.save(content, config.load_from)
+    with pytest.raises(InputError, match=r'size mismatch for decode_head\.conv_seg\.bias'):
+        run_test(config)
+
+
+def test_files_for_cocos_server_hold_the_predictions(shapes: Path, tmp_path: Path) -> None:
+    config = runnable(DETECTION, shapes, tmp_path)
+    submission = format_for_server(config, str(tmp_path / 'upload'))
+    run_test(config, submission=submission)
+    assert 'bbox_mAP' not in summary_of(tmp_path)
+    for kind in ('bbox', 'segm'):
+        (path,) = (tmp_path / 'upload' / kind).iterdir()
+        with zipfile.ZipFile(path) as archive:
+            predictions = json.loads(archive.read(archive.namelist()[0]))
+        assert {one['image_id'] for one in predictions} <= {100000, 100001, 100002} and predictions
+        assert all(1 <= one['category_id'] <= 6 for one in predictions)
+        assert all(('segmentation' in one) == (kind == 'segm') for one in predictions)
+
+
+def test_files_for_ade20ks_server_count_classes_from_one(shapes: Path, tmp_path: Path) -> None:
+    config = runnable(SEGMENTATION, shapes, tmp_path)
+    submission = format_for_server(config, str(tmp_path / 'upload'))
+    run_test(config, submission=submission)
+    (path,) = (tmp_path / 'upload').glob('*.zip')
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == ['000000100000.png', '000000100001.png', '000000100002.png']
+        labels = np.asarray(Image.open(archive.open('000000100000.png')))
+    assert labels.shape == (128, 128) and labels.min() >= 1 and labels.max() <= 9

@@ -1,0 +1,74 @@
+"""Pictures of a backbone's inside, from a config and a picture."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from swin_backbone.errors import InputError
+from swin_backbone.inspection.drawing import Subject, build_subject, prepare, query_pixel, visualize
+from tests.toolkits import DETECTION, build_model, demo_config
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / 'picture.png'
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (75, 100, 3)).astype(np.uint8))
+    return path
+
+
+@pytest.fixture
+def subject(picture: Path, tmp_path: Path) -> Subject:
+    config = demo_config(DETECTION, tmp_path, test_size=200)
+    torch.save(dict(state_dict=build_model(config).state_dict()), tmp_path / 'model.pth')
+    return build_subject(config, str(tmp_path / 'model.pth'), picture)
+
+
+def test_the_picture_is_seen_as_in_a_test(subject: Subject, tmp_path: Path) -> None:
+    assert subject.image.shape == (150, 200, 3) and subject.tensor.shape == (1, 3, 160, 224)
+    config = demo_config(DETECTION, tmp_path)
+    model = build_model(config)
+    bgr = torch.from_numpy(subject.image[..., ::-1].copy()).permute(2, 0, 1)
+    expected = model.data_preprocessor(dict(inputs=[bgr], data_samples=None), False)['inputs']
+    torch.testing.assert_close(prepare(subject.image, config.model.data_preprocessor), expected)
+    torch.testing.assert_close(dict(subject.backbone.named_parameters()), dict(model.backbone.named_parameters()))
+
+
+def test_energy_and_attention_are_drawn(subject: Subject, tmp_path: Path) -> None:
+    paths = visualize(subject, tmp_path / 'out', (99, 74), stage=1, blocks=[], head=None)
+    assert [path.name for path in paths] == ['energy.png', 'attention.png']
+    assert all(cv2.imread(str(path)) is not None for path in paths)
+    assert len(visualize(subject, tmp_path / 'out', None, stage=1, blocks=[], head=None)) == 1
+
+
+def test_pixels_of_the_file_are_found_in_the_picture_tested(subject: Subject) -> None:
+    assert query_pixel(subject, (0, 0)) == (1, 1)
+    assert query_pixel(subject, (99, 74)) == (149, 199)
+    for outside in ((100, 0), (0, 75), (-1, 0)):
+        with pytest.raises(InputError, match='columns 0 to 99 and rows 0 to 74'):
+            query_pixel(subject, outside)
+
+
+@pytest.mark.parametrize(
+    ('options', 'sentence'),
+    [(dict(stage=4), 'there is no stage 4'), (dict(head=2), 'heads 0 to 1, there is no head 2')],
+)
+def test_what_is_not_there_is_refused(subject: Subject, tmp_path: Path, options: dict, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        visualize(subject, tmp_path, (5, 5), **{'stage': 1, 'blocks': [0], 'head': None, **options})
+
+
+def test_another_backbone_is_refused(picture: Path, tmp_path: Path) -> None:
+    config = demo_config(DETECTION, tmp_path)
+    config.model.backbone.type = 'ResNet'
+    with pytest.raises(InputError, match='has the backbone ResNet'):
+        build_subject(config, 'none', picture)
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    for content in (b'', b'\xff\xd8\xff\xe0 no more of it'):
+        (tmp_path / 'cut.jpg').write_bytes(content)
+        with pytest.raises(InputError, match=r'cut\.jpg cannot be read as a picture'):
+            build_subject(demo_config(DETECTION, tmp_path), 'none', tmp_path / 'cut.jpg')

@@ -1,0 +1,182 @@
+"""The cost of every config, beside the papers' figures, and the pages made from it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip('mmdet')
+pytest.importorskip('mmseg')
+
+from swin_backbone.cli import complexity as complexity_command
+from swin_backbone.errors import InputError
+from swin_backbone.model_zoo import page as model_zoo
+from swin_backbone.model_zoo.complexity import default_shape, measure, run_network
+from swin_backbone.model_zoo.page import LABELS, Entry, read_notes
+from swin_backbone.model_zoo.published import PUBLISHED
+from tests.conftest import REPOSITORY
+from tests.model_zoo import zoo
+
+PAGE = REPOSITORY / 'docs/model_zoo.md'
+
+
+@pytest.fixture(scope='module')
+def entries() -> dict[str, Entry]:
+    return {name: zoo.entry(name) for name in zoo.PATHS}
+
+
+def test_costs_are_the_published_ones(entries: dict[str, Entry]) -> None:
+    assert PUBLISHED.keys() <= entries.keys()
+    for name, figures in PUBLISHED.items():
+        cost = entries[name].cost
+        assert abs(cost.params / figures.params - 1) < 0.015, name
+        if not figures.remark:
+            assert abs(cost.flops / figures.flops - 1) < 0.02, name
+
+
+def test_the_one_figure_that_nobody_can_reproduce(entries: dict[str, Entry]) -> None:
+    assert [name for name, figures in PUBLISHED.items() if figures.remark] == ['upernet_swin_l_640_160k']
+    assert entries['upernet_swin_l_640_160k'].cost.flops == pytest.approx(2482.3e9, rel=1e-4)
+
+
+def test_cascade_swin_t_to_the_last_digit(entries: dict[str, Entry]) -> None:
+    """148.65 backbone and FPN + 50.62 RPN + 386.58 boxes + 3 * 52.99 masks, counted by hand on stock parts."""
+    cost = entries['cascade_swin_t_3x'].cost
+    assert cost.shape == (800, 1280)
+    assert cost.params / 1e6 == pytest.approx(85.63, abs=0.005)
+    assert cost.flops / 1e9 == pytest.approx(744.80, abs=0.01)
+
+
+def test_shapes_are_the_papers(entries: dict[str, Entry]) -> None:
+    for name, entry in entries.items():
+        expected = (640, 2560) if '640' in name else (512, 2048) if 'upernet' in name else (800, 1280)
+        assert entry.cost.shape == expected
+
+
+def test_docstrings_state_the_cost(entries: dict[str, Entry]) -> None:
+    for name, entry in entries.items():
+        assert entry.notes.lines['Size'] == model_zoo.size_text(entry), name
+
+
+def test_the_page_is_up_to_date(entries: dict[str, Entry]) -> None:
+    assert PAGE.read_text() == model_zoo.as_markdown(list(entries.values()), PAGE.parent), 'run `make model-zoo`'
+
+
+def test_a_remark_follows_the_table(entries: dict[str, Entry]) -> None:
+    text = model_zoo.as_text([entries['upernet_swin_l_640_160k'], entries['cascade_swinv2_t_3x']])
+    heading, first, second, remark = text.splitlines()
+    assert len(heading) == len(first) == len(second)
+    assert '3230G   -23.1%' in first
+    assert second.count(' -') == 4
+    assert 'this network costs 2482G' in remark
+
+
+@pytest.mark.parametrize('backend', ['sdpa', 'eager'])
+@pytest.mark.parametrize('version', [1, 2])
+def test_fused_attention_counts_like_any_other(backend: str, version: int) -> None:
+    config = zoo.config('atss_swin_t_3x')
+    config.model.backbone.update(version=version, window_size=7)
+    costs = []
+    for name in ('auto', backend):
+        config.model.backbone.backend = name
+        costs.append(measure(config, (96, 96)).flops)
+    assert costs[0] == costs[1]
+    # Stage 1 has 24 x 24 tokens, padded to 28 x 28, in windows of 49: two products of 49 x 96 for each of them.
+    attention = 2 * 28 * 28 * 49 * 96
+    without = config.copy()
+    without.model.backbone.update(depths=(0, 2, 6, 2))
+    one_block = 28 * 28 * 4 * 96 * 96 + 24 * 24 * 8 * 96 * 96 + attention
+    bias = 13 * 13 * 512 * (2 + 3) if version == 2 else 0
+    assert costs[0] - measure(without, (96, 96)).flops == 2 * (one_block + bias)
+
+
+def test_counting_leaves_the_classes_alone(entries: dict[str, Entry]) -> None:
+    from mmcv.ops import DeformConv2d
+
+    from swin_backbone.attention.window import WindowAttention
+
+    for kind in (DeformConv2d, WindowAttention):
+        assert kind.forward.__module__.startswith(('mmcv', 'swin_backbone.attention.window'))
+
+
+def test_the_auxiliary_head_counts_among_the_parameters_alone(entries: dict[str, Entry]) -> None:
+    config = zoo.config('upernet_swin_t_160k')
+    del config.model['auxiliary_head']
+    bare, whole = measure(config), entries['upernet_swin_t_160k'].cost
+    assert bare.flops == whole.flops
+    assert whole.params - bare.params == 384 * 256 * 9 + 2 * 256 + 256 * 150 + 150
+
+
+def test_other_shapes_and_channels() -> None:
+    config = zoo.config('atss_swin_t_3x')
+    small = measure(config, (64, 96))
+    config.model.backbone.in_channels = 5
+    assert measure(config, (64, 96)).flops - small.flops == 16 * 24 * 96 * 16 * 2
+    assert default_shape(config) == (800, 1280)
+
+
+@pytest.mark.parametrize('shape', [(0, 64), (64, -1)])
+def test_impossible_shapes_are_refused(shape: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match='impossible'):
+        measure(zoo.config('atss_swin_t_3x'), shape)
+
+
+def test_unknown_networks_are_refused() -> None:
+    with pytest.raises(InputError, match='cannot count a Sequential'):
+        run_network(torch.nn.Sequential(), torch.empty(1, 3, 8, 8))
+
+
+def test_notes_join_continued_lines(tmp_path: Path) -> None:
+    path = tmp_path / 'c.py'
+    path.write_text('"""A title.\n\nSource: one\ntwo.\nOurs: three: four.\n"""\n')
+    notes = read_notes(path)
+    assert notes.title == 'A title'
+    assert notes.lines == {'Source': 'one two.', 'Ours': 'three: four.'}
+    assert set(notes.lines) <= set(LABELS)
+
+
+def call(*args: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, 'tools/complexity.py', *map(str, args)]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+
+def test_the_command_line_speaks_json() -> None:
+    path = 'configs/detection/atss_swin_t_3x.py'
+    result = call(path, '--json')
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == [
+        dict(
+            config=path,
+            shape=[800, 1280],
+            params=35_734_356,
+            flops=pytest.approx(214.35e9, rel=1e-4),
+            paper_params=36_000_000,
+            paper_flops=215_000_000_000,
+        )
+    ]
+
+
+@pytest.mark.parametrize(('option', 'begin'), [('--json', '['), (None, 'config ')])
+def test_what_packages_print_is_no_part_of_the_output(
+    option: str | None, begin: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def chatter(path: Path, shape: object) -> Entry:
+        print('Could not import something')
+        return zoo.entry(path.stem)
+
+    monkeypatch.setattr(model_zoo, 'make_entry', chatter)
+    complexity_command.main(['configs/detection/atss_swin_t_3x.py', *filter(None, [option])])
+    captured = capsys.readouterr()
+    assert captured.out.startswith(begin)
+    assert captured.err.endswith('Could not import something\n')  # the forks say something of that kind themselves
+
+
+@pytest.mark.parametrize('args', [['absent.py'], ['pyproject.toml'], ['configs/detection/_base_/runtime.py']])
+def test_bad_input_is_told_in_one_sentence(args: list[str]) -> None:
+    result = call(*args)
+    assert result.returncode == 2
+    assert result.stdout == ''
+    assert result.stderr.count('\n') == 1

@@ -1,0 +1,27 @@
+"""The configs of the project, each read and counted once for all tests."""
+
+import copy
+from functools import cache
+
+from mmengine.config import Config
+
+from swin_backbone.engine.config import load_config
+from swin_backbone.model_zoo.page import Entry, find_configs, make_entry
+
+PATHS = {path.stem: path for path in find_configs()}
+
+
+@cache
+def _read(name: str) -> Config:
+    return load_config(str(PATHS[name]), None)
+
+
+def config(name: str) -> Config:
+    """A config to change at will."""
+    return copy.deepcopy(_read(name))
+
+
+@cache
+def entry(name: str) -> Entry:
+    """A config with its cost; making all of these builds every network."""
+    return make_entry(PATHS[name], config=_read(name))

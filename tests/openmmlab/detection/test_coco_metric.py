@@ -1,0 +1,112 @@
+"""The reported AP against an independent computation from the same files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.registry import DefaultScope
+
+from swin_backbone.datasets.shapes import CLASSES, ShapesSpec, write_shapes
+from swin_backbone.evaluation.charts import scores_of
+from swin_backbone.openmmlab.detection.coco_metric import CocoMetric
+from tests.openmmlab.detection import coco_protocol
+
+ANNOTATIONS = 'annotations/instances_val2017.json'
+
+
+@pytest.fixture(scope='module')
+def truth_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp('data') / 'shapes'
+    write_shapes(root, ShapesSpec(train_count=1, val_count=8, crowd_share=0.5))
+    return root / ANNOTATIONS
+
+
+def guesses(truth: dict[str, Any], image: dict[str, Any], rng: np.random.Generator, names: list[str]) -> dict[str, Any]:
+    """Right, displaced, misnamed, doubled and invented detections of one picture, crowds included."""
+    size = (image['height'], image['width'])
+    boxes, masks, labels, scores = [], [], [], []
+    for one in truth['annotations']:
+        if one['image_id'] != image['id']:
+            continue
+        outlines = one['segmentation']
+        mask = coco_protocol.fill(outlines, *size) if isinstance(outlines, list) else coco_protocol.decode(outlines)
+        for _ in range(int(rng.integers(1, 4))):
+            down, right = (int(step) for step in rng.integers(-5, 6, 2))
+            moved = np.roll(mask, (down, right), axis=(0, 1))
+            x, y, width, height = one['bbox']
+            boxes.append([x + right, y + down, x + right + width * rng.uniform(0.8, 1.2), y + down + height])
+            masks.append(moved)
+            right_name = next(kind['name'] for kind in truth['categories'] if kind['id'] == one['category_id'])
+            labels.append(names.index(right_name) if rng.random() < 0.8 else int(rng.integers(len(names))))
+            scores.append(round(float(rng.random()), 1))  # many ties
+    return dict(
+        bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        masks=torch.from_numpy(np.array(masks, bool).reshape(-1, *size)),
+        labels=torch.tensor(labels, dtype=torch.long),
+        scores=torch.tensor(scores),
+    )
+
+
+def run_metric(
+    truth_file: Path, predictions: dict[int, Any], out: Path | None, names: list[str]
+) -> tuple[dict[str, float], CocoMetric]:
+    prefix = str(out / 'results') if out else None
+    options = dict(ann_file=str(truth_file), metric=['bbox', 'segm'], outfile_prefix=prefix)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        evaluator = Evaluator(dict(type='swin_backbone.CocoMetric', **options))
+    evaluator.dataset_meta = dict(classes=names)
+    for number, found in predictions.items():
+        shape = tuple(found['masks'].shape[1:])
+        sample = dict(img_id=number, ori_shape=shape, pred_instances=found, gt_instances={}, ignored_instances={})
+        evaluator.metrics[0].process({}, [sample])
+    return evaluator.evaluate(len(predictions)), evaluator.metrics[0]
+
+
+@pytest.mark.parametrize('seed', [0, 1])
+def test_average_precision_agrees_with_plain_loops(truth_file: Path, tmp_path: Path, seed: int) -> None:
+    check_agreement(truth_file, tmp_path, seed)
+
+
+def test_and_does_so_on_real_annotations(data_dir: Path, tmp_path: Path) -> None:
+    check_agreement(data_dir / 'coco100' / ANNOTATIONS, tmp_path, seed=2)
+
+
+def check_agreement(truth_file: Path, tmp_path: Path, seed: int) -> None:
+    truth = json.loads(truth_file.read_text())
+    assert any(one['iscrowd'] for one in truth['annotations'])
+    names = [category['name'] for category in truth['categories']]
+    rng = np.random.default_rng(seed)
+    predictions = {image['id']: guesses(truth, image, rng, names) for image in truth['images']}
+    reported, metric = run_metric(truth_file, predictions, tmp_path, names)
+    for kind in ('bbox', 'segm'):
+        results = json.loads((tmp_path / f'results.{kind}.json').read_text())
+        expected = coco_protocol.evaluate(truth, results, kind)
+        assert 0.1 < expected[f'{kind}_mAP'] < 0.9
+        for name, value in expected.items():
+            assert reported[f'coco/{name}'] == pytest.approx(value, abs=1e-6), name
+        check_report(metric, kind, expected, len(names))
+
+
+def check_report(metric: CocoMetric, kind: str, expected: dict[str, float], classes: int) -> None:
+    """The tables of the report rest on the same figures."""
+    table = scores_of(metric.evaluations[kind]).table()
+    assert table.shape == (classes, 6)
+    for column, name in enumerate(('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m')):
+        assert np.nanmean(table[:, column]) == pytest.approx(expected[f'{kind}_{name}'], abs=1e-6)
+
+
+def test_nothing_found_is_zero_and_not_an_error(truth_file: Path) -> None:
+    truth = json.loads(truth_file.read_text())
+    empty = dict(
+        bboxes=torch.zeros(0, 4),
+        masks=torch.zeros(0, 128, 128).bool(),
+        labels=torch.zeros(0).long(),
+        scores=torch.zeros(0),
+    )
+    predictions = {image['id']: empty for image in truth['images']}
+    reported, _ = run_metric(truth_file, predictions, None, list(CLASSES))
+    assert reported['coco/bbox_mAP'] == reported['coco/segm_mAP_50'] == 0.0

@@ -1,0 +1,260 @@
+"""Multi-scale testing of detectors: what merging must give where the answer is known."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.structures import InstanceData
+
+from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
+from swin_backbone.engine.tta import use_tta
+from swin_backbone.openmmlab.detection.tta import InstanceTTAModel, move_boxes, unflip_masks, vote_masks
+from tests.conftest import REPOSITORY
+from tests.toolkits import DETECTION, demo_config, predict, read_config
+
+NMS = dict(type='nms', iou_threshold=0.5)
+SOFT_NMS = dict(type='soft_nms', iou_threshold=0.5)
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp('data') / 'shapes'
+    write_shapes(root, ShapesSpec(train_count=1, val_count=2))
+    return root
+
+
+def cascade(config: Config) -> None:
+    """The demo's own detector."""
+
+
+def mask_rcnn(config: Config) -> None:
+    model = config.model
+    model.type, head = 'MaskRCNN', model.roi_head
+    model.roi_head = dict(
+        type='StandardRoIHead',
+        bbox_roi_extractor=head.bbox_roi_extractor,
+        bbox_head=head.bbox_head[0],
+        mask_roi_extractor=head.mask_roi_extractor,
+        mask_head=head.mask_head,
+    )
+    model.train_cfg = None
+
+
+def htc(config: Config) -> None:
+    head = config.model.roi_head
+    config.model.type, head.type, head.interleaved, head.mask_info_flow = (
+        'HybridTaskCascade',
+        'HybridTaskCascadeRoIHead',
+        True,
+        True,
+    )
+    head.mask_head = [dict(head.mask_head, type='HTCMaskHead', with_conv_res=stage > 0) for stage in range(3)]
+    layer = dict(type='RoIAlign', output_size=14, sampling_ratio=0)
+    head.semantic_roi_extractor = dict(type='SingleRoIExtractor', roi_layer=layer, out_channels=64, featmap_strides=[8])
+    head.semantic_head = dict(
+        type='FusedSemanticHead',
+        num_ins=5,
+        fusion_level=1,
+        num_convs=1,
+        in_channels=64,
+        conv_out_channels=64,
+        num_classes=5,
+    )
+
+
+def boxes_only(config: Config) -> None:
+    config.model.type = 'CascadeRCNN'
+    config.model.roi_head.pop('mask_head')
+    config.model.roi_head.pop('mask_roi_extractor')
+
+
+def atss(config: Config) -> None:
+    model = config.model
+    stock = copy.deepcopy(read_config(REPOSITORY / 'configs/detection/atss_swin_t_3x.py').model)
+    for part in ('rpn_head', 'roi_head'):
+        model.pop(part)
+    model.type, model.train_cfg, model.test_cfg = 'ATSS', None, stock.test_cfg
+    model.neck = dict(stock.neck, in_channels=[32, 64, 128], out_channels=64)
+    model.backbone.out_indices = (1, 2, 3)
+    model.bbox_head = dict(stock.bbox_head, num_classes=6, in_channels=64, feat_channels=64, stacked_convs=1)
+    model.test_cfg.score_thr = 0.0
+
+
+def sparse_rcnn(config: Config) -> None:
+    stock = copy.deepcopy(read_config(REPOSITORY / 'configs/detection/sparse_rcnn_swin_t_3x.py').model)
+    model = config.model
+    heads = [
+        dict(head, num_classes=6, in_channels=64, feedforward_channels=64) for head in stock.roi_head.bbox_head[:2]
+    ]
+    for head in heads:
+        head['dynamic_conv_cfg'] = dict(head['dynamic_conv_cfg'], in_channels=64, feat_channels=16, out_channels=64)
+    model.type, model.train_cfg, model.test_cfg = 'SparseRCNN', None, stock.test_cfg
+    model.neck.num_outs = 4
+    model.rpn_head = dict(stock.rpn_head, num_proposals=20, proposal_feature_channel=64)
+    model.roi_head = dict(stock.roi_head, num_stages=2, stage_loss_weights=[1, 1], proposal_feature_channel=64)
+    model.roi_head.bbox_head = heads
+    model.roi_head.bbox_roi_extractor = dict(stock.roi_head.bbox_roi_extractor, out_channels=64)
+    model.test_cfg.rcnn.max_per_img = 15
+
+
+def build_config(change: Callable[[Config], None], root: Path, nms: dict[str, Any] | None, size: int = 128) -> Config:
+    config = demo_config(DETECTION, root, size)
+    # Few candidates: every one of them costs a mask.
+    config.model.test_cfg.rpn.max_per_img, config.model.test_cfg.rcnn.max_per_img = 25, 30
+    change(config)
+    settings = config.model.test_cfg.get('rcnn') or config.model.test_cfg
+    if nms is not None:
+        settings.nms = ConfigDict(nms)
+    return config
+
+
+def assert_same(one: list[Any], other: list[Any]) -> None:
+    assert sum(len(sample.pred_instances) for sample in one) > 10
+    for mine, theirs in zip(one, other, strict=True):
+        assert set(mine.pred_instances.keys()) == set(theirs.pred_instances.keys())
+        for name, value in mine.pred_instances.items():
+            assert torch.equal(value, theirs.pred_instances[name]), name
+
+
+@pytest.mark.parametrize(
+    ('detector', 'nms'),
+    [
+        (cascade, NMS),
+        (cascade, SOFT_NMS),
+        (mask_rcnn, NMS),
+        (htc, SOFT_NMS),
+        (boxes_only, NMS),
+        (boxes_only, SOFT_NMS),
+        (atss, NMS),
+        (atss, SOFT_NMS),
+        (sparse_rcnn, None),
+    ],
+)
+def test_one_view_is_the_plain_test(
+    detector: Callable[[Config], None], nms: dict[str, Any] | None, shapes: Path
+) -> None:
+    size = 160  # not the size of the pictures, so that every change of coordinates counts
+    plain = predict(build_config(detector, shapes, nms, size))
+    config = build_config(detector, shapes, nms, size)
+    assert use_tta(config, factors=(1.0,), flips=(False,)) == 1
+    assert_same(plain, predict(config))
+
+
+@pytest.mark.parametrize('detector', [cascade, boxes_only])
+def test_the_same_view_twice_changes_nothing(detector: Callable[[Config], None], shapes: Path) -> None:
+    config = build_config(detector, shapes, NMS)
+    config.model.test_cfg.rcnn.max_per_img = 1000
+    plain = predict(config)
+    assert use_tta(config, factors=(1.0, 1.0), flips=(False,)) == 2
+    assert_same(plain, predict(config))
+
+
+@pytest.mark.parametrize('detector', [mask_rcnn, htc, boxes_only, atss])
+def test_a_mirrored_view_is_the_test_of_the_mirrored_picture(
+    detector: Callable[[Config], None], shapes: Path, tmp_path: Path
+) -> None:
+    mirrored = tmp_path / 'mirrored'
+    (mirrored / 'val2017').mkdir(parents=True)
+    (mirrored / 'annotations').symlink_to(shapes / 'annotations')
+    for path in sorted((shapes / 'val2017').iterdir()):
+        cv2.imwrite(str(mirrored / 'val2017' / path.stem) + '.png', cv2.imread(str(path))[:, ::-1])
+        (mirrored / 'val2017' / f'{path.stem}.png').rename(mirrored / 'val2017' / path.name)
+    straight = predict(build_config(detector, mirrored, NMS))
+    config = build_config(detector, shapes, NMS)
+    use_tta(config, factors=(1.0,), flips=(True,))
+    for expected, found in zip(straight, predict(config), strict=True):
+        expected, found = expected.pred_instances, found.pred_instances
+        assert torch.equal(expected.labels, found.labels) and torch.allclose(expected.scores, found.scores)
+        boxes = expected.bboxes[:, [2, 1, 0, 3]] * torch.tensor([-1.0, 1.0, -1.0, 1.0]) + torch.tensor(
+            [128.0, 0, 128, 0]
+        )
+        torch.testing.assert_close(found.bboxes, boxes, atol=1e-3, rtol=0)
+        if 'masks' in found:
+            assert (expected.masks.flip(-1) == found.masks).float().mean() > 0.999
+
+
+@pytest.mark.parametrize('detector', [cascade, htc, boxes_only, atss, sparse_rcnn])
+def test_many_views_stay_within_the_picture_and_the_limit(detector: Callable[[Config], None], shapes: Path) -> None:
+    config = build_config(detector, shapes, None)
+    settings = config.model.test_cfg.get('rcnn') or config.model.test_cfg
+    settings.max_per_img = limit = 12
+    assert use_tta(config, factors=(0.75, 1.5)) == 4
+    for sample in predict(config):
+        found = sample.pred_instances
+        assert len(found) == limit and (found.scores.diff() <= 0).all()
+        # Sparse R-CNN does not clip its boxes, in one view or in many.
+        inside = found.bboxes.min() >= -0.01 and found.bboxes.max() <= 128.01
+        assert inside or detector is sparse_rcnn
+        if 'masks' in found:
+            assert found.masks.shape == (limit, 128, 128) and found.masks.dtype == torch.bool
+        assert 'bboxes' in sample.gt_instances and not sample.metainfo['flip']
+
+
+def test_boxes_move_between_views_and_back() -> None:
+    boxes = torch.tensor([[10.0, 20.0, 40.0, 60.0]])
+    small = dict(img_shape=(50, 100), scale_factor=(0.5, 0.25), flip=False, flip_direction=None)
+    large = dict(img_shape=(400, 300), scale_factor=(1.5, 2.0), flip=True, flip_direction='horizontal')
+    assert move_boxes(boxes, small, small) is boxes
+    moved = move_boxes(boxes, small, large)
+    torch.testing.assert_close(moved, torch.tensor([[300 - 120.0, 160.0, 300 - 30.0, 480.0]]))
+    torch.testing.assert_close(move_boxes(moved, large, small), boxes)
+    upside = dict(large, flip_direction='vertical')
+    torch.testing.assert_close(move_boxes(boxes, small, upside)[0, [1, 3]], torch.tensor([400 - 480.0, 400 - 160.0]))
+
+
+@pytest.mark.parametrize(
+    ('direction', 'place'), [('horizontal', (0, 0, 1)), ('vertical', (0, 1, 0)), ('diagonal', (0, 1, 1))]
+)
+def test_masks_are_mirrored_back(direction: str, place: tuple[int, int, int]) -> None:
+    masks = torch.tensor([[[1, 0], [0, 0]]])
+    assert unflip_masks(masks, dict(flip=True, flip_direction=direction))[place] == 1
+    assert unflip_masks(masks, dict(flip=False, flip_direction=None)) is masks
+
+
+def test_nms_across_views_is_the_one_asked_for() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60]])
+    candidates = InstanceData(bboxes=boxes, scores=torch.tensor([0.9, 0.8, 0.7]), labels=torch.tensor([0, 0, 0]))
+    model = InstanceTTAModel(torch.nn.Module.__new__(Steps))
+    hard = model.suppress(candidates, dict(nms=NMS, max_per_img=100))
+    assert hard.scores.tolist() == pytest.approx([0.9, 0.7])
+    soft = model.suppress(candidates, dict(nms=SOFT_NMS, max_per_img=100))
+    # Linear decay by 1 - IoU, where the IoU of the first two is 0.9.
+    assert soft.scores.tolist() == pytest.approx([0.9, 0.7, 0.08])
+    assert len(model.suppress(candidates, dict(nms=SOFT_NMS, max_per_img=2))) == 2
+    other_class = candidates.clone()
+    other_class.labels = torch.tensor([0, 1, 0])
+    assert len(model.suppress(other_class, dict(max_per_img=100))) == 3
+
+
+class Steps(torch.nn.Module):
+    """What a TTA model asks of the model in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def test_step(self, data: Any) -> list[Any]:
+        return []
+
+
+def test_masks_without_a_mask_head_are_a_vote() -> None:
+    def instances(boxes: list[list[float]], labels: list[int], masks: torch.Tensor) -> InstanceData:
+        return InstanceData(bboxes=torch.tensor(boxes), labels=torch.tensor(labels), masks=masks)
+
+    full, left, none = (
+        torch.ones(1, 2, 2).bool(),
+        torch.tensor([[[True, False], [True, False]]]),
+        torch.zeros(1, 2, 2).bool(),
+    )
+    first = instances([[0.0, 0, 2, 2]], [1], full)
+    second = instances([[0.0, 0, 2, 2]], [1], left)
+    third = instances([[0.0, 0, 2, 2]], [1], none)
+    other = instances([[0.0, 0, 2, 2]], [0], none)
+    away = instances([[5.0, 5, 9, 9]], [1], none)
+    assert torch.equal(vote_masks(first, [first]), full)
+    assert torch.equal(vote_masks(first, [first, second, third]), left)
+    assert torch.equal(vote_masks(first, [first, other, away]), full)
