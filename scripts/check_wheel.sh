@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 PYTHON=${PYTHON:-.venv/bin/python}
-TORCH=${TORCH:-torch==2.13.0}
+TORCH=${TORCH:-torch==2.14.1}
 TORCH_INDEX_URL=${TORCH_INDEX_URL:-}
 
 scratch=$(mktemp -d)
@@ -27,6 +27,8 @@ strangers = {entry.split('/')[0] for entry in entries if not entry.startswith(('
 assert not strangers, f'the wheel holds more than the package: {sorted(strangers)}'
 binaries = [entry for entry in entries if entry.endswith(('.so', '.pyd', '.pth', '.pt', '.safetensors'))]
 assert not binaries, f'the wheel holds binaries: {binaries}'
+configs = {'swin_backbone/configs/detection/cascade_swin_t_3x.py', 'swin_backbone/configs/segmentation/_base_/upernet.py'}
+assert configs <= set(entries), f'configs are missing: {sorted(configs - set(entries))}'
 print(f'{names[0]}: {len(entries)} files')
 PROBE
 
@@ -35,6 +37,9 @@ python=$scratch/venv/bin/python
 "$python" -m pip install --quiet ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH"
 "$python" -m pip install --quiet dist/*.whl
 cd "$scratch"  # or the checkout would be imported instead of the wheel
+# Commands that need torch alone.
+"$scratch/venv/bin/swin-backbone" configs >/dev/null
+"$scratch/venv/bin/swin-backbone" complexity --variant tiny
 "$python" - <<'PROBE'
 import sys
 
@@ -50,5 +55,8 @@ shapes = [tuple(level.shape) for level in maps]
 assert shapes == [(1, 96 * 2**i, 16 >> i, 24 >> i) for i in range(4)], shapes
 toolkits = {'mmcv', 'mmdet', 'mmengine', 'mmseg'} & set(sys.modules)
 assert not toolkits, f'importing swin_backbone loaded {sorted(toolkits)}'
+from swin_backbone.files import find_config
+
+assert find_config('cascade_swin_t_3x').is_file()
 print(f'swin_backbone {swin_backbone.__version__} with torch {torch.__version__} alone: {shapes}')
 PROBE

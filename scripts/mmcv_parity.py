@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import swin_backbone.registry  # noqa: F401  serves the operators where mmcv has none
-from swin_backbone.openmmlab import mmcv_operators
+from swin_backbone.mmcv_ops import mmcv_operators
 
 TOLERANCE = 1e-5
 ROUNDS = 15

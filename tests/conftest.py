@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import swin_backbone.openmmlab  # noqa: F401  serves mmcv's operators to the tests that import a toolkit first
+import swin_backbone.mmcv_ops  # noqa: F401  serves mmcv's operators
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 BUILD = """
-import swin_backbone.openmmlab  # serves mmcv's operators where mmcv has none, and registers nothing
+import swin_backbone.mmcv_ops  # serves mmcv's operators where mmcv has none, and registers nothing
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from {toolkit}.registry import MODELS

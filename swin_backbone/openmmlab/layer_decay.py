@@ -6,8 +6,10 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from swin_backbone.errors import InputError
+from swin_backbone.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """mmengine's own constructor, with each learning rate multiplied by ``decay_rate ** (layers above it)``.
 

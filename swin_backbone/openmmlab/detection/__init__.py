@@ -1,6 +1,5 @@
 """What MMDetection lacks for the paper's detectors; importing this package registers it."""
 
-import swin_backbone.openmmlab  # noqa: F401  serves mmcv's operators
 from swin_backbone.openmmlab.detection import coco_metric, global_block, instaboost, reppoints_v2
 from swin_backbone.openmmlab.detection import tta as mask_tta
 

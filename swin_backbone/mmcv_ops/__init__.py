@@ -1,0 +1,61 @@
+"""Serve mmcv's operators from torchvision where mmcv was installed without its compiled module.
+
+Importing this package needs the standard library alone, and is all that it takes.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+SERVED_MODULE = 'mmcv._ext'
+ORIGIN = 'torchvision'
+
+
+class _Loader(Loader):
+    """Fills ``mmcv._ext`` with the functions of :mod:`swin_backbone.mmcv_ops.operators`."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        from swin_backbone.mmcv_ops import operators
+
+        vars(module).update({name: getattr(operators, name) for name in operators.__all__})
+        # mmcv asks for every name when it is imported; only a call of a missing operator is an error.
+        module.__getattr__ = operators.missing_operator  # type: ignore[method-assign]
+
+
+class _Finder(MetaPathFinder):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(fullname, _Loader(), origin=ORIGIN) if fullname == SERVED_MODULE else None
+
+
+def serve_mmcv_ops() -> None:
+    """Serve mmcv's compiled module from torchvision where mmcv was installed without it.
+
+    Imports nothing by itself. The finder comes last in :data:`sys.meta_path`, so that a compiled ``mmcv._ext`` wins. It
+    must be called before ``mmcv.ops`` is first imported; a second call does nothing.
+    """
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())
+
+
+def mmcv_operators() -> str:
+    """Where mmcv's operators come from: ``'compiled'``, torchvision with its version, or ``'none'``.
+
+    Without any, the backbone works by itself; detectors, segmenters and their data pipelines need mmcv's operators.
+    """
+    try:
+        module = importlib.import_module(SERVED_MODULE)
+    except Exception:  # no mmcv, no torchvision, or one built for another torch: OSError, RuntimeError, ...
+        return 'none'
+    served = module.__spec__ is not None and module.__spec__.origin == ORIGIN
+    return f'{ORIGIN} {sys.modules[ORIGIN].__version__}' if served else 'compiled'
+
+
+serve_mmcv_ops()
