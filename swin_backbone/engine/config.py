@@ -3,9 +3,9 @@
 import os
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import packages_distributions
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -58,19 +58,24 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
     return vars(parser.parse_args(['--options', *pairs] if pairs else []))['options']
 
 
+@cache
 def name_forks() -> None:
     """Let mmengine find ``mmseg::`` configs of the maintained fork.
 
     It looks for them under the distribution's name, which for the fork is another; the module's name serves both.
     """
     for module, package in MODULE2PACKAGE.items():
-        if not is_installed_as(package) and find_spec(module) is not None:
+        if find_spec(module) is not None and not is_installed_as(package):
             MODULE2PACKAGE[module] = module
 
 
-def is_installed_as(distribution: str) -> bool:
+def is_installed_as(name: str) -> bool:
     """Whether there is a distribution, or else a module, of this name."""
-    return distribution in chain.from_iterable(packages_distributions().values()) or find_spec(distribution) is not None
+    try:
+        distribution(name)  # packages_distributions() reads the files of every distribution, which takes half a second
+    except PackageNotFoundError:
+        return find_spec(name) is not None
+    return True
 
 
 def set_work_dir(config: Config, work_dir: str | None, config_path: str) -> None:
