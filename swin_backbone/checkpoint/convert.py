@@ -9,6 +9,7 @@ from torch import Tensor
 
 from swin_backbone.checkpoint.layouts import (
     ANCHORS,
+    NATIVE_BLOCK,
     NATIVE_MERGE,
     NATIVE_NORM,
     ORIGINAL,
@@ -36,9 +37,14 @@ def version_of(names: Iterable[str]) -> int:
 
 
 def merges_start_stages(state: State) -> bool:
-    """Whether merging stands at the start of the stage after it: then the first stage has none."""
-    stages = {parsed[0] for key in state if (parsed := parse(NATIVE_MERGE, key))}
-    return bool(stages) and 0 not in stages
+    """Whether merging stands at the start of the stage after it: then it gives the channels of its own stage."""
+    for name, weight in state.items():
+        parsed = parse(NATIVE_MERGE, name)
+        if parsed and parsed[2] == 'reduction.weight':
+            norm = state.get(fill(NATIVE_BLOCK, parsed[0]) + 'norm1.weight')
+            if norm is not None and weight.shape[:1] == norm.shape:
+                return True
+    return False
 
 
 def shift_merges(state: State, by: int) -> State:
@@ -172,12 +178,14 @@ class Found:
         state: its weights and buffers under native names; keys without a native name keep their own.
         dialect: the dialect it was written in.
         prefix: what stood before its keys, with the names of the dicts around it.
+        names: the names that its tensors have in the checkpoint.
         beside: how many tensors of the checkpoint are no part of the backbone.
     """
 
     state: State
     dialect: str
     prefix: str
+    names: frozenset[str]
     beside: int
 
     @property
@@ -216,9 +224,10 @@ def find_backbone(checkpoint: Mapping[Any, Any], source: str) -> Found:
     if not candidates:
         raise InputError(f'{source} holds no Swin backbone in any known layout: {describe_keys(tensors)}.')
     prefix = choose_prefix(candidates, source)
-    mine = take(tensors, prefix, candidates[prefix])
+    names = take(tensors, prefix, candidates[prefix])
+    mine = {name: tensors[key] for key, name in names.items()}
     state, dialect = to_native(mine, candidates[prefix])
-    return Found(state, dialect.name, prefix, len(tensors) - len(mine))
+    return Found(state, dialect.name, prefix, frozenset(names), len(tensors) - len(mine))
 
 
 def choose_prefix(prefixes: Mapping[str, Dialect], source: str) -> str:
@@ -238,20 +247,23 @@ def choose_prefix(prefixes: Mapping[str, Dialect], source: str) -> str:
     return chosen[0]
 
 
-def take(tensors: State, prefix: str, dialect: Dialect) -> State:
-    """The part of ``tensors`` under ``prefix``, and what the dialect keeps beside the backbone."""
+def take(names: Iterable[str], prefix: str, dialect: Dialect) -> dict[str, str]:
+    """Those of ``names`` that belong to the backbone under ``prefix``, with what the dialect calls them.
+
+    That is what begins with the prefix, and what the dialect keeps beside the backbone.
+    """
     parent = prefix.rstrip('.').rpartition('.')[0]
     parent = f'{parent}.' if parent else ''
     here = flip(dialect.beside)
-    out: State = {}
-    for key, value in tensors.items():
+    out: dict[str, str] = {}
+    for key in names:
         if key.startswith(prefix):
             name = key.removeprefix(prefix)
-            out[name if prefix else swap_start(name, here)] = value
+            out[key] = name if prefix else swap_start(name, here)
         elif key.startswith(parent):
             name = key.removeprefix(parent)
             if any(name.startswith(start) for start, _ in here):
-                out[swap_start(name, here)] = value
+                out[key] = swap_start(name, here)
     return out
 
 

@@ -22,7 +22,7 @@ from swin_backbone.checkpoint.fit import (
     fit_values,
     window_warnings,
 )
-from swin_backbone.checkpoint.layouts import NATIVE_MERGE, NATIVE_NORM, parse
+from swin_backbone.checkpoint.layouts import NATIVE_MERGE, NATIVE_NORM, ORIGINAL, parse
 from swin_backbone.checkpoint.read import read_checkpoint
 from swin_backbone.checkpoint.report import LoadReport, advice, anatomy_of
 from swin_backbone.errors import InputError
@@ -58,10 +58,7 @@ def load_pretrained(
     else:
         path = find_file(source)
         label, checkpoint = str(path), read_checkpoint(path)
-    found = find_backbone(checkpoint, label)
-    values, report = merge(found, model, label)
-    if strict:
-        require_complete(report, found, model)
+    values, report = match(model, checkpoint, label, strict)
     with torch.no_grad():
         for name, value in values.items():
             parameters[name].copy_(value)
@@ -69,53 +66,66 @@ def load_pretrained(
     return report
 
 
-def convert_on_load(
-    module: nn.Module,
-    state_dict: dict[str, Any],
-    prefix: str,
-    local_metadata: dict[str, Any],
-    strict: bool,
-    missing_keys: list[str],
-    unexpected_keys: list[str],
-    error_msgs: list[str],
-) -> None:
-    """Convert foreign weights inside ``load_state_dict``, a pre-hook with module; native ones pass untouched.
+def match(
+    model: nn.Module, checkpoint: Mapping[str, Any], source: str, strict: bool = True
+) -> tuple[State, LoadReport]:
+    """Find the backbone in a checkpoint and match it with ``model`` without changing either; see :func:`merge`.
 
-    PyTorch does not tell a hook whether the caller is strict, and one that is not (mmengine is among them) would only
-    warn of a backbone without weights. So nothing but full coverage passes here, with the exceptions of
-    :func:`swin_backbone.checkpoint.load.merge`; :func:`load_pretrained` with ``strict=False`` is the way around.
+    Raises:
+        InputError: there is no Swin backbone in it, or (when strict) it does not cover ``model``.
+    """
+    found = find_backbone(checkpoint, source)
+    values, report = merge(found, model, source)
+    if strict:
+        require_complete(report, found, model)
+    return values, report
+
+
+def convert_on_load(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Translate a foreign layout inside ``load_state_dict``, as a pre-hook with module; leave all else to PyTorch.
+
+    Names become native, tables and kernels are resized, and what a layout adds to a backbone (buffers, a classifier's
+    norm and head) goes. Output norms that no classifier has keep their values. PyTorch reports what is missing,
+    unexpected or of another shape then, in its own words, and never sees a change in native weights that fit.
 
     Args:
         module: the backbone.
-        state_dict: the weights of everything, or of the backbone, whose keys begin with ``prefix``; changed in place.
-        prefix: the path of the backbone in the model that is loaded, with a dot at its end.
-        local_metadata: not used.
-        strict: not used: it is always True.
-        missing_keys: not used.
-        unexpected_keys: not used.
-        error_msgs: not used.
-
-    Raises:
-        InputError: there are no weights under ``prefix``, or they do not cover the backbone.
+        state_dict: the weights of the whole model that is loaded; changed in place.
+        prefix: the path of the backbone in that model, with a dot at its end.
     """
-    mine = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
     parameters = dict(module.named_parameters())
-    if mine.keys() == parameters.keys() and all(fits(mine[name], parameters[name]) for name in mine):
+    own = {**parameters, **dict(module.named_buffers())}
+    mine = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+    if all(name in own and fits(value, own[name]) for name, value in mine.items()):
         return
     label = f'the part {prefix.rstrip(".")!r} of the state dict' if prefix else 'the state dict'
-    if not mine:
-        raise InputError(
-            f'{label} is empty: there are no weights for the backbone; load a file of the backbone alone with '
-            'init_cfg or --weights, and other parts into the modules they belong to.'
-        )
-    found = find_backbone(mine, label)
+    try:
+        found = find_backbone(mine, label)
+    except InputError:
+        return
     values, report = merge(found, module, label)
-    require_complete(report, found, module)
-    for key in [key for key in state_dict if key.startswith(prefix)]:
-        del state_dict[key]
-    kept = {name: parameters[name].detach() for name in report.new}
-    state_dict.update({prefix + name: value for name, value in {**values, **kept}.items()})
+    foreign = found.dialect != ORIGINAL.name or 'norm.weight' in found.state
+    classifier = foreign and not brings_output_norms(found.state, parameters)
+    native = {
+        name: values.get(name, value)
+        for name, value in found.state.items()
+        if not (classifier and is_output_norm(name)) and (name in own or not belongs_to_layout(name, classifier))
+    }
+    if native.keys() == found.names and all(value is mine.get(name) for name, value in native.items()):
+        return
+    norms = set(filter(is_output_norm, parameters))
+    if classifier and parameters.keys() - native.keys() == norms:
+        native.update({name: parameters[name].detach() for name in norms})
+    for name, value in mine.items():
+        if name in found.names or isinstance(value, Mapping):
+            del state_dict[prefix + name]
+    state_dict.update({prefix + name: value for name, value in native.items()})
     announce(report)
+
+
+def belongs_to_layout(name: str, classifier: bool) -> bool:
+    """Whether ``name``, which this backbone has not, is what a layout keeps beside the weights of a backbone."""
+    return name.rpartition('.')[2] in BUFFERS or (classifier and name.startswith(('norm.', 'head.', 'mask_token')))
 
 
 def fits(value: Any, parameter: torch.Tensor) -> bool:

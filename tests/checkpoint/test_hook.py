@@ -1,4 +1,4 @@
-"""Foreign weights are converted inside every ``load_state_dict``; nothing partial passes, even where nobody checks."""
+"""Foreign weights are converted inside every ``load_state_dict``; all else is as in any module of PyTorch."""
 
 import copy
 import logging
@@ -94,30 +94,115 @@ def test_foreign_backbones_load_inside_a_detector(load: Loader) -> None:
     assert torch.equal(model.backbone.norm2.weight, norm)
 
 
-@pytest.mark.parametrize('load', LOADERS)
-@pytest.mark.parametrize(
-    'broken', ['one missing', 'one more', 'one of another shape', 'none', 'only norms', 'no norms but one']
-)
-def test_partial_weights_never_pass(load: Loader, broken: str) -> None:
-    model = Detector()
-    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
-    state = detector_file(Detector())
-    if broken == 'one missing':
-        del state['backbone.layers.1.blocks.1.mlp.fc1.bias']
-    elif broken == 'one more':
-        state['backbone.layers.1.blocks.2.norm1.weight'] = torch.ones(32)
-    elif broken == 'one of another shape':
-        state['backbone.layers.1.blocks.1.mlp.fc1.bias'] = torch.ones(3)
-    elif broken == 'no norms but one':
-        state = {
-            name: value for name, value in state.items() if not name.startswith(('backbone.norm1', 'backbone.norm3'))
-        }
-    else:
-        kept = 'neck.' if broken == 'none' else 'backbone.norm'
-        state = {name: value for name, value in state.items() if name.startswith(kept)}
-    with pytest.raises(InputError, match=r"the part 'backbone' of the state dict"):
-        load(model, state)
-    assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
+def outcome(model: nn.Module, state: dict[str, Any], strict: bool) -> Any:
+    """What ``load_state_dict`` returns or raises."""
+    try:
+        return model.load_state_dict(dict(state), strict=strict)
+    except RuntimeError as error:
+        return str(error)
+
+
+def without_hook(model: nn.Module) -> nn.Module:
+    """A copy whose modules load as PyTorch alone does."""
+    twin = copy.deepcopy(model)
+    for module in twin.modules():
+        module._load_state_dict_pre_hooks.clear()
+    return twin
+
+
+def partial_states() -> dict[str, dict[str, Any]]:
+    """States of :class:`Detector` under native names that do not match it."""
+    state = Detector().state_dict()
+    norms = {name: value for name, value in state.items() if name.startswith('backbone.norm')}
+    head = {f'backbone.head.{kind}': torch.ones(2) for kind in ('weight', 'bias')}
+    block = {name: value for name, value in state.items() if name.startswith('backbone.layers.1.')}
+    return {
+        'empty': {},
+        'neck only': {name: value for name, value in state.items() if name.startswith('neck.')},
+        'norms only': norms,
+        'head only': head,
+        'with a head': {**state, **head},
+        'all but norms': {name: value for name, value in state.items() if name not in norms},
+        'one norm': {name: value for name, value in state.items() if name not in norms or 'norm3' in name},
+        'one stage': block,
+        'one stage and more': {**block, 'backbone.more': torch.ones(1)},
+        'first block': {name: value for name, value in state.items() if 'layers.0.blocks.0.' in name},
+        'one missing': {
+            name: value for name, value in state.items() if name != 'backbone.layers.1.blocks.1.mlp.fc1.bias'
+        },
+        'one more block': {**state, 'backbone.layers.1.blocks.2.norm1.weight': torch.ones(32)},
+        'of another shape': {**state, 'backbone.layers.1.blocks.1.mlp.fc1.bias': torch.ones(3)},
+        'one more': {**state, 'backbone.more': torch.ones(1)},
+        'something else': {**state, 'backbone.settings': 3, 'backbone.more': {'a': 1}},
+        'another network': {'backbone.conv1.weight': torch.ones(1)},
+    }
+
+
+@pytest.mark.parametrize('strict', [True, False])
+@pytest.mark.parametrize('partial', partial_states())
+def test_native_weights_load_as_without_the_hook(partial: str, strict: bool) -> None:
+    model, state = Detector(), partial_states()[partial]
+    twin = without_hook(model)
+    assert outcome(model, state, strict) == outcome(twin, state, strict)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_a_partial_dictionary_loads_what_it_has() -> None:
+    model, name = tiny_backbone(), 'layers.2.blocks.1.attn.qkv.weight'
+    value = torch.randn_like(model.get_parameter(name))
+    missing, unexpected = model.load_state_dict({name: value}, strict=False)
+    assert set(missing) == model.state_dict().keys() - {name} and not unexpected
+    assert torch.equal(model.get_parameter(name), value)
+    with pytest.raises(RuntimeError, match=r'Missing key\(s\) in state_dict: .*"norm3\.bias"'):
+        model.load_state_dict({name: value})
+
+
+def test_native_tables_of_another_window_are_resized_in_partial_dictionaries() -> None:
+    model, name = tiny_backbone(window_size=6), 'layers.0.blocks.0.attn.relative_position_bias_table'
+    source = tiny_backbone(window_size=4).state_dict()
+    missing, unexpected = model.load_state_dict({key: source[key] for key in source if 'layers.0' in key}, strict=False)
+    assert 'norm0.weight' in missing and name not in missing and not unexpected
+    with pytest.raises(RuntimeError, match='norm0'):
+        model.load_state_dict({key: source[key] for key in source if not key.startswith('norm')})
+
+
+@pytest.mark.parametrize('layout', ['timm', 'mm', 'torchvision', 'transformers'])
+def test_partial_foreign_weights_are_converted_and_the_rest_is_reported(layout: str) -> None:
+    expected, model = tiny_backbone(window_size=4), tiny_backbone(window_size=4)
+    state = layout_state(layout, SMALL, 1)
+    load_pretrained(expected, state)
+    last = [name for name in state if name.endswith('mlp.fc2.bias') or 'mlp.3.bias' in name or 'output.dense.b' in name]
+    del state[(last or [name for name in state if name.endswith('ffn.layers.1.bias')])[-1]]
+    missing, unexpected = model.load_state_dict({**state, 'more': torch.ones(1)}, strict=False)
+    assert 'norm0.weight' in missing and len(missing) == 9 and unexpected == ['more']
+    assert torch.equal(model.layers[2].downsample.norm.bias, expected.layers[2].downsample.norm.bias)
+    with pytest.raises(RuntimeError, match=r'Missing key\(s\) in state_dict: .*layers\.3\.blocks\.1'):
+        model.load_state_dict(state)
+
+
+def test_wrapped_submodules_load_their_own_names() -> None:
+    model = tiny_backbone()
+    for layer in model.layers:
+        for block in layer.blocks:
+            nn.utils.parametrizations.weight_norm(block.attn.qkv)
+    state = {name: value + 1 for name, value in model.state_dict().items()}
+    assert str(model.load_state_dict(state)) == '<All keys matched successfully>'
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize('target', ['qkv', 'fc1'])
+def test_adapters_of_peft_come_back(target: str) -> None:
+    peft = pytest.importorskip('peft')
+    config = peft.LoraConfig(r=2, target_modules=[target], init_lora_weights=False)
+    base = tiny_backbone()
+    source, model = (peft.get_peft_model(copy.deepcopy(base), config) for _ in range(2))
+    image = torch.randn(1, 3, 40, 40)
+    result = peft.set_peft_model_state_dict(model, peft.get_peft_model_state_dict(source))
+    assert not result.unexpected_keys
+    assert torch.equal(model.eval()(image)[3], source.eval()(image)[3])
+    model = peft.get_peft_model(tiny_backbone(), config)
+    assert str(model.load_state_dict(source.state_dict())) == '<All keys matched successfully>'
+    assert torch.equal(model.eval()(image)[3], source.eval()(image)[3])
 
 
 def test_native_weights_pass_untouched_and_unsaid(caplog: pytest.LogCaptureFixture) -> None:
@@ -189,7 +274,7 @@ def pretrained_init(**options: Any) -> Callable[[nn.Module], None]:
     return pytest.importorskip('mmengine.model').PretrainedInit(**options)
 
 
-def test_mmengines_initialiser_takes_any_file_and_only_whole_ones(tmp_path: Path) -> None:
+def test_mmengines_initialiser_takes_any_file_and_init_cfg_only_whole_ones(tmp_path: Path) -> None:
     model = tiny_backbone(window_size=4)
     path = tmp_path / 'file.pth'
     torch.save({'model': layout_state('original', SMALL, 1), 'epoch': 1}, path)
@@ -197,12 +282,13 @@ def test_mmengines_initialiser_takes_any_file_and_only_whole_ones(tmp_path: Path
     torch.save({'state_dict': detector_file(Detector())}, path)
     pretrained_init(checkpoint=str(path), prefix='backbone.')(model)
     pretrained_init(checkpoint=str(path))(model)
+    model.init_cfg = dict(type='Pretrained', checkpoint=str(path))
     torch.save({'model': layout_state('original', SMALL, 2)}, path)
     with pytest.raises(InputError, match='version=2'):
-        pretrained_init(checkpoint=str(path))(model)
+        model.init_weights()
     torch.save({'state_dict': nn.Linear(2, 2).state_dict()}, path)
     with pytest.raises(InputError, match='holds no Swin backbone'):
-        pretrained_init(checkpoint=str(path))(model)
+        model.init_weights()
 
 
 def test_init_cfg_of_the_backbone_takes_any_source(tmp_path: Path) -> None:
