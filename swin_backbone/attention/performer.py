@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from swin_backbone.attention.plan import WindowPlan
 from swin_backbone.attention.position import without_autocast
+from swin_backbone.attention.window import AttentionOptions
 
 
 def default_features(head_dim: int) -> int:
@@ -74,25 +75,18 @@ class PerformerAttention(nn.Module):
 
     The random features follow the module to other devices and precisions, and are no part of its state dict: they are
     drawn from ``seed``, so that a model built again is the same function. They stay until :func:`redraw_features`.
-
-    Args:
-        dim: channels.
-        num_heads: attention heads; ``dim`` is divisible by it.
-        qkv_bias: whether queries, keys and values have a bias.
-        proj_drop: probability of dropping an output feature.
-        seed: where the random features come from.
     """
 
     features: Tensor
 
-    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, proj_drop: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, options: AttentionOptions) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.scale = (dim // num_heads) ** -0.5
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
-        self.proj_drop = nn.Dropout(proj_drop)
-        self.register_buffer('features', self.draw(seed).to(self.proj.weight.device), persistent=False)
+        self.num_heads = options.num_heads
+        self.scale = (options.dim // options.num_heads) ** -0.5
+        self.qkv = nn.Linear(options.dim, 3 * options.dim, bias=options.qkv_bias)
+        self.proj = nn.Linear(options.dim, options.dim)
+        self.proj_drop = nn.Dropout(options.proj_drop)
+        self.register_buffer('features', self.draw(options.seed).to(self.proj.weight.device), persistent=False)
 
     def draw(self, seed: int) -> Tensor:
         """New random features ``[m, d]``."""

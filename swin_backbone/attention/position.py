@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -55,11 +56,6 @@ def neighbour_table(window: tuple[int, int], num_heads: int) -> nn.Parameter:
     return table
 
 
-def neighbour_bias(table: Tensor, window: tuple[int, int]) -> Tensor:
-    """The bias of every place in a neighbourhood ``[heads, N]`` from its own table ``[N, heads]``."""
-    return table.t()
-
-
 def central_bias(table: Tensor, window: tuple[int, int]) -> Tensor:
     """The bias of every place in a neighbourhood ``[heads, N]`` from a window's table ``[(2Mh-1)(2Mw-1), heads]``."""
     return table[CONSTANTS.get(table, neighbour_index, window)].t()
@@ -101,18 +97,20 @@ class ContinuousBias(nn.Sequential):
         self,
         window: tuple[int, int],
         pretrained: tuple[int, int],
-        gather: Callable[[Tensor, tuple[int, int]], Tensor] = gather_bias,
+        gather: Callable[[Tensor, tuple[int, int]], Tensor],
     ) -> Tensor:
-        """The bias of all pairs of tokens ``[heads, N, N]``, between 0 and 16, computed in at least float32.
+        """The bias between 0 and 16 that ``gather`` takes from a table of all offsets, computed in at least float32.
 
-        With another ``gather``, what that makes of a table of all offsets and the window.
+        :func:`gather_bias` takes that of all pairs of tokens, ``[heads, N, N]``.
         """
-        weight = self.get_parameter('0.weight')
+        first: Any = self[0]
+        last: Any = self[2]
+        weight = first.weight
         dtype = torch.promote_types(weight.dtype, torch.float32)
         offsets = CONSTANTS.get(weight, log_spaced_offsets, window, pretrained).to(dtype)
         with without_autocast(offsets.device.type):
-            table = F.linear(offsets, weight.to(dtype), self.get_parameter('0.bias').to(dtype)).relu()
-            table = F.linear(table, self.get_parameter('2.weight').to(dtype))
+            table = F.linear(offsets, weight.to(dtype), first.bias.to(dtype)).relu()
+            table = F.linear(table, last.weight.to(dtype))
             return CPB_LIMIT * torch.sigmoid(gather(table, window))
 
 

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from swin_backbone.attention import position
 from swin_backbone.attention.kernels.eager import widen
-from swin_backbone.attention.plan import WindowPlan, displaced, join, split
+from swin_backbone.attention.plan import WindowPlan, window_partition, window_reverse
+from swin_backbone.attention.window import AttentionOptions
 
 
 def relative_only_attention(
@@ -24,7 +25,7 @@ def relative_only_attention(
         values: values of the real tokens ``[B, H, W, C]``, ordered heads x head dim.
         bias: the logits ``[heads, N, N]``, the same in every window.
         plan: how ``(H, W)`` is cut into windows of ``N`` tokens.
-        shifted: whether the windows are displaced by ``plan.shift``, with the mask that this needs.
+        shifted: whether the windows are shifted by ``plan.shift``, with the mask that this needs.
         num_heads: attention heads.
         pad_value: value of a padded token ``[C]``; zeros if None.
         dropout: probability of dropping an attention weight; 0 outside training.
@@ -33,7 +34,7 @@ def relative_only_attention(
         The attended values of the real tokens ``[B, H, W, C]``.
     """
     shifted = shifted and plan.shift != (0, 0)
-    windows = split(values, plan, shifted, pad_value)  # [B, nW, N, C]
+    windows = window_partition(values, plan, shifted, pad_value)  # [B, nW, N, C]
     v = windows.unflatten(-1, (num_heads, -1))  # [B, nW, N, heads, d]
     logits = widen(bias)
     if shifted:
@@ -46,7 +47,7 @@ def relative_only_attention(
         out = torch.einsum('whij,bwjhd->bwihd', weights, v)
     else:
         out = torch.einsum('hij,bwjhd->bwihd', weights, v)
-    return join(out.flatten(-2), plan, shifted)
+    return window_reverse(out.flatten(-2), plan, shifted)
 
 
 class RelativeOnlyAttention(nn.Module):
@@ -54,97 +55,70 @@ class RelativeOnlyAttention(nn.Module):
 
     The projection has ``C`` outputs, the value rows of the full one's ``3C``, and keeps its name ``qkv``, so that files
     of full attention can be read.
-
-    Args:
-        dim: channels.
-        window: rows and columns of a window.
-        num_heads: attention heads; ``dim`` is divisible by it.
-        qkv_bias: whether values have a bias.
-        attn_drop: probability of dropping an attention weight.
-        proj_drop: probability of dropping an output feature.
-        displaced: whether a shift displaces the grid over a padded map, instead of rolling the map.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        window: tuple[int, int],
-        num_heads: int,
-        qkv_bias: bool = True,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
-        displaced: bool = False,
-    ) -> None:
+    def __init__(self, options: AttentionOptions) -> None:
         super().__init__()
-        self.window = window
-        self.num_heads = num_heads
-        self.attn_drop = attn_drop
-        self.displaced = displaced
-        self.qkv = nn.Linear(dim, dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
-        self.proj_drop = nn.Dropout(proj_drop)
-        self.relative_position_bias_table = position.relative_table(window, num_heads)
+        self.window = options.window
+        self.num_heads = options.num_heads
+        self.attn_drop = options.attn_drop
+        self.pad_shift = options.pad_shift
+        self.build(options)
+        self.proj = nn.Linear(options.dim, options.dim)
+        self.proj_drop = nn.Dropout(options.proj_drop)
+        self.build_position(options)
+
+    def build(self, options: AttentionOptions) -> None:
+        """Create the projection of values."""
+        self.qkv = nn.Linear(options.dim, options.dim, bias=options.qkv_bias)
+
+    def build_position(self, options: AttentionOptions) -> None:
+        """Create the table of position biases."""
+        self.relative_position_bias_table = position.relative_table(options.window, options.num_heads)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Values of tokens, ``[..., C]``."""
+        return self.qkv(x)
+
+    def pad_value(self) -> Tensor | None:
+        """Value of a padded token ``[C]``; None for zeros."""
+        return self.qkv.bias
 
     def position_bias(self) -> Tensor:
         """The logits of every window, ``[heads, N, N]``."""
         return position.gather_bias(self.relative_position_bias_table, self.window)
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
-        """Attend within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
-        return average(self, self.qkv(x), plan, shifted, pad_value=self.qkv.bias)
+        """Average within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
+        if self.pad_shift:
+            plan = plan.with_pad_shift(shifted)
+        dropout = self.attn_drop if self.training else 0.0
+        values, bias = self.project(x), self.position_bias()
+        out = relative_only_attention(values, bias, plan, shifted, self.num_heads, self.pad_value(), dropout)
+        return self.proj_drop(self.proj(out))
 
 
-class ContinuousRelativeOnlyAttention(nn.Module):
-    """The same for V2, whose position bias is a network's. Cosines and their scale do not exist here.
+class ContinuousRelativeOnlyAttention(RelativeOnlyAttention):
+    """The same for V2, whose position bias is a network's. Cosines and their scale do not exist here."""
 
-    The arguments are those of :class:`RelativeOnlyAttention`, and:
+    def build(self, options: AttentionOptions) -> None:
+        """Create the network of position biases, and the projection of values with its bias."""
+        self.pretrained_window = options.pretrained_window
+        self.cpb_mlp = position.ContinuousBias(options.num_heads)
+        self.qkv = nn.Linear(options.dim, options.dim, bias=False)
+        self.v_bias = nn.Parameter(torch.zeros(options.dim)) if options.qkv_bias else None
 
-    Args:
-        pretrained_window: the window that the weights were trained with; zeros if it is this one.
-    """
+    def build_position(self, options: AttentionOptions) -> None:
+        """Nothing: :meth:`build` creates the network."""
 
-    def __init__(
-        self,
-        dim: int,
-        window: tuple[int, int],
-        num_heads: int,
-        qkv_bias: bool = True,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
-        displaced: bool = False,
-        pretrained_window: tuple[int, int] = (0, 0),
-    ) -> None:
-        super().__init__()
-        self.window = window
-        self.pretrained_window = pretrained_window
-        self.num_heads = num_heads
-        self.attn_drop = attn_drop
-        self.displaced = displaced
-        self.cpb_mlp = position.ContinuousBias(num_heads)
-        self.qkv = nn.Linear(dim, dim, bias=False)
-        self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
-        self.proj = nn.Linear(dim, dim)
-        self.proj_drop = nn.Dropout(proj_drop)
+    def project(self, x: Tensor) -> Tensor:
+        """Values of tokens, ``[..., C]``."""
+        return F.linear(x, self.qkv.weight, self.v_bias)
+
+    def pad_value(self) -> Tensor | None:
+        """Value of a padded token ``[C]``; None for zeros."""
+        return self.v_bias
 
     def position_bias(self) -> Tensor:
         """The logits of every window, ``[heads, N, N]``."""
-        return self.cpb_mlp.spread(self.window, self.pretrained_window)
-
-    def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
-        """Attend within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
-        return average(self, F.linear(x, self.qkv.weight, self.v_bias), plan, shifted, pad_value=self.v_bias)
-
-
-def average(
-    module: RelativeOnlyAttention | ContinuousRelativeOnlyAttention,
-    values: Tensor,
-    plan: WindowPlan,
-    shifted: bool,
-    pad_value: Tensor | None,
-) -> Tensor:
-    """Average ``values`` ``[B, H, W, C]`` within windows as the positions of ``module`` say, and project the result."""
-    if module.displaced:
-        plan = displaced(plan, shifted)
-    dropout = module.attn_drop if module.training else 0.0
-    out = relative_only_attention(values, module.position_bias(), plan, shifted, module.num_heads, pad_value, dropout)
-    return module.proj_drop(module.proj(out))
+        return self.cpb_mlp.spread(self.window, self.pretrained_window, position.gather_bias)

@@ -12,7 +12,6 @@ compiled, and neighbourhood attention (NATTEN) moves neighbourhoods inwards at b
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,7 @@ from torch import Tensor
 from swin_backbone.attention import position
 from swin_backbone.attention.kernels.eager import widen
 from swin_backbone.attention.plan import CONSTANTS, MASKED_LOGIT, WindowPlan
-from swin_backbone.attention.window import CosineWindowAttention, WindowAttention
+from swin_backbone.attention.window import AttentionOptions, CosineWindowAttention, WindowAttention
 
 
 def sliding_naive(
@@ -177,50 +176,41 @@ SLIDING: dict[str, Callable[..., Tensor]] = {'sliding-naive': sliding_naive, 'sl
 
 
 class SlidingAttention(WindowAttention):
-    """V1's attention with a neighbourhood instead of a window, whose bias table has a row per place in it.
+    """V1's attention with a neighbourhood instead of a window, whose bias table has a row per place in it."""
 
-    The arguments are those of :class:`swin_backbone.attention.window.WindowAttention` without ``backend``, and:
+    def __init__(self, options: AttentionOptions) -> None:
+        super().__init__(options)
+        self.attend = SLIDING[options.method]
 
-    Args:
-        method: a key of :data:`SLIDING`.
-    """
+    def build_position(self, options: AttentionOptions) -> None:
+        """Create the table of position biases ``[N, heads]``."""
+        table = position.neighbour_table(options.window, options.num_heads) if options.relative_bias else None
+        self.relative_position_bias_table = table
 
-    new_table = staticmethod(position.neighbour_table)
-    spread_table = staticmethod(position.neighbour_bias)
-
-    def __init__(self, *args: Any, method: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.method = method
+    def position_bias(self) -> Tensor | None:
+        """The bias of every place in a neighbourhood, ``[heads, N]``."""
+        table = self.relative_position_bias_table
+        return None if table is None else table.t()
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Attend in the neighbourhoods of ``x`` ``[B, H, W, C]``, whatever ``shifted``; same shape out."""
-        return slide(self, self.qkv(x), self.scale)
+        dropout = self.attn_drop if self.training else 0.0
+        scale, bias = self.logit_scale_factor(), self.position_bias()
+        out = self.attend(self.project(x), bias, self.window, self.num_heads, scale, dropout)
+        return self.proj_drop(self.proj(out))
 
 
 class CosineSlidingAttention(CosineWindowAttention):
-    """V2's attention with a neighbourhood instead of a window; its network of biases is asked for fewer offsets.
+    """V2's attention with a neighbourhood instead of a window; its network of biases is asked for fewer offsets."""
 
-    The arguments are those of :class:`swin_backbone.attention.window.CosineWindowAttention` without ``backend``, and:
+    def __init__(self, options: AttentionOptions) -> None:
+        super().__init__(options)
+        self.attend = SLIDING[options.method]
 
-    Args:
-        method: a key of :data:`SLIDING`.
-    """
+    forward = SlidingAttention.forward
 
-    spread_table = staticmethod(position.central_bias)
-
-    def __init__(self, *args: Any, method: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.method = method
-
-    def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
-        """Attend in the neighbourhoods of ``x`` ``[B, H, W, C]``, whatever ``shifted``; same shape out."""
-        return slide(self, self.project(x, self.qkv_bias()), self.logit_factor())
-
-
-def slide(module: SlidingAttention | CosineSlidingAttention, qkv: Tensor, scale: float | Tensor) -> Tensor:
-    """Attend with queries, keys and values ``[B, H, W, 3C]`` and project the result: ``[B, H, W, C]``."""
-    dropout = module.attn_drop if module.training else 0.0
-    run = SLIDING[module.method]
-    return module.proj_drop(
-        module.proj(run(qkv, module.position_bias(), module.window, module.num_heads, scale, dropout))
-    )
+    def position_bias(self) -> Tensor | None:
+        """The bias of every place in a neighbourhood, ``[heads, N]``."""
+        if self.cpb_mlp is None:
+            return None
+        return self.cpb_mlp.spread(self.window, self.pretrained_window, position.central_bias)

@@ -98,7 +98,7 @@ class SwinBlock(nn.Module):
         hidden: channels inside the MLP.
         drop: dropout of the MLP.
         drop_path: rate of stochastic depth on both branches.
-        shifted: whether the windows of this block are displaced.
+        shifted: whether the windows of this block are shifted.
         main_norm: whether a norm on the main branch ends the block (V2's largest sizes).
     """
 

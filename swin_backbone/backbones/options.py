@@ -1,6 +1,6 @@
 """The constructor's arguments, checked and completed from the named variant."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,35 @@ from swin_backbone.variants import DEFAULT_WINDOW, get_variant
 WINDOWS = ('window', 'shifted-cyclic', 'shifted-padding')
 """Methods of attention within windows; how those of shifted blocks are cut is up to their plans."""
 
+SHIFTED = ('shifted-cyclic', 'shifted-padding')
+"""Those of them that can shift."""
+
 METHODS = (*WINDOWS, *SLIDING, 'performer')
 """All methods of the Swin paper's Table 5."""
 
-POSITION_ENCODINGS = ('none', 'absolute', 'relative', 'absolute+relative', 'relative-only')
+
+@dataclass(frozen=True)
+class PositionEncoding:
+    """What a ``position_encoding`` consists of.
+
+    Attributes:
+        absolute: an absolute embedding is added to the patches.
+        relative: a relative position bias is added to the logits.
+        content: queries and keys take part in the logits.
+    """
+
+    absolute: bool = False
+    relative: bool = False
+    content: bool = True
+
+
+POSITION_ENCODINGS = {
+    'none': PositionEncoding(),
+    'absolute': PositionEncoding(absolute=True),
+    'relative': PositionEncoding(relative=True),
+    'absolute+relative': PositionEncoding(absolute=True, relative=True),
+    'relative-only': PositionEncoding(relative=True, content=False),
+}
 
 
 @dataclass(frozen=True)
@@ -51,24 +76,14 @@ class BackboneOptions:
         return self.out_indices[-1] + 1
 
     @property
-    def absolute(self) -> bool:
-        """Whether an absolute position embedding is added to the patches."""
-        return 'absolute' in self.position_encoding
-
-    @property
-    def relative(self) -> bool:
-        """Whether a relative position bias is added to the logits."""
-        return 'relative' in self.position_encoding
-
-    @property
-    def relative_only(self) -> bool:
-        """Whether the relative position bias is all there is to the logits."""
-        return self.position_encoding == 'relative-only'
+    def position(self) -> PositionEncoding:
+        """What ``position_encoding`` consists of."""
+        return POSITION_ENCODINGS[self.position_encoding]
 
     @property
     def shifted(self) -> bool:
-        """Whether every other block displaces its windows."""
-        return self.shift and self.attention_method.startswith('shifted-')
+        """Whether every other block shifts its windows."""
+        return self.shift and self.attention_method in SHIFTED
 
     def channels(self, index: int) -> int:
         """Channels of stage ``index``."""
@@ -81,17 +96,29 @@ class BackboneOptions:
 
 
 def resolve_options(
+    *,
     variant: str | None,
     version: int,
     embed_dim: int | None,
     depths: Sequence[int] | None,
     num_heads: Sequence[int] | None,
     window_size: int | Sequence[int] | None,
+    mlp_ratio: float,
+    qkv_bias: bool,
+    patch_size: int,
+    in_channels: int,
+    drop_rate: float,
+    attn_drop_rate: float,
+    drop_path_rate: float,
+    position_encoding: str,
+    shift: bool,
+    attention_method: str,
+    backend: str,
     pretrain_img_size: int | Sequence[int],
     pretrained_window_sizes: Sequence[int] | None,
     out_indices: Sequence[int],
+    frozen_stages: int,
     with_cp: bool | Sequence[int],
-    **plain: Any,
 ) -> BackboneOptions:
     """Complete and check the constructor's arguments.
 
@@ -100,45 +127,79 @@ def resolve_options(
     """
     if version not in DEFAULT_WINDOW:
         raise InputError(f'version must be 1 or 2, got {version!r}.')
-    sizes: dict[str, Any] = dict(embed_dim=embed_dim, depths=depths, num_heads=num_heads)
     main_norm_every = 0
     if variant is None:
-        absent = [name for name, value in sizes.items() if value is None]
+        given = dict(embed_dim=embed_dim, depths=depths, num_heads=num_heads)
+        absent = [name for name, value in given.items() if value is None]
         if absent:
             raise InputError(f'variant=None needs every size: give {", ".join(absent)} too, or name a variant.')
     else:
         named = get_variant(variant, version)
-        sizes = {name: getattr(named, name) if value is None else value for name, value in sizes.items()}
+        embed_dim = named.embed_dim if embed_dim is None else embed_dim
+        depths = named.depths if depths is None else depths
+        num_heads = named.num_heads if num_heads is None else num_heads
         main_norm_every = named.main_norm_every
-    depths, heads = tuple(sizes['depths']), tuple(sizes['num_heads'])
-    patch = plain['patch_size']
-    img_h, img_w = pair(pretrain_img_size, 'pretrain_img_size')
+    patch = positive(patch_size, 'patch_size')
+    stage_depths = integers(depths, 'depths')
+    height, width = pair(pretrain_img_size, 'pretrain_img_size')
+    every_stage = tuple(range(len(stage_depths)))
+    recomputed = (every_stage if with_cp else ()) if isinstance(with_cp, bool) else integers(with_cp, 'with_cp')
     options = BackboneOptions(
         version=version,
-        embed_dim=sizes['embed_dim'],
-        depths=depths,
-        num_heads=heads,
+        embed_dim=positive(embed_dim, 'embed_dim'),
+        depths=stage_depths,
+        num_heads=integers(num_heads, 'num_heads'),
         window=pair(DEFAULT_WINDOW[version] if window_size is None else window_size, 'window_size'),
         main_norm_every=main_norm_every,
-        pretrain_grid=(img_h // patch, img_w // patch),
-        pretrained_window_sizes=tuple(pretrained_window_sizes or (0,) * len(depths)),
-        out_indices=tuple(out_indices),
-        checkpointed_stages=tuple(range(len(depths))) if with_cp is True else tuple(with_cp or ()),
-        **plain,
+        mlp_ratio=mlp_ratio,
+        qkv_bias=qkv_bias,
+        patch_size=patch,
+        in_channels=positive(in_channels, 'in_channels'),
+        drop_rate=drop_rate,
+        attn_drop_rate=attn_drop_rate,
+        drop_path_rate=drop_path_rate,
+        position_encoding=position_encoding,
+        shift=shift,
+        attention_method=attention_method,
+        backend=backend,
+        pretrain_grid=(height // patch, width // patch),
+        pretrained_window_sizes=integers(pretrained_window_sizes or (0,) * len(every_stage), 'pretrained_window_sizes'),
+        out_indices=integers(out_indices, 'out_indices'),
+        frozen_stages=frozen_stages,
+        checkpointed_stages=recomputed,
     )
     check_options(options)
     return options
 
 
+def is_integer(value: object) -> bool:
+    """Whether ``value`` is an int and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def positive(value: Any, name: str) -> int:
+    """``value``, if it is a positive integer."""
+    if not is_integer(value) or value < 1:
+        raise InputError(f'{name} must be a positive integer, got {value!r}.')
+    return value
+
+
+def integers(values: Any, name: str) -> tuple[int, ...]:
+    """``values`` as a tuple, if they are a sequence of integers, none of them negative."""
+    if isinstance(values, str) or not isinstance(values, Sequence) or not all(is_integer(v) and v >= 0 for v in values):
+        raise InputError(f'{name} must be a sequence of integers from 0 up, got {values!r}.')
+    return tuple(values)
+
+
 def pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
     """``value`` as (rows, columns), positive integers."""
-    both = (value, value) if isinstance(value, int) else tuple(value)
-    if len(both) != 2 or not all(isinstance(side, int) and side > 0 for side in both):
+    both = tuple(value) if isinstance(value, Sequence) else (value, value)
+    if len(both) != 2 or not all(is_integer(side) and side > 0 for side in both):
         raise InputError(f'{name} must be a positive integer or a pair (rows, columns) of them, got {value!r}.')
     return both
 
 
-def one_of(value: str, known: tuple[str, ...], name: str) -> str:
+def one_of(value: str, known: Collection[str], name: str) -> str:
     """``value``, if it is one of ``known``."""
     if value not in known:
         raise InputError(f'unknown {name} {value!r}: use one of {", ".join(known)}.')
@@ -155,6 +216,8 @@ def check_options(options: BackboneOptions) -> None:
     for name in ('num_heads', 'pretrained_window_sizes'):
         if len(getattr(options, name)) != stages:
             raise InputError(f'{name} must have one value per stage ({stages}), got {getattr(options, name)}.')
+    if not stages or min(options.depths) < 1:
+        raise InputError(f'depths must have at least one stage, each with at least one block, got {options.depths}.')
     for index, heads in enumerate(options.num_heads):
         if heads < 1 or options.channels(index) % heads:
             raise InputError(f'stage {index} has {options.channels(index)} channels, not divisible by {heads} heads.')
@@ -165,10 +228,6 @@ def check_options(options: BackboneOptions) -> None:
         raise InputError(f'frozen_stages must be from -1 to {stages}, got {options.frozen_stages}.')
     if any(index not in range(stages) for index in options.checkpointed_stages):
         raise InputError(f'with_cp must be a bool or stages from 0 to {stages - 1}, got {options.checkpointed_stages}.')
-    if options.patch_size < 1 or options.in_channels < 1:
-        raise InputError(
-            f'patch_size and in_channels must be positive, got {options.patch_size}, {options.in_channels}.'
-        )
     for name in ('drop_rate', 'attn_drop_rate', 'drop_path_rate'):
         if not 0.0 <= getattr(options, name) < 1.0:
             raise InputError(f'{name} must be at least 0 and below 1, got {getattr(options, name)}.')
@@ -178,12 +237,12 @@ def check_switches(options: BackboneOptions) -> None:
     """Refuse switches of the paper's ablations that have no meaning together."""
     method, only = f'attention_method={options.attention_method!r}', "position_encoding='relative-only'"
     windows = options.attention_method in WINDOWS
-    if options.relative_only and not windows:
+    if not options.position.content and not windows:
         raise InputError(f'{only} is about windows, {method} has none: use one of {", ".join(WINDOWS)}.')
-    if options.backend != 'auto' and (options.relative_only or not windows):
+    if options.backend != 'auto' and (not options.position.content or not windows):
         raise InputError(
             f'backend={options.backend!r} is a way to compute window attention with queries and keys, which '
-            f"{only if options.relative_only else method} does without: leave backend='auto'."
+            f"{method if options.position.content else only} does without: leave backend='auto'."
         )
     if not options.shift and not windows:
         raise InputError(f'shift=False keeps windows in place, {method} has none: leave shift=True.')

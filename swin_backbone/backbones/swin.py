@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from swin_backbone.attention import position
 from swin_backbone.attention.performer import PerformerAttention
 from swin_backbone.attention.relative_only import ContinuousRelativeOnlyAttention, RelativeOnlyAttention
-from swin_backbone.attention.sliding import SLIDING, CosineSlidingAttention, SlidingAttention
-from swin_backbone.attention.window import CosineWindowAttention, WindowAttention
+from swin_backbone.attention.sliding import CosineSlidingAttention, SlidingAttention
+from swin_backbone.attention.window import AttentionOptions, CosineWindowAttention, WindowAttention
 from swin_backbone.backbones.blocks import PatchEmbed, PatchMerging, ResPostNormBlock, Stage, SwinBlock
 from swin_backbone.backbones.options import BackboneOptions, resolve_options
 from swin_backbone.checkpoint import LoadReport, convert_on_load, load_pretrained
@@ -47,7 +47,7 @@ class SwinTransformer(nn.Module):
             the default and slower; 'sliding-naive' or 'sliding-kernel', a neighbourhood of ``window_size`` around every
             token, equal to each other; 'performer', linear attention over the whole map, V1 only and without relative
             position bias, whatever ``position_encoding`` (the paper's Table 5).
-        backend: how attention within windows is computed: 'auto', 'sdpa', 'eager' or 'triton'.
+        backend: how attention within windows is computed: 'auto', 'sdpa' or 'eager'.
         pretrain_img_size: side of the pre-training images in pixels, or (height, width): the grid of an absolute
             embedding.
         pretrained_window_sizes: V2: the window per stage that the weights were trained with; 0 where it is this one.
@@ -90,11 +90,34 @@ class SwinTransformer(nn.Module):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.options = options = resolve_options(**{k: v for k, v in locals().items() if k not in SKIPPED})
+        self.options = options = resolve_options(
+            variant=variant,
+            version=version,
+            embed_dim=embed_dim,
+            depths=depths,
+            num_heads=num_heads,
+            window_size=window_size,
+            mlp_ratio=mlp_ratio,
+            qkv_bias=qkv_bias,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            drop_rate=drop_rate,
+            attn_drop_rate=attn_drop_rate,
+            drop_path_rate=drop_path_rate,
+            position_encoding=position_encoding,
+            shift=shift,
+            attention_method=attention_method,
+            backend=backend,
+            pretrain_img_size=pretrain_img_size,
+            pretrained_window_sizes=pretrained_window_sizes,
+            out_indices=out_indices,
+            frozen_stages=frozen_stages,
+            with_cp=with_cp,
+        )
         self.init_cfg = init_cfg
         self.load_report: LoadReport | None = None
         self.patch_embed = PatchEmbed(patch_size, in_channels, options.embed_dim, patch_norm)
-        if options.absolute:
+        if options.position.absolute:
             self.absolute_pos_embed = position.absolute_embedding(options.embed_dim, options.pretrain_grid)
         self.pos_drop = nn.Dropout(drop_rate)
         self.layers = nn.ModuleList(build_stage(options, index) for index in range(options.num_stages))
@@ -132,7 +155,7 @@ class SwinTransformer(nn.Module):
         """
         check_image(image, self.options.in_channels)
         x = self.patch_embed(image.to(self.patch_embed.proj.weight.dtype))
-        if self.options.absolute:
+        if self.options.position.absolute:
             x = x + position.embedding_for(self.absolute_pos_embed, (x.shape[1], x.shape[2]))
         x = self.pos_drop(x)
         outs = []
@@ -167,7 +190,7 @@ class SwinTransformer(nn.Module):
         """Stop the gradients of the frozen part and put it in evaluation mode."""
         for module in self.frozen_modules():
             module.eval().requires_grad_(False)
-        if self.options.absolute and self.options.frozen_stages >= 0:
+        if self.options.position.absolute and self.options.frozen_stages >= 0:
             self.absolute_pos_embed.requires_grad_(False)
 
     def train(self, mode: bool = True) -> 'SwinTransformer':
@@ -195,10 +218,6 @@ class SwinTransformer(nn.Module):
         mmengine_initialize(self, self.init_cfg)
 
 
-SKIPPED = frozenset({'self', '__class__', 'init_cfg', 'patch_norm'})
-"""Arguments of the constructor that the stages need not know."""
-
-
 def check_image(image: Tensor, in_channels: int) -> None:
     """Refuse an image that is not ``[B, in_channels, H, W]`` with at least one pixel."""
     if image.dim() != 4 or image.shape[1] != in_channels or 0 in image.shape[2:]:
@@ -224,28 +243,38 @@ FEATURE_SEEDS = 1000
 """Seeds of random features per stage: more than a stage has blocks."""
 
 
+ATTENTIONS: dict[str, tuple[type[nn.Module], ...]] = {
+    'window': (WindowAttention, CosineWindowAttention),
+    'shifted-cyclic': (WindowAttention, CosineWindowAttention),
+    'shifted-padding': (WindowAttention, CosineWindowAttention),
+    'sliding-naive': (SlidingAttention, CosineSlidingAttention),
+    'sliding-kernel': (SlidingAttention, CosineSlidingAttention),
+    'performer': (PerformerAttention,),
+}
+"""Classes for V1 and V2 by ``attention_method``."""
+
+RELATIVE_ONLY = (RelativeOnlyAttention, ContinuousRelativeOnlyAttention)
+"""The same for ``position_encoding='relative-only'``."""
+
+
 def build_attention(options: BackboneOptions, index: int, number: int) -> nn.Module:
     """The attention of block ``number`` of stage ``index``."""
-    shared: dict[str, Any] = dict(
-        dim=options.channels(index),
-        num_heads=options.num_heads[index],
-        qkv_bias=options.qkv_bias,
-        proj_drop=options.drop_rate,
+    classes = ATTENTIONS[options.attention_method] if options.position.content else RELATIVE_ONLY
+    return classes[options.version - 1](
+        AttentionOptions(
+            dim=options.channels(index),
+            window=options.window,
+            num_heads=options.num_heads[index],
+            qkv_bias=options.qkv_bias,
+            attn_drop=options.attn_drop_rate,
+            proj_drop=options.drop_rate,
+            relative_bias=options.position.relative,
+            backend=options.backend,
+            method=options.attention_method,
+            pretrained_window=(options.pretrained_window_sizes[index],) * 2,
+            seed=FEATURE_SEEDS * index + number,
+        )
     )
-    method = options.attention_method
-    if method == 'performer':
-        return PerformerAttention(**shared, seed=FEATURE_SEEDS * index + number)
-    shared.update(window=options.window, attn_drop=options.attn_drop_rate)
-    if options.version == 2:
-        shared.update(pretrained_window=(options.pretrained_window_sizes[index],) * 2)
-    if method in SLIDING:
-        shared.update(relative_bias=options.relative, method=method)
-        return (SlidingAttention if options.version == 1 else CosineSlidingAttention)(**shared)
-    shared.update(displaced=method == 'shifted-padding')
-    if options.relative_only:
-        return (RelativeOnlyAttention if options.version == 1 else ContinuousRelativeOnlyAttention)(**shared)
-    shared.update(relative_bias=options.relative, backend=options.backend)
-    return (WindowAttention if options.version == 1 else CosineWindowAttention)(**shared)
 
 
 def build_block(options: BackboneOptions, index: int, number: int) -> SwinBlock:

@@ -49,8 +49,7 @@ def ours(backend: str) -> str:
 
 def usable_backends(device: str) -> list[str]:
     """The backends that can run on a device, the definition first."""
-    probe = torch.empty(1, 1, 1, 96, device=device)
-    return [name for name, backend in reversed(BACKENDS.items()) if backend.why_not(probe) is None]
+    return list(reversed(BACKENDS))
 
 
 def find_backbones(variant: str, version: int, shape: Shape, against: Sequence[str], device: str) -> Subjects:

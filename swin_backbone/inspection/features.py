@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swin_backbone.attention.kernels.eager import widen
-from swin_backbone.attention.plan import WindowPlan, region_ids, split
+from swin_backbone.attention.plan import WindowPlan, region_ids, window_partition
 from swin_backbone.attention.window import CosineWindowAttention, WindowAttention
 from swin_backbone.backbones.swin import SwinTransformer
 from swin_backbone.errors import InputError
@@ -160,7 +160,7 @@ def view_of(
     stride: int,
 ) -> AttentionView:
     """The view of one query token, from the features ``[1, H, W, C]`` that its block's attention reads."""
-    numbers = split(token_numbers(plan), plan, shifted)[0, ..., 0]  # [nW, N], 0 for padding
+    numbers = window_partition(token_numbers(plan), plan, shifted)[0, ..., 0]  # [nW, N], 0 for padding
     number = query[0] * plan.width + query[1] + 1
     window, place = (int(index) for index in (numbers.cpu() == number).nonzero()[0])
     weights = query_weights(attention, features, plan, shifted, window, place)
@@ -197,10 +197,10 @@ def query_weights(
     if isinstance(attention, CosineWindowAttention):
         bias = attention.qkv_bias()
         qkv = attention.normalize(F.linear(features, attention.qkv.weight, bias))
-        pad_value, scale = None if bias is None else attention.normalize(bias), attention.logit_factor()
+        pad_value, scale = None if bias is None else attention.normalize(bias), attention.logit_scale_factor()
     else:
         qkv, pad_value, scale = attention.qkv(features), attention.qkv.bias, attention.scale
-    tokens = split(qkv, plan, shifted, pad_value)[0, window]  # [N, 3C]
+    tokens = window_partition(qkv, plan, shifted, pad_value)[0, window]  # [N, 3C]
     q, k, _ = tokens.reshape(plan.tokens, 3, attention.num_heads, -1).permute(1, 2, 0, 3)  # each [heads, N, d]
     logits = widen((q[:, place, None] * scale).to(k.dtype) @ k.transpose(-2, -1))[:, 0]
     position = attention.position_bias()

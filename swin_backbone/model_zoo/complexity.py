@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from swin_backbone.attention.plan import WindowPlan, pad_to_windows
+from swin_backbone.attention.sliding import sliding_naive
 from swin_backbone.backbones.swin import SwinTransformer
 from swin_backbone.errors import InputError
 
@@ -188,13 +189,13 @@ def dynamic_conv(module: Part, parameters: Tensor, features: Tensor) -> Tensor:
 def padded_attention(module: Part, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
     """The original projects padded tokens too, which the papers count and this package's attention need not do."""
     padded = pad_to_windows(x, plan, None)
-    out = type(module).forward(module, padded, WindowPlan(*plan.padded, plan.window), shifted)
+    out = type(module).forward(module, padded, WindowPlan(*plan.cut_size, plan.window), shifted)
     return out[:, : plan.height, : plan.width]
 
 
 def gathered_attention(module: Part, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
     """Sliding windows as they are defined: the tiles of the faster way hold products that a mask throws away."""
-    module.method = 'sliding-naive'
+    module.attend = sliding_naive
     return type(module).forward(module, x, plan, shifted)
 
 

@@ -8,9 +8,9 @@ from swin_backbone.attention.plan import (
     MASKED_LOGIT,
     TensorCache,
     WindowPlan,
-    join,
     region_mask,
-    split,
+    window_partition,
+    window_reverse,
 )
 
 WINDOWS = [(1, 1), (2, 2), (3, 3), (7, 7), (2, 5), (4, 3)]
@@ -26,22 +26,22 @@ def test_join_inverts_split_for_every_size_up_to_two_windows(window: tuple[int, 
     for height, width in every_size(window):
         plan = WindowPlan(height, width, window)
         x = torch.randn(2, height, width, 3)
-        windows = split(x, plan, shifted, pad_value=torch.randn(3))
+        windows = window_partition(x, plan, shifted, pad_value=torch.randn(3))
         assert windows.shape == (2, plan.num_windows, plan.tokens, 3)
-        assert torch.equal(join(windows, plan, shifted), x)
+        assert torch.equal(window_reverse(windows, plan, shifted), x)
 
 
 def brute_force_windows(height: int, width: int, window: tuple[int, int], shifted: bool) -> torch.Tensor:
     """Row-by-row definition: which token of the padded map (-1: padding) stands where in which window."""
     plan = WindowPlan(height, width, window)
-    padded_h, padded_w = plan.padded
+    padded_h, padded_w = plan.cut_size
     shift = plan.shift if shifted else (0, 0)
     out = torch.empty(plan.num_windows, plan.tokens, dtype=torch.long)
     for row in range(padded_h):
         for col in range(padded_w):
             source_row, source_col = (row + shift[0]) % padded_h, (col + shift[1]) % padded_w
             inside = source_row < height and source_col < width
-            number = (row // window[0]) * plan.grid[1] + col // window[1]
+            number = (row // window[0]) * plan.window_grid[1] + col // window[1]
             token = (row % window[0]) * window[1] + col % window[1]
             out[number, token] = source_row * width + source_col if inside else -1
     return out
@@ -52,17 +52,17 @@ def brute_force_windows(height: int, width: int, window: tuple[int, int], shifte
 def test_split_puts_every_token_where_the_definition_says(window: tuple[int, int], shifted: bool) -> None:
     for height, width in every_size(window):
         tokens = torch.arange(height * width, dtype=torch.float32).view(1, height, width, 1)
-        windows = split(tokens, WindowPlan(height, width, window), shifted, pad_value=torch.tensor([-1.0]))
+        windows = window_partition(tokens, WindowPlan(height, width, window), shifted, pad_value=torch.tensor([-1.0]))
         assert torch.equal(windows[0, :, :, 0].long(), brute_force_windows(height, width, window, shifted))
 
 
 def brute_force_mask(plan: WindowPlan) -> torch.Tensor:
     """Tokens see each other where the map between them was not torn by the roll: same window of the displaced grid,
     and on the same side of the seam that the roll closed."""
-    padded_h, padded_w = plan.padded
+    padded_h, padded_w = plan.cut_size
     mask = torch.zeros(plan.num_windows, plan.tokens, plan.tokens)
     for number in range(plan.num_windows):
-        top, left = (number // plan.grid[1]) * plan.window[0], (number % plan.grid[1]) * plan.window[1]
+        top, left = (number // plan.window_grid[1]) * plan.window[0], (number % plan.window_grid[1]) * plan.window[1]
         for i in range(plan.tokens):
             for j in range(plan.tokens):
                 wrapped_i = (

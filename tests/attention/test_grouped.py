@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from swin_backbone.attention.kernels import cpu as grouped
 from swin_backbone.attention.kernels import window_attention
-from swin_backbone.attention.plan import WindowPlan, region_mask, split, window_tokens
+from swin_backbone.attention.plan import WindowPlan, region_mask, window_partition, window_tokens
 from tests.helpers import relative_error, tiny_backbone
 
 HEADS, DIM = 2, 8
@@ -59,7 +59,7 @@ def test_every_token_of_every_image_stands_in_one_window_with_its_mask(size: tup
 def windows_of(plan: WindowPlan, shifted: bool, batch: int) -> list[tuple[int, ...]]:
     """The tokens of every window in the order of the definition."""
     numbers = torch.arange(batch * plan.height * plan.width).view(batch, plan.height, plan.width, 1)
-    windows = split(numbers, plan, shifted, pad_value=torch.tensor([-1]))
+    windows = window_partition(numbers, plan, shifted, pad_value=torch.tensor([-1]))
     return [tuple(window.tolist()) for window in windows.flatten(0, 1)[..., 0]]
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from swin_backbone.attention.kernels import cpu as grouped
 from swin_backbone.attention.kernels import window_attention
-from swin_backbone.attention.plan import DisplacedPlan, WindowPlan, join, split
+from swin_backbone.attention.plan import PadShiftPlan, WindowPlan, window_partition, window_reverse
 from swin_backbone.attention.relative_only import relative_only_attention
 from tests.helpers import relative_error
 
@@ -44,7 +44,7 @@ def test_equals_the_cyclic_shift_over_random_sizes(window: tuple[int, int], back
             outputs_and_gradients(
                 inputs, window_attention(qkv, bias, plan, True, HEADS, scale, pad_value, backend=backend)
             )
-            for plan in (WindowPlan(*size, window), DisplacedPlan(*size, window))
+            for plan in (WindowPlan(*size, window), PadShiftPlan(*size, window))
         )
         worst = max(worst, largest_difference(displaced, cyclic))
     print(f'padding against cyclic, window {window}, {backend}: {worst:.1e}')
@@ -61,7 +61,7 @@ def test_without_queries_and_keys_too(window: tuple[int, int]) -> None:
             outputs_and_gradients(
                 inputs, relative_only_attention(inputs[0], inputs[1], plan, True, HEADS, pad_value=inputs[2])
             )
-            for plan in (WindowPlan(*size, window), DisplacedPlan(*size, window))
+            for plan in (WindowPlan(*size, window), PadShiftPlan(*size, window))
         )
         assert largest_difference(displaced, cyclic) < 1e-13
 
@@ -76,7 +76,7 @@ def test_in_groups_too(window: tuple[int, int], monkeypatch: pytest.MonkeyPatch)
         with torch.no_grad():
             cyclic, displaced = (
                 grouped.attend_in_groups(x, project, finish, bias, plan, True, HEADS, 0.5, project.bias)
-                for plan in (WindowPlan(*size, window), DisplacedPlan(*size, window))
+                for plan in (WindowPlan(*size, window), PadShiftPlan(*size, window))
             )
         assert relative_error(displaced, cyclic) < 1e-5
 
@@ -84,17 +84,17 @@ def test_in_groups_too(window: tuple[int, int], monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize('window', WINDOWS)
 def test_join_inverts_split(window: tuple[int, int]) -> None:
     for size in random_sizes(window):
-        plan = DisplacedPlan(*size, window)
+        plan = PadShiftPlan(*size, window)
         x = torch.randn(2, *size, 3)
-        windows = split(x, plan, True, pad_value=torch.randn(3))
+        windows = window_partition(x, plan, True, pad_value=torch.randn(3))
         assert windows.shape == (2, plan.num_windows, plan.tokens, 3)
-        assert torch.equal(join(windows, plan, True), x)
+        assert torch.equal(window_reverse(windows, plan, True), x)
 
 
 def test_has_one_window_more_along_every_axis_that_shifts() -> None:
-    assert DisplacedPlan(14, 15, (7, 7)).grid == (3, 4)
-    assert DisplacedPlan(14, 15, (1, 7)).grid == (14, 4)
-    assert DisplacedPlan(14, 15, (7, 7)).before == (4, 4)  # the paper's padding: 4 before, 3 after
+    assert PadShiftPlan(14, 15, (7, 7)).window_grid == (3, 4)
+    assert PadShiftPlan(14, 15, (1, 7)).window_grid == (14, 4)
+    assert PadShiftPlan(14, 15, (7, 7)).before == (4, 4)  # the paper's padding: 4 before, 3 after
 
 
 def test_no_token_sees_what_is_framed_around_the_map() -> None:
@@ -102,6 +102,6 @@ def test_no_token_sees_what_is_framed_around_the_map() -> None:
     qkv = torch.randn(1, 3, 3, 3 * HEADS * DIM, dtype=torch.float64)
     pad = torch.full((3 * HEADS * DIM,), 30.0, dtype=torch.float64)
     bias = torch.full((HEADS, 16, 16), -500.0, dtype=torch.float64)
-    out = window_attention(qkv, bias, DisplacedPlan(3, 3, (4, 4)), True, HEADS, 1.0, pad)
-    expected = window_attention(qkv, None, DisplacedPlan(3, 3, (4, 4)), True, HEADS, 1.0, pad)
+    out = window_attention(qkv, bias, PadShiftPlan(3, 3, (4, 4)), True, HEADS, 1.0, pad)
+    expected = window_attention(qkv, None, PadShiftPlan(3, 3, (4, 4)), True, HEADS, 1.0, pad)
     assert torch.allclose(out, expected)

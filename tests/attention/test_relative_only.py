@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from swin_backbone.attention.kernels import window_attention
-from swin_backbone.attention.plan import WindowPlan, join, region_mask, split
+from swin_backbone.attention.plan import WindowPlan, region_mask, window_partition, window_reverse
 from swin_backbone.attention.relative_only import relative_only_attention
 from tests.helpers import relative_error
 
@@ -16,14 +16,14 @@ SIZES = [(1, 1), (3, 5), (7, 7), (8, 13), (14, 9)]
 def window_by_window(values: Tensor, bias: Tensor, plan: WindowPlan, shifted: bool, pad_value: Tensor) -> Tensor:
     """The formula, softmax(B + mask) V, for one window and head at a time."""
     masks = region_mask(plan).to(values.dtype) * shifted
-    windows = split(values, plan, shifted, pad_value)
+    windows = window_partition(values, plan, shifted, pad_value)
     out = torch.empty_like(windows)
     for number in range(plan.num_windows):
         for head in range(HEADS):
             weights = (bias[head] + masks[number]).softmax(-1)
             own = slice(head * DIM, (head + 1) * DIM)
             out[:, number, :, own] = weights @ windows[:, number, :, own]
-    return join(out, plan, shifted)
+    return window_reverse(out, plan, shifted)
 
 
 @pytest.mark.parametrize('size', SIZES)

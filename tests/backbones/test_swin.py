@@ -180,21 +180,14 @@ def test_new_v2_blocks_are_the_identity() -> None:
     assert torch.equal(model.layers[0](x), x)
 
 
-def test_v2_bias_follows_its_weights_in_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_v2_bias_follows_its_weights_in_evaluation() -> None:
+    """Also where they are written behind autograd's back, as averaging of weights does."""
     model = tiny_backbone(version=2).eval()
     attn = model.layers[0].blocks[0].attn
-    image = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         first = attn.position_bias()
-        assert attn.position_bias() is first
-        attn.cpb_mlp[2].weight.mul_(2)
+        attn.cpb_mlp[2].weight.data.mul_(2)
         assert not torch.equal(attn.position_bias(), first)
-        attn.cpb_mlp[2].weight.data.copy_(attn.cpb_mlp[2].weight / 2)
-        model.eval()
-        assert torch.allclose(attn.position_bias(), first)
-        expected = model(image)[3]
-    with torch.inference_mode():
-        assert torch.allclose(model(image)[3], expected)
     assert attn.train().position_bias().requires_grad
 
 

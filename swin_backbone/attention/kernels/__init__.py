@@ -1,7 +1,6 @@
 """What attention within windows computes: one entry point and an ordered table of backends behind it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -10,38 +9,11 @@ from swin_backbone.attention.kernels.sdpa import window_attention_sdpa
 from swin_backbone.attention.plan import WindowPlan
 from swin_backbone.errors import InputError
 
-__all__ = ['BACKENDS', 'check_backend', 'choose_backend', 'window_attention']
+__all__ = ['BACKENDS', 'check_backend', 'window_attention']
 
 
-@dataclass(frozen=True)
-class Backend:
-    """A way to compute window attention.
-
-    Attributes:
-        run: the computation, with the arguments of :func:`window_attention` in order.
-        why_not: a sentence that says why it cannot serve this ``qkv``, or None where it can.
-    """
-
-    run: Callable[..., Tensor] | None
-    why_not: Callable[[Tensor], str | None]
-
-
-def _always(qkv: Tensor) -> str | None:
-    return None
-
-
-def _no_fused_kernel(qkv: Tensor) -> str | None:
-    if not qkv.is_cuda:
-        return f'the fused kernel runs on CUDA devices, the input is on {qkv.device.type!r}'
-    return 'this release has no fused kernel yet'
-
-
-# In the order in which 'auto' asks them.
-BACKENDS: dict[str, Backend] = {
-    'triton': Backend(None, _no_fused_kernel),
-    'sdpa': Backend(window_attention_sdpa, _always),
-    'eager': Backend(window_attention_eager, _always),
-}
+# In the order in which 'auto' prefers them.
+BACKENDS: dict[str, Callable[..., Tensor]] = {'sdpa': window_attention_sdpa, 'eager': window_attention_eager}
 
 
 def check_backend(name: str) -> str:
@@ -53,21 +25,6 @@ def check_backend(name: str) -> str:
     if name != 'auto' and name not in BACKENDS:
         raise InputError(f'unknown backend {name!r}: use one of auto, {", ".join(BACKENDS)}.')
     return name
-
-
-def choose_backend(name: str, qkv: Tensor) -> Callable[..., Tensor]:
-    """The computation called ``name``, or with 'auto' the first of :data:`BACKENDS` that serves ``qkv``.
-
-    Raises:
-        InputError: the backend asked for cannot serve this input; the message says why.
-    """
-    if name == 'auto':
-        name = next(key for key, backend in BACKENDS.items() if backend.why_not(qkv) is None)
-    reason = BACKENDS[check_backend(name)].why_not(qkv)
-    run = BACKENDS[name].run
-    if reason is not None or run is None:
-        raise InputError(f'backend {name!r} cannot be used: {reason}. Use backend="auto".')
-    return run
 
 
 def window_attention(
@@ -87,7 +44,7 @@ def window_attention(
         qkv: queries, keys and values of the real tokens, ``[B, H, W, 3C]``, ordered (q, k, v) x heads x head dim.
         bias: added to the logits, ``[heads, N, N]``.
         plan: how ``(H, W)`` is cut into windows of ``N`` tokens.
-        shifted: whether the windows are displaced by ``plan.shift``, with the mask that this needs.
+        shifted: whether the windows are shifted by ``plan.shift``, with the mask that this needs.
         num_heads: attention heads.
         scale: factor on the logits before the bias; a number, or one per head ``[heads, 1, 1]``.
         pad_value: query, key and value of a padded token ``[3C]``; zeros if None. Padded tokens are keys like others.
@@ -105,5 +62,5 @@ def window_attention(
             f'expected qkv of [B, {plan.height}, {plan.width}, 3C] as the plan says, got {tuple(qkv.shape)}.'
         )
     shifted = shifted and plan.shift != (0, 0)
-    run = choose_backend(backend, qkv)
-    return run(qkv, bias, plan, shifted, num_heads, scale, pad_value, dropout)
+    name = next(iter(BACKENDS)) if check_backend(backend) == 'auto' else backend
+    return BACKENDS[name](qkv, bias, plan, shifted, num_heads, scale, pad_value, dropout)

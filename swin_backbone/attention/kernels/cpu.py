@@ -63,21 +63,22 @@ def groups(plan: WindowPlan, shifted: bool, batch: int, bias: Tensor | None, lik
     """Cut a batch of maps into groups of windows; ``like`` has the dtype of the masks."""
     tokens = CONSTANTS.get(like, window_tokens, plan, shifted, batch)
     step = max(1, group_rows() // plan.tokens)
-    patterns = plan.patterns() if shifted else torch.zeros(plan.num_windows)
-    numbers, counts = patterns.unique(return_counts=True)
+    mask_numbers = plan.mask_numbers() if shifted else torch.zeros(plan.num_windows)
+    numbers, counts = mask_numbers.unique(return_counts=True)
     masks = group_masks(bias, plan, shifted, like)
     for number, part in zip(numbers.tolist(), tokens.split((batch * counts).tolist()), strict=True):
         yield from (Group(windows.flatten(), masks[number]) for windows in part.split(step))
 
 
 def group_masks(bias: Tensor | None, plan: WindowPlan, shifted: bool, like: Tensor) -> dict[int, Tensor | None]:
-    """Bias and shift mask of every pattern of windows, each ``[1, heads or 1, N, N]``; None where there is neither."""
+    """Bias and shift mask by mask number, each ``[1, heads or 1, N, N]``; None where there is neither."""
     if not shifted:
         return {0: None if bias is None else bias[None].to(like.dtype)}
-    masks = plan.smallest.mask(like)[:, None, None]
+    plan = plan.with_one_window_per_mask()
+    masks = plan.mask(like)[:, None, None]
     if bias is not None:
         masks = masks + widen(bias)
-    return dict(zip(plan.smallest.patterns().tolist(), masks.to(like.dtype), strict=True))
+    return dict(zip(plan.mask_numbers().tolist(), masks.to(like.dtype), strict=True))
 
 
 def attend_in_groups(
@@ -108,7 +109,7 @@ def attend_in_groups(
     out = None
     for group in groups(plan, shifted and plan.shift != (0, 0), x.shape[0], bias, like=x):
         real = group.tokens >= 0
-        padded = plan.padded != (plan.height, plan.width) and not bool(real.all())
+        padded = plan.cut_size != (plan.height, plan.width) and not bool(real.all())
         tokens = group.tokens[real] if padded else group.tokens
         qkv = project(rows.index_select(0, tokens))
         if padded:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swin_backbone.attention.plan import WindowPlan, join, split
+from swin_backbone.attention.plan import WindowPlan, window_partition, window_reverse
 
 
 def widen(x: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def window_attention_eager(
 ) -> Tensor:
     """See :func:`swin_backbone.attention.kernels.window_attention` for meaning and shapes."""
     batch, channels = qkv.shape[0], qkv.shape[-1] // 3
-    windows = split(qkv, plan, shifted, pad_value)  # [B, nW, N, 3C]
+    windows = window_partition(qkv, plan, shifted, pad_value)  # [B, nW, N, 3C]
     windows = windows.reshape(batch, plan.num_windows, plan.tokens, 3, num_heads, channels // num_heads)
     q, k, v = windows.permute(3, 0, 1, 4, 2, 5)  # each [B, nW, heads, N, d]
 
@@ -36,4 +36,4 @@ def window_attention_eager(
     weights = F.dropout(logits.softmax(dim=-1).to(v.dtype), dropout, training=dropout > 0)
 
     out = (weights @ v).transpose(2, 3)  # [B, nW, N, heads, d]
-    return join(out.reshape(batch, plan.num_windows, plan.tokens, channels), plan, shifted)
+    return window_reverse(out.reshape(batch, plan.num_windows, plan.tokens, channels), plan, shifted)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from swin_backbone.attention.kernels.eager import widen
-from swin_backbone.attention.plan import WindowPlan, arrange, restore
+from swin_backbone.attention.plan import WindowPlan, from_window_grid, to_window_grid
 
 
 def window_attention_sdpa(
@@ -24,10 +24,10 @@ def window_attention_sdpa(
     an unshifted block the bias alone remains, equal for all windows, and the axes are the usual ones.
     """
     batch, channels = qkv.shape[0], qkv.shape[-1] // 3
-    (rows, cols), (win_h, win_w) = plan.grid, plan.window
+    (rows, cols), (win_h, win_w) = plan.window_grid, plan.window
     dim = channels // num_heads
 
-    x = arrange(qkv, plan, shifted, pad_value).reshape(batch, rows, win_h, cols, win_w, 3, num_heads, dim)
+    x = to_window_grid(qkv, plan, shifted, pad_value).reshape(batch, rows, win_h, cols, win_w, 3, num_heads, dim)
     if shifted:
         x = x.permute(5, 1, 3, 6, 0, 2, 4, 7).reshape(3, plan.num_windows * num_heads, batch, plan.tokens, dim)
     else:
@@ -44,7 +44,7 @@ def window_attention_sdpa(
         out = out.reshape(rows, cols, num_heads, batch, win_h, win_w, dim).permute(3, 0, 4, 1, 5, 2, 6)
     else:
         out = out.reshape(batch, rows, cols, num_heads, win_h, win_w, dim).permute(0, 1, 4, 2, 5, 3, 6)
-    return restore(out.reshape(batch, rows, win_h, cols, win_w, channels), plan, shifted)
+    return from_window_grid(out.reshape(batch, rows, win_h, cols, win_w, channels), plan, shifted)
 
 
 def additive_mask(bias: Tensor | None, plan: WindowPlan, shifted: bool, like: Tensor) -> Tensor | None:
