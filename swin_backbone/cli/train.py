@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     export_local_rank(args)
     config = change.load_config(args.config, args.cfg_options)
+    change.require_training(config)
     change.set_work_dir(config, args.work_dir, args.config)
     if args.data_root:
         change.move_data_root(config, args.data_root)
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.max_iters is not None:
         change.limit_iterations(config, args.max_iters)
     if args.checkpoint_interval is not None:
-        config.default_hooks.checkpoint.interval = args.checkpoint_interval
+        change.set_checkpoint_interval(config, args.checkpoint_interval)
     if args.seed is not None or args.deterministic:
         config.randomness = dict(seed=args.seed, deterministic=args.deterministic)
     train(config, recipe_precision, dry_run=args.dry_run)

@@ -41,7 +41,30 @@ def load_config(name: str, overrides: Sequence[str] | None = None) -> Config:
         ) from error
     if 'model' not in config:
         raise InputError(f'config {path} has no model: give a config of a detector or segmenter.')
+    write_defaults(config)
     return config
+
+
+def write_defaults(config: Config) -> None:
+    """Write out what mmengine assumes where a config is silent, so that every later change finds its place."""
+    hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1), logger=dict(type='LoggerHook'))
+    config.default_hooks = {**hooks, **(config.get('default_hooks') or {})}
+    config.env_cfg = {'dist_cfg': dict(backend='nccl'), **(config.get('env_cfg') or {})}
+    if not config.get('visualizer'):
+        config.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    if config.get('optim_wrapper'):
+        config.optim_wrapper.setdefault('type', 'OptimWrapper')
+
+
+def require_training(config: Config) -> None:
+    """Refuse to train with a config that cannot.
+
+    Raises:
+        InputError: it has no training data, loop or optimizer.
+    """
+    missing = [key for key in ('train_dataloader', 'train_cfg', 'optim_wrapper') if not config.get(key)]
+    if missing:
+        raise InputError(f'{config.filename} cannot be trained: it has no {", ".join(missing)}; add them.')
 
 
 def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
@@ -215,10 +238,16 @@ def limit_iterations(config: Config, iterations: int) -> None:
         raise InputError(f'--max-iters must be at least 1, got {iterations}.')
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations)
     config.log_processor = dict(config.get('log_processor') or dict(type='LogProcessor'), by_epoch=False)
-    config.default_hooks.checkpoint.update(by_epoch=False, interval=iterations)
-    config.default_hooks.logger.interval = min(
-        config.default_hooks.logger.get('interval', 10), max(1, iterations // 10)
-    )
+    set_checkpoint_interval(config, iterations, by_epoch=False)
+    logger = config.default_hooks.logger
+    if logger is not None:
+        logger.interval = min(logger.get('interval', 10), max(1, iterations // 10))
+
+
+def set_checkpoint_interval(config: Config, interval: int, **options: Any) -> None:
+    """``--checkpoint-interval``; nothing for a config that saves no checkpoints."""
+    if config.default_hooks.checkpoint is not None:
+        config.default_hooks.checkpoint.update(interval=interval, **options)
 
 
 def set_resume(config: Config, resume: str | None) -> None:

@@ -239,6 +239,18 @@ def test_moves_between_precisions_after_use() -> None:
         (dict(num_heads=(5, 6, 12, 24)), 'not divisible by 5 heads'),
         (dict(drop_path_rate=1.0), 'drop_path_rate must be'),
         (dict(pretrained_window_sizes=(8, 8)), 'one value per stage'),
+        (dict(patch_size=0), 'patch_size must be a positive integer, got 0'),
+        (dict(patch_size=(4, 4)), 'patch_size must be a positive integer'),
+        (dict(in_channels=0), 'in_channels must be a positive integer'),
+        (dict(embed_dim=0), 'embed_dim must be a positive integer'),
+        (dict(out_indices=2), 'out_indices must be a sequence of integers'),
+        (dict(depths=6), 'depths must be a sequence of integers'),
+        (dict(depths=(2, 0, 6, 2)), 'depths must have at least one stage'),
+        (dict(num_heads=3.0), 'num_heads must be a sequence of integers'),
+        (dict(with_cp=2), 'with_cp must be a sequence of integers'),
+        (dict(pretrained_window_sizes=8), 'pretrained_window_sizes must be a sequence of integers'),
+        (dict(window_size=7.5), 'window_size must be'),
+        (dict(backend='triton'), 'unknown backend'),
     ],
 )
 def test_impossible_options_are_refused_in_a_sentence(options: dict, message: str) -> None:

@@ -1,10 +1,20 @@
 """Changes of a config before a run, and what must be there for it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from swin_backbone.engine.config import check_data, missing_data
+from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
+from swin_backbone.engine.config import (
+    check_data,
+    limit_iterations,
+    load_config,
+    missing_data,
+    parse_overrides,
+    require_training,
+)
 from swin_backbone.errors import InputError
 from tests.toolkits import SEGMENTATION, demo_config
 
@@ -18,3 +28,48 @@ def test_a_file_in_the_place_of_a_folder_is_missing_data(tmp_path: Path) -> None
     (tmp_path / 'images/training').write_text('../../photographs')  # a link that a copy did not keep
     with pytest.raises(InputError, match=r'images/training not found; give its folder with --data-root'):
         check_data(config, ('train_dataloader',))
+
+
+def silent_config(tmp_path: Path, text: str = '') -> Path:
+    """The segmentation demo's config without what mmengine has defaults for."""
+    config = demo_config(SEGMENTATION, tmp_path)
+    for key in ('visualizer', 'vis_backends', 'default_hooks', 'env_cfg', 'log_processor', 'test_dataloader'):
+        config.pop(key, None)
+    config.optim_wrapper.pop('type', None)
+    config.dump(tmp_path / 'silent.py')
+    (tmp_path / 'silent.py').write_text((tmp_path / 'silent.py').read_text() + text)
+    return tmp_path / 'silent.py'
+
+
+def test_a_config_that_relies_on_mmengines_defaults_is_trained(tmp_path: Path) -> None:
+    write_shapes(tmp_path, ShapesSpec(train_count=4, val_count=2))
+    path = silent_config(tmp_path)
+    options = ['--max-iters', '1', '--work-dir', str(tmp_path / 'run'), '--checkpoint-interval', '1']
+    command = [sys.executable, '-m', 'swin_backbone.cli', 'train', str(path), *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / 'run/summary.json').is_file() and (tmp_path / 'run/iter_1.pth').is_file()
+
+
+def test_hooks_that_are_switched_off_stay_off(tmp_path: Path) -> None:
+    config = load_config(str(silent_config(tmp_path, 'default_hooks = dict(checkpoint=None, logger=None)')))
+    limit_iterations(config, 4)
+    assert config.default_hooks.checkpoint is None and config.default_hooks.logger is None
+
+
+@pytest.mark.parametrize('key', ['train_dataloader', 'train_cfg', 'optim_wrapper'])
+def test_a_config_without_training_is_refused(key: str, tmp_path: Path) -> None:
+    config = load_config(str(silent_config(tmp_path, f'{key} = None')))
+    with pytest.raises(InputError, match=f'cannot be trained: it has no {key}'):
+        require_training(config)
+
+
+@pytest.mark.parametrize('pair', ['train_cfg.max_iters', 'x'])
+def test_an_override_without_a_value_is_refused(pair: str) -> None:
+    with pytest.raises(InputError, match='is not KEY=VALUE'):
+        parse_overrides([pair])
+
+
+def test_overrides_are_read_as_mmengine_reads_them() -> None:
+    found = parse_overrides(['a.b=1', 'c=[1,2.5]', 'd=(1,x)', 'e=None', 'f=text'])
+    assert found == {'a.b': 1, 'c': [1, 2.5], 'd': (1, 'x'), 'e': None, 'f': 'text'}
