@@ -33,7 +33,16 @@ def test_a_file_in_the_place_of_a_folder_is_missing_data(tmp_path: Path) -> None
 def silent_config(tmp_path: Path, text: str = '') -> Path:
     """The segmentation demo's config without what mmengine has defaults for."""
     config = demo_config(SEGMENTATION, tmp_path)
-    for key in ('visualizer', 'vis_backends', 'default_hooks', 'env_cfg', 'log_processor', 'test_dataloader'):
+    for key in (
+        'visualizer',
+        'vis_backends',
+        'default_hooks',
+        'env_cfg',
+        'log_processor',
+        'test_dataloader',
+        'test_cfg',
+        'test_evaluator',
+    ):
         config.pop(key, None)
     config.optim_wrapper.pop('type', None)
     config.dump(tmp_path / 'silent.py')
