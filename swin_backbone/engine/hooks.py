@@ -10,15 +10,18 @@ from mmengine.runner import Runner
 from torch import nn
 
 from swin_backbone.errors import InputError
-from swin_backbone.evaluation.gallery import draw_sheet
+from swin_backbone.evaluation.drawing import Image
+from swin_backbone.evaluation.gallery import draw_cell, write_sheet
 
 
 class PredictionSheetHook(Hook):
-    """Draws the first pictures of each evaluation, truth beside prediction, into one file.
+    """Draws the first images of each evaluation, ground truth beside prediction, into one file.
+
+    Each sample is drawn at once: kept until the end, the logits of a dozen samples of ADE20K would take gigabytes.
 
     Args:
-        out_file: the picture; overwritten by each evaluation.
-        count: how many pictures.
+        out_file: overwritten by each evaluation.
+        count: number of images.
     """
 
     priority = 'LOW'
@@ -26,34 +29,39 @@ class PredictionSheetHook(Hook):
     def __init__(self, out_file: str | Path, count: int = 12) -> None:
         self.out_file = Path(out_file)
         self.count = count
-        self._samples: list[Any] = []
+        self._cells: list[Image] = []
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        """Keep the outputs of the first iterations."""
-        if len(self._samples) < self.count:
-            self._samples += [sample.cpu() for sample in outputs or ()][: self.count - len(self._samples)]
+        """Draw the first samples of a validation."""
+        self.draw(runner, runner.val_dataloader, outputs)
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        """The same while testing."""
-        self.after_val_iter(runner, batch_idx, data_batch, outputs)
+        """Draw the first samples of a test."""
+        self.draw(runner, runner.test_dataloader, outputs)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Draw what was kept, on the first process only."""
-        self.draw(runner, runner.val_dataloader)
+        """Write the file after a validation."""
+        self.write()
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """The same after testing."""
-        self.draw(runner, runner.test_dataloader)
+        """Write the file after a test."""
+        self.write()
 
-    def draw(self, runner: Runner, loader: Any) -> None:
-        """Draw what was kept of the data set of a loader, and begin anew."""
-        samples, self._samples = self._samples, []
-        if runner.rank == 0 and samples:
-            draw_sheet(samples, loader.dataset.metainfo, self.out_file)
+    def draw(self, runner: Runner, loader: Any, outputs: Sequence[Any] | None) -> None:
+        """Draw samples of the data set of a loader until there are enough, on the first process only."""
+        if runner.rank == 0:
+            missing = self.count - len(self._cells)
+            self._cells += [draw_cell(sample, loader.dataset.metainfo) for sample in (outputs or ())[:missing]]
+
+    def write(self) -> None:
+        """Write what was drawn, and begin anew."""
+        cells, self._cells = self._cells, []
+        if cells:
+            write_sheet(cells, self.out_file)
 
 
 class WholeModelHook(Hook):

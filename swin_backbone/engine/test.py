@@ -20,12 +20,12 @@ from swin_backbone.evaluation.page import Section
 from swin_backbone.evaluation.report import (
     curves_section,
     detection_sections,
-    pictures_section,
+    images_section,
     segmentation_sections,
     write_report,
 )
-from swin_backbone.evaluation.results import flatten_metrics, write_summary
-from swin_backbone.openmmlab import mmcv_operators
+from swin_backbone.evaluation.results import labelled_metrics, write_summary
+from swin_backbone.mmcv_ops import mmcv_operators
 
 EXACT_METRICS = {'CocoMetric': 'swin_backbone.CocoMetric', 'IoUMetric': 'swin_backbone.IoUMetric'}
 """The toolkits' metrics round what they report; these compute the same figures."""
@@ -87,11 +87,11 @@ def run_test(
     return metrics
 
 
-FOLDER = 'pictures'
+FOLDER = 'images'
 
 
 class GalleryHook(Hook):
-    """Writes truth beside prediction of every tested picture to ``<folder>/pictures``.
+    """Writes ground truth beside prediction of every tested image to ``<folder>/images``.
 
     Args:
         folder: the report's folder.
@@ -106,7 +106,7 @@ class GalleryHook(Hook):
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        """Draw the pictures of one batch."""
+        """Draw the images of one batch."""
         import mmcv
 
         for sample in outputs or ():
@@ -114,57 +114,42 @@ class GalleryHook(Hook):
             mmcv.imwrite(drawing[..., ::-1].copy(), str(self.folder / self.name_for(Path(sample.img_path))))
 
     def name_for(self, path: Path) -> str:
-        """A file name for the drawing of a picture, unlike those given before."""
+        """A file name for the drawing of an image that differs from those before."""
         name = path.stem if path.stem not in self._names else f'{path.parent.name}_{path.name}'
         self._names.add(path.stem)
         return f'{name}.png'
 
 
-SHOWN = {
-    'bbox_mAP': 'box AP',
-    'bbox_mAP_50': 'box AP50',
-    'bbox_mAP_75': 'box AP75',
-    'segm_mAP': 'mask AP',
-    'segm_mAP_50': 'mask AP50',
-    'segm_mAP_75': 'mask AP75',
-    'mIoU': 'mIoU',
-    'mAcc': 'mean accuracy',
-    'aAcc': 'pixels right',
-}
-
-
 def report_of_run(runner: Runner, folder: Path, metrics: dict[str, Any], facts: dict[str, Any]) -> Path:
-    """Write the report of a test that has ended; the pictures are those that the gallery has drawn.
+    """Write the report on a finished test; its images are those that :class:`GalleryHook` drew.
 
     Args:
         runner: after ``test()``, on the first process.
         folder: of the report.
         metrics: what the test returned.
-        facts: about the run; ``checkpoint``, ``views``, ``pictures`` and ``seconds``.
+        facts: about the run: ``checkpoint``, ``views`` and ``seconds``.
 
     Returns:
         The page.
     """
-    flat = flatten_metrics(metrics)
-    figures = {SHOWN[name]: flat[name] for name in SHOWN if name in flat}
-    checkpoint, pictures = facts['checkpoint'], max(1, facts['pictures'])
+    checkpoint, seconds, images = facts['checkpoint'], facts['seconds'], len(runner.test_dataloader.dataset)
     listed = {
         'config': runner.cfg.filename,
         'checkpoint': checkpoint,
         'tested with': 'one scale, no flip' if facts['views'] == 1 else f'{facts["views"]} scales and flips, merged',
-        'pictures': facts['pictures'],
-        'time': f'{facts["seconds"]:g} s, {facts["seconds"] / pictures:.2f} s a picture, with evaluation and drawing',
+        'images': images,
+        'time': f'{seconds:g} s, {seconds / max(1, images):.2f} s per image, including evaluation and drawing',
     }
     sections = [
         *sections_of(runner),
         *curves_section(Path(checkpoint).parent),
-        *pictures_section((folder / FOLDER).glob('*.png')),
+        *images_section((folder / FOLDER).glob('*.png')),
     ]
-    return write_report(folder, Path(runner.cfg.filename).stem, figures, listed, sections)
+    return write_report(folder, Path(runner.cfg.filename).stem, labelled_metrics(metrics), listed, sections)
 
 
 def sections_of(runner: Runner) -> list[Section]:
-    """What the run's own metrics have kept to be looked at."""
+    """Build the sections on the metrics of the run that keep more than their scores."""
     sections = []
     for metric in runner.test_evaluator.metrics:
         if getattr(metric, 'evaluations', None):

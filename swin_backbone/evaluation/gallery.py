@@ -1,4 +1,4 @@
-"""Galleries: each picture of an evaluation with its truth beside the prediction."""
+"""Galleries: images of an evaluation with the ground truth beside the prediction."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,58 +17,73 @@ from swin_backbone.evaluation.drawing import (
     draw_instances,
     draw_labels,
     fallback_palette,
+    resize,
     side_by_side,
+    tile,
 )
+from swin_backbone.files import write_bytes
 
 SCORE_THRESHOLD = 0.3
-"""Detections below it are not drawn; the figures count them all."""
+"""Detections below this score are not drawn; the metrics count them all."""
+
+SHEET_WIDTH = 2600
+CELL_WIDTH = 1290
+"""Wide enough for the three panels of a small image's label maps to keep their size, and stay legible."""
+
+SHEET_GAP = 12
 
 
 def draw_sample(sample: Any, meta: dict[str, Any], threshold: float = SCORE_THRESHOLD) -> Image:
-    """Truth, if there is any, beside prediction.
+    """Draw the prediction, beside the ground truth if there is any.
 
     Args:
-        sample: a data sample of either toolkit, after a test.
+        sample: a data sample of either toolkit after a test.
         meta: of the data set, with ``classes`` and, if it has one, ``palette``.
-        threshold: least score of a detection to be drawn.
+        threshold: minimum score of the drawn detections.
 
     Returns:
         ``[H, W, 3]`` RGB.
+
+    Raises:
+        InputError: the image file cannot be read.
     """
     image, classes, palette = read_image(sample.img_path), meta['classes'], palette_of(meta)
     if 'pred_sem_seg' in sample:
         return draw_semantic(sample, image, classes, palette)
-    found = confident(as_instances(sample.pred_instances), threshold)
+    found = as_instances(sample.pred_instances[sample.pred_instances.scores >= threshold])
     panels = [draw_instances(image, found, classes, palette)]
     captions = [f'prediction, {counted(len(found.labels))} with a score of {threshold:g} or more']
-    truth = truth_of(sample)
+    truth = ground_truth_of(sample)
     if truth is not None:
         panels.insert(0, draw_instances(image, truth, classes, palette))
-        captions.insert(0, f'truth, {counted(int((truth.labels >= 0).sum()))}')
+        captions.insert(0, f'ground truth, {counted(int((truth.labels >= 0).sum()))}')
     return side_by_side(panels, captions)
 
 
 def counted(objects: int) -> str:
-    """How many objects, in words of a caption."""
+    """The number of objects in words."""
     return f'{objects} object' if objects == 1 else f'{objects} objects'
 
 
 def draw_semantic(sample: Any, image: Image, classes: Sequence[str], palette: Sequence[Colour]) -> Image:
-    """Label maps: truth, prediction, and where they differ."""
+    """Draw label maps: ground truth, prediction, and where they differ."""
     labels = label_map(sample.pred_sem_seg)
-    panels, captions = [draw_labels(image, labels, classes, palette)], ['prediction']
-    if 'gt_sem_seg' in sample:
-        truth = label_map(sample.gt_sem_seg)
-        counted = truth != 255
-        right = float((truth == labels)[counted].mean()) if counted.any() else 1.0
-        panels = [draw_labels(image, truth, classes, palette), *panels, draw_errors(image, truth, labels)]
-        captions = ['truth', *captions, f'wrong pixels in red, {right:.1%} right']
-    return side_by_side(panels, captions)
+    prediction = draw_labels(image, labels, classes, palette)
+    if 'gt_sem_seg' not in sample:
+        return side_by_side([prediction], ['prediction'])
+    truth = label_map(sample.gt_sem_seg)
+    correct = (truth == labels)[truth != 255]
+    share = float(correct.mean()) if correct.size else 1.0
+    panels = [draw_labels(image, truth, classes, palette), prediction, draw_errors(image, truth, labels)]
+    return side_by_side(panels, ['ground truth', 'prediction', f'wrong pixels in red, {share:.1%} correct'])
 
 
 def read_image(path: str) -> Image:
-    """A picture as RGB ``[H, W, 3]``, turned as its camera says, as the toolkits read it."""
-    import cv2
+    """Read an image as RGB ``[H, W, 3]``, rotated by its EXIF orientation as in the toolkits.
+
+    Raises:
+        InputError: the file does not exist or is not an image.
+    """
     import mmcv
 
     try:
@@ -76,12 +91,12 @@ def read_image(path: str) -> Image:
     except cv2.error:
         image = None
     if image is None:
-        raise InputError(f'{path} cannot be read as a picture: check the file.')
+        raise InputError(f'{path} cannot be read as an image: check the file.')
     return np.asarray(image, np.uint8)
 
 
 def palette_of(meta: dict[str, Any]) -> Sequence[Colour]:
-    """The data set's colours, or made ones."""
+    """The data set's palette, or a generated one."""
     palette = meta.get('palette')
     if isinstance(palette, (list, tuple)) and len(palette) >= len(meta['classes']):
         return [tuple(colour) for colour in palette]
@@ -89,19 +104,19 @@ def palette_of(meta: dict[str, Any]) -> Sequence[Colour]:
 
 
 def as_instances(data: Any) -> Instances:
-    """The toolkit's instances as arrays."""
+    """Convert the toolkit's instances to arrays."""
+    masks = None
+    if 'masks' in data:
+        # MMDetection's mask structures, or a tensor.
+        masks = data.masks.to_ndarray() if hasattr(data.masks, 'to_ndarray') else data.masks.cpu().numpy()
+        masks = np.asarray(masks, bool)
     boxes = getattr(data.bboxes, 'tensor', data.bboxes).detach().cpu().numpy().reshape(-1, 4)
     scores = data.scores.detach().cpu().numpy() if 'scores' in data else None
-    return Instances(boxes, data.labels.cpu().numpy(), scores, mask_array(data.masks) if 'masks' in data else None)
+    return Instances(boxes, data.labels.cpu().numpy(), scores, masks)
 
 
-def mask_array(masks: Any) -> NDArray[np.bool_]:
-    """Masks ``[n, H, W]`` from a tensor or from MMDetection's mask structures."""
-    return np.asarray(masks.to_ndarray() if hasattr(masks, 'to_ndarray') else masks.cpu().numpy(), bool)
-
-
-def truth_of(sample: Any) -> Instances | None:
-    """Annotated objects and crowds of a sample; None where the pipeline has loaded none."""
+def ground_truth_of(sample: Any) -> Instances | None:
+    """The annotated objects and crowds of a sample; None where the pipeline loaded none."""
     if 'gt_instances' not in sample or 'bboxes' not in sample.gt_instances:
         return None
     truth = as_instances(sample.gt_instances)
@@ -116,57 +131,19 @@ def truth_of(sample: Any) -> Instances | None:
     return Instances(np.concatenate([crowds.boxes, truth.boxes]), labels, None, masks)
 
 
-def confident(found: Instances, threshold: float) -> Instances:
-    """The detections with at least a score of ``threshold``."""
-    if found.scores is None:
-        return found
-    kept = found.scores >= threshold
-    masks = None if found.masks is None else found.masks[kept]
-    return Instances(found.boxes[kept], found.labels[kept], found.scores[kept], masks)
-
-
 def label_map(data: Any) -> NDArray[np.uint8]:
-    """A semantic map ``[H, W]``."""
+    """A semantic map as an array ``[H, W]``."""
     return np.asarray(data.data.squeeze().cpu().numpy(), np.uint8)
 
 
-SHEET_WIDTH = 2600
-CELL_WIDTH = 1290
-"""The most that a cell is wide: the three panels of a small picture's label maps are not reduced, and stay legible."""
-
-GAP = 12
-
-
-def draw_sheet(samples: Sequence[Any], meta: dict[str, Any], out_file: Path) -> None:
-    """Draw data samples of either toolkit into one picture.
-
-    Args:
-        samples: outputs of an evaluation, with ``img_path`` and truth.
-        meta: of the data set, with ``classes`` and, if it has one, ``palette``.
-        out_file: where the picture goes.
-    """
-    cells = [no_wider(draw_sample(sample, meta), CELL_WIDTH) for sample in samples]
-    width = max(cell.shape[1] for cell in cells)
-    columns = min(max(1, SHEET_WIDTH // width), len(cells))
-    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
-    sheet = np.vstack([join_row(row, columns, width) for row in rows])[:-GAP]
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(out_file), sheet[..., ::-1])
+def draw_cell(sample: Any, meta: dict[str, Any]) -> Image:
+    """Draw a sample as :func:`draw_sample` does, at most :data:`CELL_WIDTH` pixels wide."""
+    drawing = draw_sample(sample, meta)
+    return resize(drawing, min(1.0, CELL_WIDTH / drawing.shape[1]))
 
 
-def no_wider(picture: Image, width: int) -> Image:
-    """Reduce a picture that is wider than ``width`` to it, keeping its shape."""
-    if picture.shape[1] <= width:
-        return picture
-    size = (width, max(1, round(picture.shape[0] * width / picture.shape[1])))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def join_row(cells: Sequence[Image], columns: int, width: int) -> Image:
-    """Cells beside each other on white, padded to ``width``, to the tallest and to ``columns``."""
-    height = max(cell.shape[0] for cell in cells)
-    row = np.full((height + GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)
-    for number, cell in enumerate(cells):
-        left = number * (width + GAP)
-        row[: cell.shape[0], left : left + cell.shape[1]] = cell
-    return row
+def write_sheet(cells: Sequence[Image], out_file: Path) -> None:
+    """Write drawn samples into one PNG file."""
+    columns = min(max(1, SHEET_WIDTH // max(cell.shape[1] for cell in cells)), len(cells))
+    sheet = tile(cells, columns, SHEET_GAP, (255, 255, 255))
+    write_bytes(out_file, cv2.imencode('.png', sheet[..., ::-1])[1].tobytes())

@@ -1,123 +1,101 @@
-"""A report of one evaluation: the page, its figures as PNG files, and its tables as CSV."""
+"""A report on one evaluation: the page, its charts as PNG files, and its tables as CSV files."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from swin_backbone.evaluation import charts
 from swin_backbone.evaluation.charts import KINDS, Confusion, DetectionScores, draw_class_bars
-from swin_backbone.evaluation.curves import build_panel, collect_curves, draw_losses, draw_metrics, read_scalars
+from swin_backbone.evaluation.curves import build_curves, collect_curves, read_scalars
 from swin_backbone.evaluation.page import Chart, Photo, Section, Table, render_page
-from swin_backbone.evaluation.style import render
+from swin_backbone.evaluation.style import HALF, render
+from swin_backbone.evaluation.tables import csv_table
+from swin_backbone.files import write_bytes, write_text
 
-SHOWN_PICTURES = 24
-"""Pictures in the page itself; the others lie beside it."""
+SHOWN_IMAGES = 24
+"""Images in the page itself."""
 
-LISTED_MISTAKES = 20
+LISTED_ERRORS = 20
 
 
 def write_report(
-    folder: Path, title: str, figures: dict[str, float], facts: dict[str, Any], sections: Sequence[Section]
+    folder: Path, title: str, scores: dict[str, float], facts: dict[str, Any], sections: Sequence[Section]
 ) -> Path:
-    """Write ``index.html``, every chart as PNG and every table as CSV into ``folder``; returns the page."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``index.html``, every chart as PNG and every table as CSV into ``folder``; return the page."""
     for section in sections:
         for item in section.items:
             if isinstance(item, Chart):
-                (folder / f'{item.name}.png').write_bytes(render(item.build))
+                write_bytes(folder / f'{item.name}.png', render(item.build))
             elif isinstance(item, Table):
-                write_csv(folder / f'{section.anchor}.csv', item)
+                write_text(folder / f'{section.anchor}.csv', csv_table(item.header, item.rows))
     page = folder / 'index.html'
-    page.write_text(render_page(title, figures, facts, sections), encoding='utf-8')
+    write_text(page, render_page(title, scores, facts, sections))
     return page
 
 
-def write_csv(path: Path, table: Table) -> None:
-    """A table with its numbers to full precision."""
-    with path.open('w', newline='', encoding='utf-8') as file:
-        csv.writer(file).writerows([table.header, *table.rows])
-
-
 def detection_sections(scores: Mapping[str, DetectionScores]) -> list[Section]:
-    """Sizes, classes and curves, for boxes and, if there are any, masks."""
+    """Sections on object sizes, classes and precision-recall curves, for boxes and, if there are any, masks."""
     alt = 'AP of all, small, medium and large objects'
-    sections = [Section('Size of object', '', [Chart('sizes', alt, partial(charts.draw_sizes, scores))])]
+    sections = [Section('Object size', '', [Chart('sizes', alt, partial(charts.draw_sizes, scores))])]
     for kind, found in scores.items():
-        name = KINDS[kind]
-        chart = partial(draw_class_bars, found.classes, found.average(), f'Average precision, {name}', 'AP')
+        name, count = KINDS[kind], len(found.classes)
+        build = partial(draw_class_bars, found.classes, found.average(), f'Average precision, {name}', 'AP')
+        bars = Chart(f'classes_{name}', f'{name} AP of each class, best first', build)
         rows = [
-            (label, count, *(float(value) for value in values))
-            for label, count, values in zip(found.classes, found.objects, found.table(), strict=True)
+            (label, objects, *map(float, values))
+            for label, objects, values in zip(found.classes, found.objects, found.table(), strict=True)
         ]
         table = Table(f'{name} AP by class', ('class', 'objects', *charts.DETECTION_COLUMNS), rows)
-        bars = Chart(f'classes_{name}', f'{name} AP of each class, best first', chart)
         sections.append(Section(f'Classes, {name}', '', [bars, table]))
-        title = f'Precision and recall, {name}'
-        sections.append(Section(title, '', precision_recall_charts(found, kind)))
+        alt = f'Precision over recall of {name} detections at ten IoU thresholds, mean of the classes'
+        curves = [Chart(f'precision_recall_{name}', alt, partial(charts.draw_precision_recall, found, kind))]
+        if 1 < count <= charts.NAMED_CURVES:
+            alt = f'Precision over recall of {name} detections of each class'
+            build = partial(charts.draw_class_curves, found, kind)
+            curves.append(Chart(f'precision_recall_classes_{name}', alt, build))
+        sections.append(Section(f'Precision and recall, {name}', '', curves))
     return sections
 
 
-def precision_recall_charts(found: DetectionScores, kind: str) -> list[Chart]:
-    """Curves of precision over recall: the mean of the classes, and each class if they are few."""
-    name = KINDS[kind]
-    alt = f'Precision over recall of {name} detections at ten IoU thresholds, mean of the classes'
-    mean = partial(charts.draw_precision_recall, found, kind)
-    found_charts = [Chart(f'precision_recall_{name}', alt, mean)]
-    if 1 < len(found.classes) <= charts.NAMED_CURVES:
-        alt = f'Precision over recall of {name} detections of each class'
-        each = partial(charts.draw_class_curves, found, kind)
-        found_charts.append(Chart(f'precision_recall_classes_{name}', alt, each))
-    return found_charts
-
-
 def segmentation_sections(confusion: Confusion) -> list[Section]:
-    """Classes, the confusion matrix, and the most frequent mistakes."""
+    """Sections on the classes, and on the confusion matrix with the most frequent errors."""
     values = confusion.table()
-    chart = partial(draw_class_bars, confusion.classes, values[:, 0], 'Intersection over union', 'IoU')
-    rows = [(name, *(float(value) for value in row)) for name, row in zip(confusion.classes, values, strict=True)]
-    bars = Chart('classes', 'IoU of each class, best first', chart)
-    matrix = Chart(
-        'confusion',
-        'Percent of the pixels of each true class given to each class',
-        partial(charts.draw_confusion, confusion),
-    )
-    mistakes = Table(
-        'the most frequent mistakes',
-        ('true class', 'class given', 'pixels', 'share of the true class'),
-        confusion.worst_pairs(LISTED_MISTAKES),
-    )
+    build = partial(draw_class_bars, confusion.classes, values[:, 0], 'Intersection over union', 'IoU')
+    bars = Chart('classes', 'IoU of each class, best first', build)
+    rows = [(name, *map(float, row)) for name, row in zip(confusion.classes, values, strict=True)]
     table = Table('by class', ('class', *charts.SEGMENTATION_COLUMNS), rows)
-    return [Section('Classes', '', [bars, table]), Section('Confusion', '', [matrix, mistakes])]
+    alt = 'Percent of the pixels of each true class that were predicted as each class'
+    matrix = Chart('confusion', alt, partial(charts.draw_confusion, confusion))
+    columns = ('true class', 'predicted class', 'pixels', 'share of the true class')
+    errors = Table('the most frequent errors', columns, confusion.worst_pairs(LISTED_ERRORS))
+    return [Section('Classes', '', [bars, table]), Section('Confusion', '', [matrix, errors])]
 
 
 def curves_section(log_folder: Path) -> list[Section]:
-    """Loss and metric curves of the training that wrote its log to ``log_folder``, if there is one."""
+    """A section with the curves of the training run that logged to ``log_folder``; none without a log."""
     curves = collect_curves(read_scalars(log_folder))
-    charts = [
-        Chart(name, alt, partial(build_panel, draw, curves))
-        for name, alt, draw, series in (
-            ('curves_loss', 'Loss and its parts over time', draw_losses, curves.losses),
-            ('curves_validation', 'Validation figures over time', draw_metrics, curves.metrics),
-        )
-        if series
-    ]
-    return [Section('Training', '', charts)] if charts else []
+    parts = (
+        ('curves_loss', 'Loss and its parts over time', replace(curves, metrics={})),
+        ('curves_validation', 'Validation scores over time', replace(curves, losses={})),
+    )
+    items = [Chart(name, alt, partial(build_curves, part, size=HALF)) for name, alt, part in parts if part]
+    return [Section('Training', '', items)] if items else []
 
 
-def pictures_section(pictures: Iterable[Path]) -> list[Section]:
-    """A choice of drawn pictures, evenly spread; all of them lie in the folder beside the page."""
-    import cv2
-
-    paths = sorted(pictures)
+def images_section(images: Iterable[Path]) -> list[Section]:
+    """A section with a selection of drawn images, evenly spread over all of them; none without images."""
+    paths = sorted(images)
     if not paths:
         return []
-    count = min(SHOWN_PICTURES, len(paths))
+    count = min(SHOWN_IMAGES, len(paths))
     photos = []
     for path in (paths[i * len(paths) // count] for i in range(count)):
         # JPEG keeps a page of photographs small enough to send.
         _, data = cv2.imencode('.jpg', cv2.imread(str(path)), [cv2.IMWRITE_JPEG_QUALITY, 88])
-        photos.append(Photo(data.tobytes(), 'jpeg', f'{path.stem}: truth beside prediction'))
-    text = f'{count} of the {len(paths)} pictures; all of them are in the folder {paths[0].parent.name}.'
-    return [Section('Pictures', text, photos)]
+        photos.append(Photo(data.tobytes(), 'jpeg', f'{path.stem}: ground truth and prediction'))
+    text = f'{count} of the {len(paths)} images; all of them are in the folder {paths[0].parent.name}.'
+    return [Section('Images', text, photos)]

@@ -1,38 +1,66 @@
-"""The figures of a run as one flat JSON file."""
+"""The metrics of an evaluation: their names, and the file ``summary.json``."""
 
+from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from swin_backbone.files import write_json
 
-PERCENTAGES = ('aAcc', 'mIoU', 'mAcc', 'mDice', 'mFscore', 'mPrecision', 'mRecall')
-"""What MMSegmentation reports in percent; a summary holds fractions of 1 throughout."""
 
-HEADLINES = {
-    'bbox_mAP': 'box AP',
-    'bbox_mAP_50': 'box AP50',
-    'segm_mAP': 'mask AP',
-    'segm_mAP_50': 'mask AP50',
-    'mIoU': 'mIoU',
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is named and reported.
+
+    Attributes:
+        label: its usual name.
+        percent: whether the toolkit reports it in percent; here, metrics are fractions of 1.
+        main: whether it is logged after an evaluation and drawn over the training.
+    """
+
+    label: str
+    percent: bool = False
+    main: bool = False
+
+
+METRICS = {
+    'bbox_mAP': Metric('box AP', main=True),
+    'bbox_mAP_50': Metric('box AP50', main=True),
+    'bbox_mAP_75': Metric('box AP75'),
+    'segm_mAP': Metric('mask AP', main=True),
+    'segm_mAP_50': Metric('mask AP50', main=True),
+    'segm_mAP_75': Metric('mask AP75'),
+    'mIoU': Metric('mIoU', percent=True, main=True),
+    'mAcc': Metric('mean accuracy', percent=True, main=True),
+    'aAcc': Metric('pixel accuracy', percent=True),
+    'mDice': Metric('mean Dice', percent=True),
+    'mFscore': Metric('mean F-score', percent=True),
+    'mPrecision': Metric('mean precision', percent=True),
+    'mRecall': Metric('mean recall', percent=True),
 }
+"""By the toolkits' names without the prefix of the evaluator, in the order in which they are shown."""
 
 
 def flatten_metrics(metrics: dict[str, Any]) -> dict[str, float]:
-    """Metric names without the prefix of their evaluator, values as fractions of 1."""
+    """Strip the evaluators' prefixes from the names, and scale percentages to fractions of 1."""
     flat = {name.rpartition('/')[2]: float(value) for name, value in metrics.items() if isinstance(value, Real)}
-    return {name: value / 100 if name in PERCENTAGES else value for name, value in flat.items()}
+    return {name: value / 100 if name in METRICS and METRICS[name].percent else value for name, value in flat.items()}
+
+
+def labelled_metrics(metrics: dict[str, Any], main: bool = False) -> dict[str, float]:
+    """Select the metrics of :data:`METRICS`, or only the main ones, as fractions of 1 by label."""
+    flat = flatten_metrics(metrics)
+    return {m.label: flat[name] for name, m in METRICS.items() if name in flat and (m.main or not main)}
 
 
 def write_summary(work_dir: str, metrics: dict[str, Any], **facts: Any) -> Path:
-    """Write ``summary.json`` into the work dir: the flat metrics, and ``facts`` about the run."""
+    """Write the flat metrics and ``facts`` about the run to ``summary.json`` in the work dir."""
     path = Path(work_dir) / 'summary.json'
     write_json(path, {**flatten_metrics(metrics), **facts})
     return path
 
 
 def headline(metrics: dict[str, Any]) -> str:
-    """The figures that people quote, in one line."""
-    flat = flatten_metrics(metrics)
-    quoted = [f'{title} {flat[name]:.3f}' for name, title in HEADLINES.items() if name in flat]
-    return ', '.join(quoted) or 'no figures (nothing was detected, or nothing was evaluated)'
+    """Format the main metrics in one line."""
+    quoted = [f'{label} {value:.3f}' for label, value in labelled_metrics(metrics, main=True).items()]
+    return ', '.join(quoted) or 'no scores (nothing was detected, or nothing was evaluated)'

@@ -1,4 +1,4 @@
-"""One look for all figures, on light paper and on dark."""
+"""One style for all figures, on a light and on a dark background."""
 
 import io
 from collections.abc import Callable
@@ -12,10 +12,10 @@ class Theme:
 
     Attributes:
         paper: background.
-        ink: text, axes and the main line.
-        faint: grid lines and what matters less.
-        accents: colours of series, in order.
-        heat: Matplotlib's name of a colour map from nothing to much.
+        ink: text, axes and the main curve.
+        faint: grid lines.
+        accents: colours of the series, in order.
+        heat: name of a sequential Matplotlib colour map.
     """
 
     paper: str
@@ -33,19 +33,18 @@ DARK = Theme(
 )
 
 HALF = (4.55, 3.4)
-"""Inches of a figure of which two stand beside each other on a page."""
+"""Inches of a figure of which two fit side by side on a page."""
 
 
 def settings(theme: Theme) -> dict[str, Any]:
     """Matplotlib's settings for a theme."""
     from cycler import cycler
 
+    paper = dict.fromkeys(('figure.facecolor', 'savefig.facecolor', 'axes.facecolor'), theme.paper)
+    ink = dict.fromkeys(('axes.edgecolor', 'axes.labelcolor', 'text.color', 'xtick.color', 'ytick.color'), theme.ink)
     return {
-        'figure.facecolor': theme.paper,
-        'savefig.facecolor': theme.paper,
-        'axes.facecolor': theme.paper,
-        'axes.edgecolor': theme.ink,
-        'axes.labelcolor': theme.ink,
+        **paper,
+        **ink,
         'axes.prop_cycle': cycler(color=theme.accents),
         'axes.spines.top': False,
         'axes.spines.right': False,
@@ -54,24 +53,18 @@ def settings(theme: Theme) -> dict[str, Any]:
         'grid.color': theme.faint,
         'grid.linewidth': 0.6,
         'legend.frameon': False,
-        'text.color': theme.ink,
-        'xtick.color': theme.ink,
-        'ytick.color': theme.ink,
     }
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty figure, in inches, that needs no display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """Create an empty figure of a size in inches; it needs no display."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout='constrained')
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), layout='constrained')
 
 
 def render(build: Callable[[Theme], Any], theme: Theme = LIGHT, trim: bool = False) -> bytes:
-    """The PNG of the figure that ``build`` makes in a theme; ``trim`` cuts off what is empty around it."""
+    """Render the figure that ``build`` returns for a theme as PNG; ``trim`` crops the empty margins."""
     from matplotlib import rc_context
 
     edges = dict(bbox_inches='tight', pad_inches=0.15) if trim else {}

@@ -62,7 +62,7 @@ def test_a_test_in_views_leaves_a_summary_and_a_report(
     run_test(config, views, str(tmp_path / 'report'))
     summary = summary_of(tmp_path)
     assert (summary['views'], summary['pictures']) == (2, 3) and all(0 <= summary[name] <= 1 for name in figures)
-    drawn = {file.name for file in (tmp_path / 'report' / 'pictures').iterdir()}
+    drawn = {file.name for file in (tmp_path / 'report' / 'images').iterdir()}
     assert drawn == {'000000100000.png', '000000100001.png', '000000100002.png'}
     page = (tmp_path / 'report' / 'index.html').read_text()
     assert '2 scales and flips, merged' in page and page.count('data:image/jpeg') == 3

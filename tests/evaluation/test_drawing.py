@@ -1,4 +1,4 @@
-"""Drawings of truth and predictions, checked where the colour of a pixel is known."""
+"""Drawings of ground truth and predictions, checked where the colour of a pixel is known."""
 
 import numpy as np
 import pytest
@@ -10,9 +10,9 @@ pytest.importorskip('PIL', reason='Pillow is not installed')
 from swin_backbone.evaluation.drawing import (
     CAPTION_HEIGHT,
     GAP,
-    GREATEST_SIDE,
     IGNORED,
-    LEAST_WIDTH,
+    MAX_SIDE,
+    MIN_WIDTH,
     WRONG,
     Instances,
     display_scale,
@@ -37,32 +37,32 @@ def close(pixel: np.ndarray, colour: tuple[int, ...], slack: int = 12) -> bool:
     return bool((np.abs(pixel.astype(int) - np.array(colour)) <= slack).all())
 
 
-def test_small_pictures_are_enlarged_and_large_ones_reduced() -> None:
-    assert round(display_scale(128, 128) * 128) == LEAST_WIDTH
+def test_small_images_are_enlarged_and_large_ones_reduced() -> None:
+    assert round(display_scale(128, 128) * 128) == MIN_WIDTH
     assert display_scale(480, 640) == 1.0
-    assert round(display_scale(3000, 4000) * 4000) == GREATEST_SIDE
+    assert round(display_scale(3000, 4000) * 4000) == MAX_SIDE
 
 
 @pytest.mark.parametrize('size', [(1, 1), (128, 3), (1, 5000), (5000, 1), (899, 2)])
-def test_pictures_of_any_shape_have_a_size_to_look_at(size: tuple[int, int]) -> None:
-    picture = draw_labels(grey(*size), np.zeros(size, np.uint8), CLASSES, PALETTE)
-    assert min(picture.shape[:2]) >= 1 and max(picture.shape[:2]) <= GREATEST_SIDE
+def test_images_of_any_shape_have_a_size_to_look_at(size: tuple[int, int]) -> None:
+    image = draw_labels(grey(*size), np.zeros(size, np.uint8), CLASSES, PALETTE)
+    assert min(image.shape[:2]) >= 1 and max(image.shape[:2]) <= MAX_SIDE
     found = Instances(
         np.array([[0.0, 0, size[1], size[0]]]), np.array([1]), np.array([0.75]), np.ones((1, *size), bool)
     )
-    assert draw_instances(grey(*size), found, CLASSES, PALETTE).shape == picture.shape
-    assert draw_errors(grey(*size), np.zeros(size, np.uint8), np.ones(size, np.uint8)).shape == picture.shape
+    assert draw_instances(grey(*size), found, CLASSES, PALETTE).shape == image.shape
+    assert draw_errors(grey(*size), np.zeros(size, np.uint8), np.ones(size, np.uint8)).shape == image.shape
 
 
 def test_masks_are_tinted_where_they_are() -> None:
     mask = np.zeros((1, 100, 120), bool)
     mask[0, 40:90, 30:100] = True
     found = Instances(np.array([[30.0, 40, 100, 90]]), np.array([1]), np.array([0.75]), mask)
-    picture = draw_instances(grey(), found, CLASSES, PALETTE)
-    scale = LEAST_WIDTH / 120
-    assert picture.shape == (round(100 * scale), LEAST_WIDTH, 3)
-    assert close(picture[int(65 * scale), int(65 * scale)], (55, 55, 167))
-    assert close(picture[int(95 * scale), int(65 * scale)], (100, 100, 100))
+    image = draw_instances(grey(), found, CLASSES, PALETTE)
+    scale = MIN_WIDTH / 120
+    assert image.shape == (round(100 * scale), MIN_WIDTH, 3)
+    assert close(image[int(65 * scale), int(65 * scale)], (55, 55, 167))
+    assert close(image[int(95 * scale), int(65 * scale)], (100, 100, 100))
 
 
 def test_the_best_score_lies_on_top_and_crowds_are_grey() -> None:
@@ -80,9 +80,9 @@ def test_label_maps_errors_and_ignored_pixels() -> None:
     truth = np.zeros((600, 640), np.uint8)
     truth[:, 320:], truth[:50] = 1, 255
     labels = np.zeros((600, 640), np.uint8)
-    picture = draw_labels(grey(600, 640), truth, CLASSES, PALETTE)
-    assert close(picture[500, 100], (190, 40, 40)) and close(picture[500, 600], (40, 40, 190))
-    assert close(picture[10, 600], tuple(int(40 + 0.6 * part) for part in IGNORED))
+    image = draw_labels(grey(600, 640), truth, CLASSES, PALETTE)
+    assert close(image[500, 100], (190, 40, 40)) and close(image[500, 600], (40, 40, 190))
+    assert close(image[10, 600], tuple(int(40 + 0.6 * part) for part in IGNORED))
     errors = draw_errors(grey(600, 640), truth, labels)
     assert close(errors[500, 600], tuple(int(0.25 * 150 + 0.75 * part) for part in WRONG))
     assert close(errors[500, 100], (150, 150, 150)) and close(errors[10, 600], IGNORED, 0)
@@ -95,7 +95,7 @@ def test_every_large_region_is_named_inside() -> None:
     assert len(centres) == 2 and all(mask[y, x] for x, y in centres)
 
 
-def test_tags_of_one_corner_stand_below_each_other() -> None:
+def test_tags_of_one_corner_are_below_each_other() -> None:
     placed: list[tuple[float, float, float, float]] = []
     for _ in range(3):
         placed.append(free_place((10, 20, 60, 35), placed))
@@ -104,14 +104,14 @@ def test_tags_of_one_corner_stand_below_each_other() -> None:
     assert free_place((61, 20, 90, 35), placed[:3]) == (61, 20, 90, 35)
 
 
-def test_panels_stand_side_by_side() -> None:
-    sheet = side_by_side([grey(), grey()], ['truth', 'prediction'])
+def test_panels_are_side_by_side() -> None:
+    sheet = side_by_side([grey(), grey()], ['ground truth', 'prediction'])
     assert sheet.shape == (100 + CAPTION_HEIGHT, 2 * 120 + GAP, 3)
     assert (sheet[-1, 119] == 100).all() and (sheet[-1, 120 + GAP] == 100).all()
     assert sheet[:CAPTION_HEIGHT].max() > 200
-    narrow = side_by_side([grey(100, 5)] * 2, ['truth', 'prediction'])
+    narrow = side_by_side([grey(100, 5)] * 2, ['ground truth', 'prediction'])
     assert narrow.shape[1] > 2 * 60 and (narrow[-1, :5] == 100).all() and (narrow[-1, 5:60] != 100).all()
 
 
-def test_made_palettes_are_distinct() -> None:
+def test_generated_palettes_are_distinct() -> None:
     assert len(set(fallback_palette(40))) == 40

@@ -1,4 +1,4 @@
-"""The report's page: everything in one file, nothing from elsewhere, every picture described."""
+"""The report's page: everything in one file, nothing from elsewhere, every image described."""
 
 import base64
 import csv
@@ -20,7 +20,7 @@ from swin_backbone.evaluation.page import Section, Table, number, render_page  #
 from swin_backbone.evaluation.report import (  # noqa: E402
     curves_section,
     detection_sections,
-    pictures_section,
+    images_section,
     segmentation_sections,
     write_report,
 )
@@ -99,16 +99,16 @@ def test_segmentation_tables_follow_from_the_matrix(tmp_path: Path) -> None:
     assert next(image['alt'] for image in read(page).images) == 'IoU of each class, best first'
 
 
-def test_pictures_are_chosen_evenly_and_embedded(tmp_path: Path) -> None:
+def test_images_are_chosen_evenly_and_embedded(tmp_path: Path) -> None:
     for i in range(30):
         cv2.imwrite(str(tmp_path / f'{i:02d}.png'), np.full((8, 8, 3), i, np.uint8))
-    (section,) = pictures_section(tmp_path.glob('*.png'))
-    assert len(section.items) == 24 and section.text.startswith('24 of the 30 pictures')
+    (section,) = images_section(tmp_path.glob('*.png'))
+    assert len(section.items) == 24 and section.text.startswith('24 of the 30 images')
     shown = [item.alt[:2] for item in section.items]
     assert shown == sorted(set(shown)) and shown[0] == '00'
-    embedded = re.search('base64,([^"]+)"', section.items[0].html())
+    embedded = re.search('base64,([^"]+)"', render_page('t', {}, {}, [section]))
     assert embedded is not None and base64.b64decode(embedded[1])[:2] == b'\xff\xd8'
-    assert pictures_section([]) == []
+    assert images_section([]) == []
 
 
 def test_curves_are_left_out_without_a_log(tmp_path: Path) -> None:
