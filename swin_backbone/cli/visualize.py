@@ -1,4 +1,4 @@
-"""Show a backbone's inside: the energy of its stages, and what a pixel attends to."""
+"""Draw the feature energy of an image and, for one of its pixels, the window attention."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,24 +10,22 @@ from swin_backbone.cli._options import add_config_options
 def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(
-        'Draw the energy of every stage over a picture and, with --query, the window attention of one pixel.',
-        'swin-backbone visualize configs/detection/cascade_swin_t_3x.py swin_t_in1k dog.jpg --query 320 200',
+        'Draw the feature energy of every stage over an image and, with --query, the window attention of one pixel.',
+        'swin-backbone visualize cascade_swin_t_3x swin_t_in1k dog.jpg --query 320 200',
     )
-    parser.add_argument('config', metavar='CONFIG', help='a config file; its backbone and its test size are used')
+    parser.add_argument('config', metavar='CONFIG', help='a config; its backbone and its test size are used')
     parser.add_argument(
         'weights',
         metavar='CHECKPOINT',
-        help='weights of the model or the backbone: a file, a published name, an address, or none',
+        help='weights of the model or the backbone: a file, a published name, a URL, or none',
     )
-    parser.add_argument('image', metavar='IMAGE', type=Path, help='a picture')
+    parser.add_argument('image', metavar='IMAGE', type=Path, help='an image file')
+    parser.add_argument('--query', nargs=2, type=int, metavar=('X', 'Y'), help='column and row of a pixel of the image')
+    parser.add_argument('--stage', type=int, default=2, help='stage of the attention, from 0 (default: 2)')
+    parser.add_argument('--block', type=int, nargs='+', default=(), help='blocks of the stage (default: all)')
+    parser.add_argument('--head', type=int, help='attention head (default: the mean of all)')
     parser.add_argument(
-        '--query', nargs=2, type=int, metavar=('X', 'Y'), help='column and row of a pixel of the picture'
-    )
-    parser.add_argument('--stage', type=int, default=2, help='whose attention, counted from 0 (default: 2)')
-    parser.add_argument('--block', type=int, nargs='+', default=(), help='which blocks of it (default: all)')
-    parser.add_argument('--head', type=int, help='which attention head (default: the mean of all)')
-    parser.add_argument(
-        '--out-dir', metavar='DIR', type=Path, default=Path('inside'), help='where to write (default: %(default)s)'
+        '--out-dir', metavar='DIR', type=Path, default=Path('inside'), help='output folder (default: %(default)s)'
     )
     add_config_options(parser)
     return parser

@@ -1,8 +1,7 @@
-"""Pictures of what a backbone sees: the energy of its stages, and what one pixel attends to."""
+"""Figures of feature energy and window attention over an image."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,138 +17,47 @@ from swin_backbone.engine.tta import find_resize, innermost
 from swin_backbone.errors import InputError
 from swin_backbone.evaluation.gallery import read_image
 from swin_backbone.evaluation.style import Theme, new_figure, render
+from swin_backbone.files import write_bytes
 from swin_backbone.inspection.features import AttentionView, attentions_of, feature_energies, to_pixels
 
-HEAT = 'inferno'
+BACKBONE = 'swin_backbone.SwinTransformer'
+HEAT: dict[str, Any] = dict(cmap='inferno', alpha=0.75)
 PANEL = 3.2
 """Width of a panel in inches."""
 
 MARGIN = 0.5
-"""Tokens shown around a window in its close-up, as a share of its larger side."""
+"""What a close-up shows around a window, as a fraction of the window's longer side."""
 
-
-def grey(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """A pale version of a picture ``[H, W, 3]`` to lay colours over."""
-    return image.mean(axis=2) / 255 * 0.7 + 0.15
-
-
-def draw_energy(
-    image: NDArray[np.uint8], energies: Sequence[NDArray[np.float32]], stages: Sequence[int], theme: Theme
-) -> Any:
-    """The picture, and the energy of some stages over it, each on its own scale."""
-    figure = new_figure(PANEL * (len(stages) + 1), panel_height(image) + 0.4)
-    panels = figure.subplots(1, len(stages) + 1, squeeze=False)[0]
-    panels[0].imshow(image)
-    panels[0].set_title('picture')
-    for axes, energy, stage in zip(panels[1:], energies, stages, strict=True):
-        axes.imshow(grey(image), cmap='gray', vmin=0, vmax=1)
-        shown = axes.imshow(energy, cmap=HEAT, alpha=0.75)
-        figure.colorbar(shown, ax=axes, shrink=0.7, label='root mean square')
-        axes.set_title(f'stage {stage}')
-    for axes in panels:
-        axes.set_axis_off()
-    return figure
-
-
-def draw_attention(
-    image: NDArray[np.uint8],
-    views: Sequence[AttentionView],
-    blocks: Sequence[int],
-    pixel: tuple[int, int],
-    head: int | None,
-    theme: Theme,
-) -> Any:
-    """For each block of a stage: where the window of a pixel lies in the picture, and a close-up of its attention."""
-    figure = new_figure(max(2, len(views)) * PANEL, panel_height(image) + PANEL + 0.9)
-    figure.set_layout_engine('compressed')
-    panels = figure.subplots(2, len(views), squeeze=False, height_ratios=[panel_height(image), PANEL])
-    for column, (view, block) in enumerate(zip(views, blocks, strict=True)):
-        padded = float(view.padded_share.mean() if head is None else view.padded_share[head])
-        kind = 'shifted' if view.shifted else 'plain'
-        panels[0, column].set_title(f'block {block}, {kind} windows')
-        panels[0, column].imshow(image)
-        panels[1, column].imshow(grey(image), cmap='gray', vmin=0, vmax=1)
-        weights = view.pixels((image.shape[0], image.shape[1]), head).numpy()
-        shown = panels[1, column].imshow(
-            np.ma.masked_where(~window_pixels(view, image), weights), cmap=HEAT, alpha=0.75, vmin=0
-        )
-        figure.colorbar(shown, ax=panels[1, column], shrink=0.7, label='attention weight')
-        who = 'mean of heads' if head is None else f'head {head}'
-        panels[1, column].set_title(f'{who},\n{padded:.1%} on padding')
-        close_up(panels[1, column], view, image)
-        for axes in panels[:, column]:
-            mark(axes, view, image, pixel)
-    return figure
-
-
-def panel_height(image: NDArray[np.uint8]) -> float:
-    """Height in inches of a picture as wide as a panel."""
-    return float(np.clip(PANEL * image.shape[0] / image.shape[1], 1.0, 2 * PANEL))
-
-
-def window_pixels(view: AttentionView, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """The pixels of the tokens that the query can see, ``[H, W]``."""
-    return np.asarray(to_pixels(view.window, view.stride, (image.shape[0], image.shape[1])).numpy(), bool)
-
-
-def bounds(view: AttentionView, image: NDArray[np.uint8]) -> tuple[int, int, int, int]:
-    """First and last-but-one row and column of the window in pixels: top, bottom, left, right."""
-    rows, columns = (np.flatnonzero(window_pixels(view, image).any(axis=axis)) for axis in (1, 0))
-    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-
-
-def close_up(axes: Any, view: AttentionView, image: NDArray[np.uint8]) -> None:
-    """Show the window and some of what is around it."""
-    top, bottom, left, right = bounds(view, image)
-    around = MARGIN * max(bottom - top, right - left)
-    axes.set_xlim(max(-0.5, left - around), min(image.shape[1] - 0.5, right + around))
-    axes.set_ylim(min(image.shape[0] - 0.5, bottom + around), max(-0.5, top - around))
-
-
-def mark(axes: Any, view: AttentionView, image: NDArray[np.uint8], pixel: tuple[int, int]) -> None:
-    """Outline the window and put a cross on the pixel, white on black so that both stand out anywhere."""
-    from matplotlib.patches import Rectangle
-
-    top, bottom, left, right = bounds(view, image)
-    corner = (left - 0.5, top - 0.5)
-    for colour, width in (('black', 3.0), ('white', 1.2)):
-        frame = Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=colour, linewidth=width)
-        # At the picture's edge, half of both would be cut off.
-        axes.add_patch(frame).set_clip_on(False)
-        axes.plot(pixel[1], pixel[0], '+', color=colour, markersize=9, markeredgewidth=width, clip_on=False)
-    axes.set_axis_off()
-
-
-BACKBONE = 'swin_backbone.SwinTransformer'
+Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A backbone and a picture as a model would see it.
+    """A backbone and an image as a model receives it.
 
     Attributes:
         backbone: with its weights.
         image: at the test size, RGB ``[H, W, 3]``.
-        tensor: the same, normalised and padded as the config says ``[1, 3, H', W']``.
-        scale: columns and rows of ``image`` a pixel of the file.
+        tensor: the same, normalised and padded as in the config ``[1, 3, H', W']``.
+        scale: columns and rows of ``image`` per pixel of the file.
     """
 
     backbone: SwinTransformer
-    image: NDArray[np.uint8]
+    image: Image
     tensor: Tensor
     scale: tuple[float, float]
 
 
 def build_subject(config: Config, weights: str, path: Path) -> Subject:
-    """Build the backbone of a config, load its weights, and read a picture at the config's test size.
+    """Build the backbone of a config, load its weights, and read an image at the config's test size.
 
     Args:
-        config: of a detector or segmenter on :class:`SwinTransformer`.
+        config: of a detector or segmenter with :class:`SwinTransformer`.
         weights: any source of :func:`swin_backbone.load_pretrained`, or 'none' for random weights.
-        path: the picture.
+        path: the image file.
 
     Raises:
-        InputError: the backbone is another, or weights or picture cannot be read.
+        InputError: the config has another backbone, or the weights or the image cannot be read.
     """
     options = dict(config.model.backbone)
     if options.pop('type') != BACKBONE:
@@ -164,8 +72,8 @@ def build_subject(config: Config, weights: str, path: Path) -> Subject:
     return Subject(backbone, image, prepare(image, config.model.get('data_preprocessor') or {}), scale)
 
 
-def resize(image: NDArray[np.uint8], step: Any | None) -> NDArray[np.uint8]:
-    """A picture at the size of the test pipeline's resize."""
+def resize(image: Image, step: Any | None) -> Image:
+    """Resize an image as a step of the test pipeline does."""
     import mmcv
 
     if step is None or step.get('scale') is None:
@@ -174,18 +82,16 @@ def resize(image: NDArray[np.uint8], step: Any | None) -> NDArray[np.uint8]:
     return np.asarray(function(image, tuple(step['scale'])), np.uint8)
 
 
-def prepare(image: NDArray[np.uint8], preprocessor: Any) -> Tensor:
-    """Normalise an RGB picture and pad it at the right and bottom, as a config's preprocessor does."""
+def prepare(image: Image, preprocessor: Any) -> Tensor:
+    """Normalise an RGB image and pad it at the right and bottom as a config's ``data_preprocessor`` does."""
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()[None]
     if not preprocessor.get('bgr_to_rgb', False):
         tensor = tensor.flip(1)
-    mean, std = (
-        torch.tensor(preprocessor.get(name) or [default] * 3).reshape(1, 3, 1, 1)
-        for name, default in (('mean', 0.0), ('std', 1.0))
-    )
+    mean = torch.tensor(preprocessor.get('mean') or [0.0] * 3).reshape(1, 3, 1, 1)
+    std = torch.tensor(preprocessor.get('std') or [1.0] * 3).reshape(1, 3, 1, 1)
     divisor = preprocessor.get('pad_size_divisor', 1)
-    bottom, right = -tensor.shape[2] % divisor, -tensor.shape[3] % divisor
-    return F.pad((tensor - mean) / std, (0, right, 0, bottom), value=preprocessor.get('pad_value', 0))
+    padding = (0, -tensor.shape[3] % divisor, 0, -tensor.shape[2] % divisor)
+    return F.pad((tensor - mean) / std, padding, value=preprocessor.get('pad_value', 0))
 
 
 def visualize(
@@ -195,42 +101,108 @@ def visualize(
 
     Args:
         subject: see :func:`build_subject`.
-        out_dir: where to.
+        out_dir: output folder.
         query: column and row of a pixel of the file, or None.
-        stage: whose attention.
-        blocks: which of its blocks; none for all.
-        head: which attention head; the mean of all if None.
+        stage: the stage whose attention is drawn.
+        blocks: indices of its blocks; empty for all.
+        head: index of an attention head; None for the mean of all.
+
+    Returns:
+        The files written.
 
     Raises:
         InputError: there is no such pixel, stage, block or head.
     """
-    out_dir.mkdir(parents=True, exist_ok=True)
     backbone, image = subject.backbone, subject.image
-    stages = range(len(backbone.layers))
-    height, width = image.shape[:2]
-    energies = [energy[:height, :width].numpy() for energy in feature_energies(backbone, subject.tensor, stages)]
-    written = [out_dir / 'energy.png']
-    written[0].write_bytes(render(partial(draw_energy, image, energies, stages), trim=True))
+    stages = len(backbone.layers)
+    energies = feature_energies(backbone, subject.tensor, range(stages))
+    drawings: dict[str, Callable[[Theme], Any]] = {'energy.png': lambda _: draw_energy(image, energies)}
     if query is not None:
         pixel = query_pixel(subject, query)
-        if stage not in stages:
-            raise InputError(f'the backbone has stages 0 to {stages[-1]}, there is no stage {stage}.')
-        chosen = list(blocks) or list(range(backbone.options.depths[stage]))
-        views = attentions_of(backbone, subject.tensor, pixel, stage, chosen)
+        if not 0 <= stage < stages:
+            raise InputError(f'the backbone has stages 0 to {stages - 1}, there is no stage {stage}.')
+        blocks = blocks or range(backbone.options.depths[stage])
+        views = attentions_of(backbone, subject.tensor, pixel, stage, blocks)
         if head is not None and not 0 <= head < len(views[0].weights):
             raise InputError(f'stage {stage} has heads 0 to {len(views[0].weights) - 1}, there is no head {head}.')
-        written.append(out_dir / 'attention.png')
-        written[1].write_bytes(render(partial(draw_attention, image, views, chosen, pixel, head), trim=True))
-    return written
+        by_block = dict(zip(blocks, views, strict=True))
+        drawings['attention.png'] = lambda _: draw_attention(image, by_block, pixel, head)
+    for name, draw in drawings.items():
+        write_bytes(out_dir / name, render(draw, trim=True))
+    return [out_dir / name for name in drawings]
 
 
 def query_pixel(subject: Subject, query: tuple[int, int]) -> tuple[int, int]:
-    """Row and column at the test size of a pixel of the file, given as column and row."""
-    column, row = (int((value + 0.5) * scale) for value, scale in zip(query, subject.scale, strict=True))
+    """Row and column in the resized image of a pixel of the file, given as column and row.
+
+    Raises:
+        InputError: the file has no such pixel.
+    """
     height, width = subject.image.shape[:2]
-    if not (0 <= column < width and 0 <= row < height) or min(query) < 0:
-        columns, rows = round(width / subject.scale[0]), round(height / subject.scale[1])
+    columns, rows = round(width / subject.scale[0]), round(height / subject.scale[1])
+    if not (0 <= query[0] < columns and 0 <= query[1] < rows):
         raise InputError(
-            f'the picture has columns 0 to {columns - 1} and rows 0 to {rows - 1}, there is no pixel {query}.'
+            f'the image has columns 0 to {columns - 1} and rows 0 to {rows - 1}, there is no pixel {query}.'
         )
+    column, row = (int((value + 0.5) * scale) for value, scale in zip(query, subject.scale, strict=True))
     return row, column
+
+
+def draw_energy(image: Image, energies: Sequence[Tensor]) -> Any:
+    """Draw the image, and the energy of each stage over it with its own scale."""
+    figure = new_figure(PANEL * (len(energies) + 1), panel_height(image) + 0.4)
+    first, *panels = figure.subplots(1, len(energies) + 1)
+    first.imshow(image)
+    first.set_title('image')
+    first.set_axis_off()
+    for stage, (axes, energy) in enumerate(zip(panels, energies, strict=True)):
+        overlay(axes, image, energy[: image.shape[0], : image.shape[1]].numpy(), 'root mean square')
+        axes.set_title(f'stage {stage}')
+    return figure
+
+
+def draw_attention(image: Image, views: dict[int, AttentionView], pixel: tuple[int, int], head: int | None) -> Any:
+    """Draw the window of a pixel in the image and a close-up of its attention, for each block of a stage."""
+    figure = new_figure(max(2, len(views)) * PANEL, panel_height(image) + PANEL + 0.9)
+    figure.set_layout_engine('compressed')
+    panels = figure.subplots(2, len(views), squeeze=False, height_ratios=[panel_height(image), PANEL])
+    size = (image.shape[0], image.shape[1])
+    for (block, view), (above, below) in zip(views.items(), panels.T, strict=True):
+        above.imshow(image)
+        above.set_title(f'block {block}, {"shifted" if view.shifted else "regular"} windows')
+        visible = to_pixels(view.window, view.stride, size).numpy()
+        weights = np.ma.masked_where(~visible, view.pixels(size, head).numpy())
+        overlay(below, image, weights, 'attention weight', vmin=0)
+        padded = float(view.padded_share.mean() if head is None else view.padded_share[head])
+        below.set_title(f'{"mean of heads" if head is None else f"head {head}"},\n{padded:.1%} on padding')
+        rows, columns = (np.flatnonzero(visible.any(axis=axis)) for axis in (1, 0))
+        top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+        around = MARGIN * max(bottom - top, right - left)
+        below.set_xlim(max(-0.5, left - around), min(size[1] - 0.5, right + around))
+        below.set_ylim(min(size[0] - 0.5, bottom + around), max(-0.5, top - around))
+        for axes in (above, below):
+            mark(axes, (left - 0.5, top - 0.5), right - left, bottom - top, pixel)
+    return figure
+
+
+def panel_height(image: Image) -> float:
+    """Height in inches of an image that is as wide as a panel."""
+    return float(np.clip(PANEL * image.shape[0] / image.shape[1], 1.0, 2 * PANEL))
+
+
+def overlay(axes: Any, image: Image, values: NDArray[np.float32], label: str, **options: Any) -> None:
+    """Draw ``values`` ``[H, W]`` with a colour bar over a pale grey version of the image."""
+    axes.imshow(image.mean(axis=2) / 255 * 0.7 + 0.15, cmap='gray', vmin=0, vmax=1)
+    axes.figure.colorbar(axes.imshow(values, **HEAT, **options), ax=axes, shrink=0.7, label=label)
+    axes.set_axis_off()
+
+
+def mark(axes: Any, corner: tuple[float, float], width: int, height: int, pixel: tuple[int, int]) -> None:
+    """Outline the window and mark the pixel with a cross, white on black to be visible on any background."""
+    from matplotlib.patches import Rectangle
+
+    for colour, line in (('black', 3.0), ('white', 1.2)):
+        frame = Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=line)
+        axes.add_patch(frame).set_clip_on(False)  # at the edge of the image, half of the line would be cut off
+        axes.plot(pixel[1], pixel[0], '+', color=colour, markersize=9, markeredgewidth=line, clip_on=False)
+    axes.set_axis_off()

@@ -1,4 +1,4 @@
-"""Pictures of a backbone's inside, from a config and a picture."""
+"""Figures of feature energy and attention, from a config and an image."""
 
 from pathlib import Path
 
@@ -13,20 +13,20 @@ from tests.toolkits import DETECTION, build_model, demo_config
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    path = tmp_path / 'picture.png'
+def image_file(tmp_path: Path) -> Path:
+    path = tmp_path / 'image.png'
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (75, 100, 3)).astype(np.uint8))
     return path
 
 
 @pytest.fixture
-def subject(picture: Path, tmp_path: Path) -> Subject:
+def subject(image_file: Path, tmp_path: Path) -> Subject:
     config = demo_config(DETECTION, tmp_path, test_size=200)
     torch.save(dict(state_dict=build_model(config).state_dict()), tmp_path / 'model.pth')
-    return build_subject(config, str(tmp_path / 'model.pth'), picture)
+    return build_subject(config, str(tmp_path / 'model.pth'), image_file)
 
 
-def test_the_picture_is_seen_as_in_a_test(subject: Subject, tmp_path: Path) -> None:
+def test_the_image_is_prepared_as_in_a_test(subject: Subject, tmp_path: Path) -> None:
     assert subject.image.shape == (150, 200, 3) and subject.tensor.shape == (1, 3, 160, 224)
     config = demo_config(DETECTION, tmp_path)
     model = build_model(config)
@@ -43,7 +43,7 @@ def test_energy_and_attention_are_drawn(subject: Subject, tmp_path: Path) -> Non
     assert len(visualize(subject, tmp_path / 'out', None, stage=1, blocks=[], head=None)) == 1
 
 
-def test_pixels_of_the_file_are_found_in_the_picture_tested(subject: Subject) -> None:
+def test_pixels_of_the_file_are_found_in_the_resized_image(subject: Subject) -> None:
     assert query_pixel(subject, (0, 0)) == (1, 1)
     assert query_pixel(subject, (99, 74)) == (149, 199)
     for outside in ((100, 0), (0, 75), (-1, 0)):
@@ -60,15 +60,15 @@ def test_what_is_not_there_is_refused(subject: Subject, tmp_path: Path, options:
         visualize(subject, tmp_path, (5, 5), **{'stage': 1, 'blocks': [0], 'head': None, **options})
 
 
-def test_another_backbone_is_refused(picture: Path, tmp_path: Path) -> None:
+def test_another_backbone_is_refused(image_file: Path, tmp_path: Path) -> None:
     config = demo_config(DETECTION, tmp_path)
     config.model.backbone.type = 'ResNet'
     with pytest.raises(InputError, match='has the backbone ResNet'):
-        build_subject(config, 'none', picture)
+        build_subject(config, 'none', image_file)
 
 
 def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     for content in (b'', b'\xff\xd8\xff\xe0 no more of it'):
         (tmp_path / 'cut.jpg').write_bytes(content)
-        with pytest.raises(InputError, match=r'cut\.jpg cannot be read as a picture'):
+        with pytest.raises(InputError, match=r'cut\.jpg cannot be read as an image'):
             build_subject(demo_config(DETECTION, tmp_path), 'none', tmp_path / 'cut.jpg')

@@ -78,7 +78,7 @@ def test_windows_lie_where_the_geometry_says() -> None:
     """8 x 10 tokens, windows of 7 padded to 14 x 14, shift 3."""
     backbone = tiny_backbone(window_size=7)
     image = torch.randn(1, 3, 64, 80)
-    assert WindowPlan(8, 10, (7, 7)).padded == (14, 14)
+    assert WindowPlan(8, 10, (7, 7)).padded_size == (14, 14)
 
     def seen(pixel: tuple[int, int], block: int) -> tuple[int, int, int, int]:
         window = attention_of(backbone, image, pixel, stage=1, block=block).window
