@@ -1,17 +1,28 @@
-"""Files: written atomically, and the configs that are installed with the package."""
+"""Files: atomic writing, resumable downloads, and the configs that are installed with the package."""
 
 import difflib
+import hashlib
 import json
+import logging
 import os
+import sys
 import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from http.client import HTTPException
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from swin_backbone.errors import InputError
 
+LOGGER = logging.getLogger('swin_backbone')
 TASKS = ('detection', 'segmentation')
+CHUNK = 1 << 20
+TIMEOUT = 60  # seconds without a byte
+PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 206, 416
 
 
 @contextmanager
@@ -53,6 +64,120 @@ def write_text(target: Path, content: str) -> None:
 def write_json(target: Path, content: Any) -> None:
     """Write indented JSON with sorted keys atomically."""
     write_text(target, json.dumps(content, indent=2, sort_keys=True) + '\n')
+
+
+def progress_bar(description: str, total: float | None, **options: Any) -> Any:
+    """A ``tqdm`` bar on standard error, redrawn once a minute in log files; shows nothing if tqdm is not installed."""
+    try:
+        from tqdm import tqdm  # type: ignore[import-untyped]
+    except ImportError:
+        return nullcontext(SimpleNamespace(update=lambda count=1: None))
+    interval = 0.1 if sys.stderr.isatty() else 60
+    return tqdm(desc=description, total=total, mininterval=interval, **options)
+
+
+def download(url: str, target: Path, *, size: int = 0, digest: str = '') -> Path:
+    """Download ``url`` to ``target``, unless it exists.
+
+    The file is called ``<target>.part`` until it is complete and checked. Another call resumes it, and waits while
+    another process, such as another rank of a distributed run, is writing it.
+
+    Args:
+        url: an http, https or file address.
+        target: where the file is stored.
+        size: published size in bytes; 0 if unknown.
+        digest: published hash as ``algorithm:hexadecimal``; empty if unknown.
+
+    Raises:
+        InputError: the download failed, or the file differs from the published one.
+    """
+    if target.is_file():
+        if size and target.stat().st_size != size:
+            raise InputError(
+                f'{target} has {target.stat().st_size:,} bytes, but the published file has {size:,}: delete it to '
+                'download it again.'
+            )
+        return target
+    part = target.with_name(f'{target.name}.part')
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(part):
+            if not target.is_file():
+                LOGGER.info('downloading %s to %s', url, target)
+                _receive(url, part, size)
+                _verify(part, url, size, digest)
+                os.replace(part, target)
+    except InputError:
+        raise
+    except (OSError, HTTPException, ValueError) as error:
+        resume = f' to resume after {part.stat().st_size / 1e6:.1f} MB' if part.is_file() else ''
+        raise InputError(
+            f'cannot download {url} ({getattr(error, "reason", None) or error}): try again{resume}, or download it '
+            f'elsewhere and put it at {target}.'
+        ) from error
+    return target
+
+
+@contextmanager
+def _locked(part: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a partial download, where the system has locks, and remove the file if it is empty."""
+    with part.open('ab') as file:
+        with suppress(ImportError, OSError):  # Windows, and file systems without locks
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            if part.is_file() and part.stat().st_size == 0:
+                part.unlink()
+
+
+def _receive(url: str, part: Path, size: int) -> None:
+    """Append what ``part`` lacks of ``url``."""
+    have = part.stat().st_size
+    if size and have == size:
+        return
+    headers = {'User-Agent': 'swin-backbone', **({'Range': f'bytes={have}-'} if have else {})}
+    try:
+        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if have and error.code == RANGE_NOT_SATISFIABLE:  # nothing is missing
+            return
+        raise
+    with answer:
+        if getattr(answer, 'status', None) != PARTIAL_CONTENT:  # the server sends the whole file
+            have = 0
+        length = int(answer.headers.get('Content-Length') or 0)
+        total = have + length if length else size
+        bar = progress_bar(part.stem, total or None, initial=have, unit='B', unit_scale=True)
+        with part.open('ab' if have else 'wb') as file, bar as progress:
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                progress.update(len(chunk))
+            received = file.tell()
+    if received < total:
+        raise OSError(f'received {received:,} of {total:,} bytes')
+
+
+def _verify(part: Path, url: str, size: int, digest: str) -> None:
+    """Delete and refuse a download that differs from the published file."""
+    problem, found = '', part.stat().st_size
+    if size and found != size:
+        problem = f'has {found:,} bytes, but the published file has {size:,}'
+    elif digest:
+        algorithm, _, expected = digest.partition(':')
+        computed = hashlib.new(algorithm, usedforsecurity=False)
+        bar = progress_bar(f'checking {part.stem}', found, unit='B', unit_scale=True)
+        with part.open('rb') as file, bar as progress:
+            while chunk := file.read(CHUNK):
+                computed.update(chunk)
+                progress.update(len(chunk))
+        if computed.hexdigest() != expected:
+            problem = f'does not have the {algorithm} hash of the published file'
+    if problem:
+        part.unlink()
+        raise InputError(f'{url} {problem}, and was deleted: try again, from another network if it happens twice.')
 
 
 def config_folder() -> Path:

@@ -1,7 +1,8 @@
-"""Names, paths and addresses; downloads are whole and true, or not there."""
+"""Names, paths and URLs; downloads are complete and correct, or not there."""
 
 import hashlib
 import io
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -56,8 +57,8 @@ def test_a_published_name_is_downloaded_once(published: Callable[..., str], cach
 @pytest.mark.parametrize(
     ('known', 'said'),
     [
-        (dict(size=99), r'broke off after 5 of 99 bytes and was not kept'),
-        (dict(digest='sha384:00'), r'has not the sha384 hash of the published file and was not kept'),
+        (dict(size=99), r'has 5 bytes, but the published file has 99, and was deleted'),
+        (dict(digest='sha384:00'), r'does not have the sha384 hash of the published file, and was deleted'),
     ],
 )
 def test_a_false_download_is_not_kept(
@@ -76,9 +77,9 @@ class ShortAnswer(io.BytesIO):
 
 def test_an_answer_that_breaks_off_is_not_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request, 'urlopen', lambda *_, **__: ShortAnswer(b'short'))
-    with pytest.raises(InputError, match='broke off after 5 of 1,000 bytes'):
+    with pytest.raises(InputError, match='received 5 of 1,000 bytes'):
         download.find_file('https://host/swin.pth')
-    assert not list(cache.iterdir())
+    assert [path.suffix for path in cache.iterdir()] == ['.part']
 
 
 @pytest.mark.parametrize('error', [urllib.error.URLError('no route'), TimeoutError('timed out'), KeyboardInterrupt()])
@@ -95,6 +96,17 @@ def test_an_interrupted_download_leaves_nothing(
     assert not list(cache.iterdir())
 
 
+def test_files_of_the_same_name_do_not_collide(cache: Path, tmp_path: Path) -> None:
+    found = []
+    for run in ('first', 'second'):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / 'epoch_36.pth').write_text(run)
+        found.append(download.find_file(f'file://{tmp_path}/{run}/epoch_36.pth'))
+    assert [path.read_text() for path in found] == ['first', 'second']
+    assert all(path.parent == cache and re.fullmatch(r'epoch_36-[0-9a-f]{8}\.pth', path.name) for path in found)
+    assert download.find_file(f'file://{tmp_path}/first/epoch_36.pth') == found[0]
+
+
 def test_offline_says_which_file_to_put_where(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: Any, **__: Any) -> None:
         raise urllib.error.URLError('Name or service not known')
@@ -104,15 +116,15 @@ def test_offline_says_which_file_to_put_where(cache: Path, monkeypatch: pytest.M
         load_pretrained(tiny_backbone(), 'swin_t_in1k')
     url = 'https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_tiny_patch4_window7_224.pth'
     assert str(error.value) == (
-        f'cannot download {url} (Name or service not known): download it elsewhere and put it at '
-        f'{cache / "swin_tiny_patch4_window7_224.pth"}, or give its path.'
+        f'cannot download {url} (Name or service not known): try again, or download it elsewhere and put it at '
+        f'{cache / "swin_tiny_patch4_window7_224.pth"}.'
     )
 
 
 def test_a_cached_file_of_another_size_is_not_trusted(cache: Path) -> None:
     cache.mkdir(parents=True)
     (cache / 'swin_tiny_patch4_window7_224.pth').write_bytes(b'half')
-    with pytest.raises(InputError, match='has 4 bytes where the published file has 114,342,173: delete it'):
+    with pytest.raises(InputError, match='has 4 bytes, but the published file has 114,342,173: delete it'):
         download.find_file('swin_t_in1k')
 
 
@@ -121,7 +133,7 @@ def test_unknown_sources() -> None:
         InputError, match="'swin_t_in21k' is neither a file nor a published name: names are like swin_t_in"
     ):
         load_pretrained(tiny_backbone(), 'swin_t_in21k')
-    with pytest.raises(InputError, match='give a path, a published name, or an address'):
+    with pytest.raises(InputError, match='give a path, a published name, or a URL'):
         load_pretrained(tiny_backbone(), 'open-mmlab://swin')
     with pytest.raises(InputError, match='does not exist'):
         load_pretrained(tiny_backbone(), 'folder/swin_t_in1k')
