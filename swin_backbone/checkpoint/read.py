@@ -141,7 +141,8 @@ def refused(path: Path, error: pickle.UnpicklingError) -> InputError:
     """The error for a file that needs more than reading."""
     named = re.search(r'GLOBAL (\S+)', str(error)) or re.search(r'function (.+)$', str(error).splitlines()[0])
     if named is None:
-        return InputError(f'{path} is damaged or incomplete ({str(error).splitlines()[0]}): download or save it again.')
+        reason = str(error).rpartition('WeightsUnpickler error: ')[2].strip().splitlines() or [type(error).__name__]
+        return InputError(f'{path} is damaged or incomplete ({reason[0]}): download or save it again.')
     return InputError(
         f'{path} is refused: reading it would need {named[1].rstrip(".")}, and only tensors and plain settings are '
         'read from a file. If you trust it, save its state dict alone, where it comes from, and use that file.'
@@ -212,8 +213,9 @@ def new_scalar(dtype: PlainDtype, data: bytes) -> Any:
 
 def statistic(owner: object, name: str) -> Any:
     """Stands in for ``getattr``, with which mmengine's history names its own four statistics."""
-    history = history_class()
-    return getattr(history, name, None) if owner is history and name in ('min', 'max', 'mean', 'current') else None
+    if owner is not history_class() or name not in ('min', 'max', 'mean', 'current'):
+        raise UnpicklingError('GLOBAL builtins.getattr')
+    return getattr(owner, name, None)
 
 
 def history_class() -> type:

@@ -6,9 +6,9 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import Runner
-from torch import nn
+from mmengine.runner import Runner, find_latest_checkpoint
 
+from swin_backbone.engine.checkpoints import check_backbones, load_whole
 from swin_backbone.errors import InputError
 from swin_backbone.evaluation.drawing import Image
 from swin_backbone.evaluation.gallery import draw_cell, write_sheet
@@ -65,32 +65,28 @@ class PredictionSheetHook(Hook):
 
 
 class WholeModelHook(Hook):
-    """Refuses a checkpoint of another model, of which mmengine would only warn and test random weights."""
+    """Refuses a checkpoint of another model, of which mmengine would only warn.
+
+    Args:
+        heads: whether the heads must be covered too; False to train on from a model that may have other ones.
+    """
+
+    def __init__(self, heads: bool = True) -> None:
+        self.heads = heads
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Load it with every parameter accounted for; the Runner's own loading changes nothing any more."""
+        """Check the checkpoint, and load it where every parameter must be covered; the Runner loads the same again.
+
+        Raises:
+            InputError: it does not cover the model, or is to be resumed and holds no state of a run.
+        """
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
-        require_whole(model, checkpoint.get('state_dict', checkpoint), runner.cfg.load_from)
-
-
-def require_whole(model: nn.Module, state: dict[str, Any], source: str) -> None:
-    """Load a state that has a weight for every parameter of a model, and perhaps more.
-
-    Raises:
-        InputError: it lacks some, or they have other shapes.
-    """
-    advice = 'give the config of its training.'
-    try:
-        found = model.load_state_dict({name.removeprefix('module.'): state[name] for name in state}, strict=False)
-    except RuntimeError as error:
-        told = next((line.strip() for line in str(error).splitlines() if 'mismatch' in line), str(error))
-        raise InputError(f'{source} is no checkpoint of the model in this config ({told[:200]}): {advice}') from error
-    names = [name for name, _ in model.named_parameters()]
-    lacking = sorted(set(names) & set(found.missing_keys))
-    if lacking:
-        raise InputError(
-            f'{source} is no checkpoint of the model in this config: it has no weights for {len(lacking)} of its '
-            f'{len(names)} parameters, the first is {lacking[0]}; {advice}'
-        )
+        source = str(runner._load_from or find_latest_checkpoint(runner.work_dir))
+        (load_whole if self.heads else check_backbones)(model, source, checkpoint)
+        if runner._resume and not {'meta', 'message_hub'} <= checkpoint.keys():
+            raise InputError(
+                f'{source} cannot be resumed, it holds weights without the state of a run: start a new run from it '
+                'with --cfg-options load_from=FILE.'
+            )

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,8 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, DefaultScope
-from mmengine.runner import load_checkpoint
 
-from swin_backbone.engine.checkpoints import read_checkpoints_safely
+from swin_backbone.engine.checkpoints import load_whole
 from swin_backbone.engine.config import set_weights
 from swin_backbone.engine.runner import ignore_warnings
 from swin_backbone.engine.submission import without_annotations
@@ -42,7 +40,6 @@ class Predictor:
     """
 
     def __init__(self, config: Config, checkpoint: str | Path, device: str | None = None) -> None:
-        read_checkpoints_safely()
         ignore_warnings()
         set_weights(config, 'none')
         self.scope = config.get('default_scope', 'mmdet')
@@ -50,7 +47,8 @@ class Predictor:
         with self._scope():
             self.pipeline = Compose(without_annotations(data_set.pipeline))
             self.model = revert_sync_batchnorm(MODELS.build(config.model))
-            meta = load_whole(self.model, checkpoint)
+            content = load_whole(self.model, checkpoint)
+            meta = {key.lower(): value for key, value in content.get('meta', {}).items()}
             self.meta = meta.get('dataset_meta') or DATASETS.build(dict(data_set, lazy_init=True)).metainfo
         self.model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()
 
@@ -63,23 +61,6 @@ class Predictor:
         with self._scope():
             item = self.pipeline(dict(img_path=str(path), img_id=0))
             return self.model.test_step(pseudo_collate([item]))[0]
-
-
-def load_whole(model: Any, checkpoint: str | Path) -> dict[str, Any]:
-    """Load every weight of a model; the checkpoint's meta information.
-
-    Raises:
-        InputError: keys are missing, left over, or of another shape.
-    """
-    try:
-        content = load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True, logger='silent')
-    except (RuntimeError, UnpicklingError) as error:
-        told = [line.strip() for line in str(error).splitlines() if 'key' in line or 'mismatch' in line]
-        reason = (told or str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(
-            f'{checkpoint} is no checkpoint of the model in this config ({reason}): give the config of its training.'
-        ) from error
-    return {key.lower(): value for key, value in content.get('meta', {}).items()}
 
 
 def find_files(source: Path) -> list[Path]:

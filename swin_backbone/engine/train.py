@@ -15,18 +15,17 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
-from swin_backbone.engine.checkpoints import read_checkpoints_safely
-from swin_backbone.engine.hooks import PredictionSheetHook
+from swin_backbone.engine.checkpoints import load_safely
+from swin_backbone.engine.hooks import PredictionSheetHook, WholeModelHook
 from swin_backbone.engine.runner import ignore_warnings, quiet_console
 from swin_backbone.errors import InputError
 from swin_backbone.evaluation.curves import draw_curves
 from swin_backbone.evaluation.results import headline, write_summary
-from swin_backbone.openmmlab import mmcv_operators
+from swin_backbone.mmcv_ops import mmcv_operators
 
 
 def build_runner(config: Config) -> Runner:
     """The Runner of a config; synchronised norms become plain ones where no GPU could synchronise them."""
-    read_checkpoints_safely()
     ignore_warnings()
     if 'runner_type' in config:
         runner = RUNNERS.build(config)
@@ -35,6 +34,7 @@ def build_runner(config: Config) -> Runner:
         runner = QuietRunner.from_cfg(config)
     if not torch.cuda.is_available():
         runner.model = revert_sync_batchnorm(runner.model)
+    load_safely(runner)
     runner.register_hook(PredictionSheetHook(Path(runner.work_dir) / 'predictions.png'))
     return runner
 
@@ -52,6 +52,7 @@ class QuietRunner(Runner):
 def train(config: Config, recipe_precision: str, dry_run: bool = False) -> None:
     """Train and evaluate; leaves ``summary.json``, ``curves.png`` and ``predictions.png`` in the work dir."""
     runner = build_runner(config)
+    runner.register_hook(WholeModelHook(heads=bool(config.get('resume'))))
     runner.register_hook(StartSummaryHook(recipe_precision, dry_run))
     started = time.perf_counter()
     try:
