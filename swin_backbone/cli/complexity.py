@@ -7,7 +7,7 @@ from pathlib import Path
 
 from swin_backbone.cli import Parser, results_only
 from swin_backbone.errors import InputError
-from swin_backbone.files import find_config
+from swin_backbone.files import find_config, write_text
 
 BACKBONE_SHAPE = (224, 224)
 
@@ -29,8 +29,10 @@ def build_parser() -> Parser:
         help="image size (default: the papers': 800 1280 for detectors, 512 2048 or 640 2560 for segmenters; 224 224 "
         'for a backbone)',
     )
-    parser.add_argument('--json', action='store_true', help='print plain numbers')
-    parser.add_argument('--markdown', metavar='FILE', type=Path, help='write a page about the configs instead')
+    parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
+    parser.add_argument(
+        '--markdown', metavar='FILE', type=Path, help='write a page about the configs instead of printing'
+    )
     return parser
 
 
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         paths = [find_config(name) for name in args.configs] or page.find_configs()
         entries = [page.make_entry(path, shape) for path in paths]
         if args.markdown:
-            args.markdown.write_text(page.as_markdown(entries, args.markdown.parent))
+            write_text(args.markdown, page.as_markdown(entries, args.markdown.parent))
         elif args.json:
             print(json.dumps([page.as_dict(entry) for entry in entries], indent=2), file=output)
         else:

@@ -1,1 +1,1 @@
-"""What the configs cost, what was published about them, and trials of each."""
+"""Parameters and multiply-adds of the configs beside the published numbers, and a short trial of each config."""

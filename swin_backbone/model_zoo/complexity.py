@@ -1,10 +1,10 @@
-"""Parameters and multiply-adds of a detector or segmenter, counted as the Swin paper's Tables 2 and 3 count them.
+"""Count parameters and multiply-adds of a detector or segmenter by the conventions of the Swin paper's Tables 2 and 3.
 
-PyTorch's own counter watches every convolution and matrix product of a pass over tensors without data, so window
-padding and the products inside attention are in it, and the largest model takes seconds and hardly any memory. The
-paper's conventions are kept: a multiply-add counts once; a detector sees :data:`BOX_ROIS` regions in every box stage
-and :data:`MASK_ROIS` in the mask head of every stage; the auxiliary head of a segmenter, which only training uses, is
-among the parameters and not among the multiply-adds.
+PyTorch's ``FlopCounterMode`` counts the convolutions and matrix products of a forward pass on meta tensors, which takes
+seconds and little memory for the largest model. The conventions are those of the paper: a multiply-add counts once;
+window padding and the products inside attention are included; a detector receives :data:`BOX_ROIS` regions in every box
+stage and :data:`MASK_ROIS` in every mask stage; the auxiliary head of a segmenter, which only training uses, counts
+among the parameters but not among the multiply-adds.
 """
 
 import warnings
@@ -28,8 +28,8 @@ BOX_ROIS = 1000
 MASK_ROIS = 100
 DETECTION_SHAPE = (800, 1280)
 SEGMENTATION_CROP = 512
-SEGMENTATION_ASPECT = 4  # the papers' pictures: 512x2048, and 640x2560 for models trained on 640x640
-
+SEGMENTATION_ASPECT = 4
+"""Width over height of the papers' images: 512x2048, and 640x2560 for models trained on 640x640."""
 
 Part = Any
 """A module of a toolkit, whose attributes have no types."""
@@ -37,12 +37,12 @@ Part = Any
 
 @dataclass(frozen=True)
 class Complexity:
-    """What a network costs.
+    """The size of a network.
 
     Attributes:
         params: parameters.
-        flops: multiply-adds for one picture.
-        shape: height and width of that picture in pixels.
+        flops: multiply-adds for one image.
+        shape: height and width of that image in pixels.
     """
 
     params: int
@@ -55,37 +55,41 @@ def measure(config: Any, shape: tuple[int, int] | None = None) -> Complexity:
 
     Args:
         config: an mmengine ``Config`` of a detector or segmenter.
-        shape: height and width of the picture in pixels; by default the papers' (:func:`default_shape`).
+        shape: height and width of the image in pixels; the papers' (:func:`default_shape`) if None.
 
     Raises:
-        InputError: the shape is impossible, or the network is of a kind whose heads are not known here.
+        InputError: the shape is not positive, or the network has heads of an unknown kind.
     """
     shape = shape or default_shape(config)
-    if min(shape) < 1:
-        raise InputError(f'a picture of {shape[0]}x{shape[1]} pixels is impossible: give height and width above 0.')
+    check_shape(shape)
     model = build_without_data(config)
     return count(model, partial(run_network, model), config.model.backbone.get('in_channels', 3), shape)
 
 
 def measure_backbone(variant: str, version: int, shape: tuple[int, int]) -> Complexity:
-    """Count a backbone alone, with torch alone.
+    """Count a backbone without a toolkit.
 
     Raises:
-        InputError: there is no such variant, or the shape is impossible.
+        InputError: there is no such variant, or the shape is not positive.
     """
-    if min(shape) < 1:
-        raise InputError(f'an image of {shape[0]}x{shape[1]} pixels is impossible: give height and width above 0.')
+    check_shape(shape)
     with torch.device('meta'):
         model = SwinTransformer(variant, version).eval()
     count_as_published(model)
     return count(model, model, 3, shape)
 
 
+def check_shape(shape: tuple[int, int]) -> None:
+    """Raise InputError unless the height and the width are positive."""
+    if min(shape) < 1:
+        raise InputError(f'an image of {shape[0]}x{shape[1]} pixels is impossible: give height and width above 0.')
+
+
 def count(model: nn.Module, run: Callable[[Tensor], Any], channels: int, shape: tuple[int, int]) -> Complexity:
-    """Parameters of ``model``, and the multiply-adds of ``run`` on an image without data."""
+    """Count the parameters of ``model`` and the multiply-adds of ``run`` on an image ``[1, channels, *shape]``."""
     image = torch.empty(1, channels, *shape, device='meta')
     counter = FlopCounterMode(display=False)
-    # Fused attention is spelt out as the two products that the counter knows.
+    # The math backend splits fused attention into the two products that the counter knows.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         run(image)
     params = sum(p.numel() for p in model.parameters())
@@ -93,7 +97,7 @@ def count(model: nn.Module, run: Callable[[Tensor], Any], channels: int, shape: 
 
 
 def default_shape(config: Any) -> tuple[int, int]:
-    """The papers' picture: 800x1280 for a detector; for a segmenter as high as its crop, and four times as wide."""
+    """The image of the papers: 800x1280 for a detector; the crop's height and 4 times that width for a segmenter."""
     if 'decode_head' not in config.model:
         return DETECTION_SHAPE
     size = (config.model.get('data_preprocessor') or {}).get('size') or (SEGMENTATION_CROP,)
@@ -101,20 +105,20 @@ def default_shape(config: Any) -> tuple[int, int]:
 
 
 def build_without_data(config: Any) -> Part:
-    """The network of a config in evaluation mode, without memory for its parameters."""
+    """Build the network of a config in evaluation mode on the meta device."""
     from mmengine.registry import MODELS, DefaultScope
 
     scope = DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet'))
     with torch.device('meta'), scope, warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # the toolkits' about themselves
+        warnings.simplefilter('ignore')  # the toolkits warn about their own defaults
         model = MODELS.build(config.model.copy()).eval()
-    model.to('meta')  # mmcv's deformable convolution makes its weights in a way that overlooks the context above
+    model.to('meta')  # mmcv's deformable convolution creates its weights on the CPU despite the context above
     count_as_published(model)
     return model
 
 
 def count_as_published(model: nn.Module) -> None:
-    """Put :data:`STAND_INS` in the place of the layers that cannot run without data or are counted differently."""
+    """Override ``forward`` of the layers in :data:`STAND_INS`."""
     for module in model.modules():
         stand_in = STAND_INS.get(f'{type(module).__module__.partition(".")[0]}.{type(module).__name__}')
         if stand_in is not None:
@@ -122,10 +126,10 @@ def count_as_published(model: nn.Module) -> None:
 
 
 def run_network(model: Part, image: Tensor) -> None:
-    """Pass ``image`` ``[1, C, H, W]`` through everything that testing would use, with made-up regions.
+    """Run every part of a network that testing uses on ``image`` ``[1, C, H, W]`` and empty regions.
 
     Raises:
-        InputError: the heads are of a kind that is not known here.
+        InputError: the network has heads of an unknown kind.
     """
     kinds = {base.__name__ for base in type(model).__mro__}
     if 'EncoderDecoder' in kinds and isinstance(model.decode_head, nn.Module):
@@ -136,13 +140,13 @@ def run_network(model: Part, image: Tensor) -> None:
         run_two_stages(model, model.extract_feat(image))
     else:
         raise InputError(
-            f'cannot count a {type(model).__name__}: known are one-stage and two-stage detectors of MMDetection and '
-            'encoder-decoders of MMSegmentation.'
+            f'cannot count a {type(model).__name__}: use a one-stage or two-stage detector of MMDetection, or an '
+            'encoder-decoder of MMSegmentation.'
         )
 
 
 def run_two_stages(model: Part, maps: tuple[Tensor, ...]) -> None:
-    """Region proposals, and the heads on as many regions as the paper has."""
+    """Run the region proposals, and the heads on the paper's number of regions."""
     head = model.roi_head
     if type(head).__name__ == 'SparseRoIHead':
         proposals = model.rpn_head.num_proposals
@@ -166,35 +170,35 @@ def run_two_stages(model: Part, maps: tuple[Tensor, ...]) -> None:
 
 
 def stages(part: Part) -> list[Part]:
-    """The stages of a part of a cascade; a part that is no cascade is its own only stage."""
+    """The stages of a cascade; the part itself if it is not a cascade."""
     return list(part) if isinstance(part, nn.ModuleList) else [part]
 
 
 def regions(count: int, channels: int, extractor: Part) -> Tensor:
-    """Features of ``count`` regions as ``extractor`` would give them, without data."""
+    """Empty features of ``count`` regions in the output shape of ``extractor``."""
     return torch.empty(count, channels, *extractor.roi_layers[0].output_size, device='meta')
 
 
 def deform_conv(module: Part, x: Tensor, offset: Tensor) -> Tensor:
-    """A deformable convolution has the products of a plain one; interpolation is not counted anywhere."""
+    """Count a deformable convolution as a plain one; its interpolation is not counted."""
     return F.conv2d(x, module.weight, None, module.stride, module.padding, module.dilation, module.groups)
 
 
 def dynamic_conv(module: Part, parameters: Tensor, features: Tensor) -> Tensor:
-    """Sparse R-CNN's layer without its products with predicted weights, which the paper's figures do not have."""
+    """Leave out Sparse R-CNN's products with predicted weights, which the paper's numbers do not include."""
     module.dynamic_layer(parameters)
     return module.fc_layer(features.flatten(1))
 
 
 def padded_attention(module: Part, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
-    """The original projects padded tokens too, which the papers count and this package's attention need not do."""
+    """Project padded tokens too, as the original code does and the papers count; this package skips them."""
     padded = pad_to_windows(x, plan, None)
-    out = type(module).forward(module, padded, WindowPlan(*plan.cut_size, plan.window), shifted)
+    out = type(module).forward(module, padded, WindowPlan(*plan.padded_size, plan.window), shifted)
     return out[:, : plan.height, : plan.width]
 
 
 def gathered_attention(module: Part, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
-    """Sliding windows as they are defined: the tiles of the faster way hold products that a mask throws away."""
+    """Count sliding windows by their definition; the faster kernel computes products that a mask discards."""
     module.attend = sliding_naive
     return type(module).forward(module, x, plan, shifted)
 
@@ -209,4 +213,5 @@ STAND_INS: dict[str, Callable[..., Tensor]] = {
     'swin_backbone.SlidingAttention': gathered_attention,
     'swin_backbone.CosineSlidingAttention': gathered_attention,
 }
-"""Layers, by package and class, that cannot run without data or that the papers count differently."""
+"""Forward functions, by package and class, of layers that cannot run on the meta device or that the papers count
+otherwise."""

@@ -1,17 +1,17 @@
-"""What the papers and the authors' releases say that the networks of the configs cost."""
+"""Published parameters and multiply-adds of the configs, from the papers and the official releases."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Published:
-    """Figures for one config, by the name of its file.
+    """Published numbers of one config.
 
     Attributes:
         params: parameters.
-        flops: multiply-adds for the papers' picture (:func:`swin_backbone.model_zoo.complexity.default_shape`).
-        source: where they stand.
-        remark: what a reader must know about them.
+        flops: multiply-adds for the image of the papers (:func:`swin_backbone.model_zoo.complexity.default_shape`).
+        source: the publication.
+        remark: why the numbers do not apply as they are; empty if they do.
     """
 
     params: int
@@ -21,7 +21,7 @@ class Published:
 
 
 def millions(params: int, gigas: int, source: str, remark: str = '') -> Published:
-    """Figures as they are printed: millions of parameters, 10^9 multiply-adds."""
+    """Numbers as printed: millions of parameters, 10^9 multiply-adds."""
     return Published(params * 10**6, gigas * 10**9, source, remark)
 
 

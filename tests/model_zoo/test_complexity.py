@@ -1,4 +1,4 @@
-"""The cost of every config, beside the papers' figures, and the pages made from it."""
+"""The cost of every config beside the published one, and the page with both."""
 
 import json
 import subprocess
@@ -30,15 +30,15 @@ def entries() -> dict[str, Entry]:
 
 def test_costs_are_the_published_ones(entries: dict[str, Entry]) -> None:
     assert PUBLISHED.keys() <= entries.keys()
-    for name, figures in PUBLISHED.items():
+    for name, published in PUBLISHED.items():
         cost = entries[name].cost
-        assert abs(cost.params / figures.params - 1) < 0.015, name
-        if not figures.remark:
-            assert abs(cost.flops / figures.flops - 1) < 0.02, name
+        assert abs(cost.params / published.params - 1) < 0.015, name
+        if not published.remark:
+            assert abs(cost.flops / published.flops - 1) < 0.02, name
 
 
-def test_the_one_figure_that_nobody_can_reproduce(entries: dict[str, Entry]) -> None:
-    assert [name for name, figures in PUBLISHED.items() if figures.remark] == ['upernet_swin_l_640_160k']
+def test_the_one_number_that_nobody_can_reproduce(entries: dict[str, Entry]) -> None:
+    assert [name for name, published in PUBLISHED.items() if published.remark] == ['upernet_swin_l_640_160k']
     assert entries['upernet_swin_l_640_160k'].cost.flops == pytest.approx(2482.3e9, rel=1e-4)
 
 
@@ -86,11 +86,11 @@ def test_fused_attention_counts_like_any_other(backend: str, version: int) -> No
     assert costs[0] == costs[1]
     # Stage 1 has 24 x 24 tokens, padded to 28 x 28, in windows of 49: two products of 49 x 96 for each of them.
     attention = 2 * 28 * 28 * 49 * 96
-    without = config.copy()
-    without.model.backbone.update(depths=(0, 2, 6, 2))
+    deeper = config.copy()
+    deeper.model.backbone.update(depths=(4, 2, 6, 2))
     one_block = 28 * 28 * 4 * 96 * 96 + 24 * 24 * 8 * 96 * 96 + attention
     bias = 13 * 13 * 512 * (2 + 3) if version == 2 else 0
-    assert costs[0] - measure(without, (96, 96)).flops == 2 * (one_block + bias)
+    assert measure(deeper, (96, 96)).flops - costs[0] == 2 * (one_block + bias)
 
 
 def test_counting_leaves_the_classes_alone(entries: dict[str, Entry]) -> None:
@@ -180,3 +180,14 @@ def test_bad_input_is_told_in_one_sentence(args: list[str]) -> None:
     assert result.returncode == 2
     assert result.stdout == ''
     assert result.stderr.count('\n') == 1
+
+
+def test_a_backbone_alone_is_counted_without_the_toolkits() -> None:
+    code = """
+import sys
+from swin_backbone.cli import complexity
+complexity.main(['--variant', 'tiny'])
+print({'mmengine', 'mmcv', 'mmdet', 'mmseg'} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout == '27.52M parameters, 4.49G multiply-adds at 224x224\nset()\n'

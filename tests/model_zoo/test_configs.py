@@ -1,4 +1,4 @@
-"""Every config: what it must say and hold, and for one of each kind a training step and an evaluated picture."""
+"""Every config: what it must say and hold; one of each kind is trained for one step and evaluated on one image."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from swin_backbone.checkpoint.published import WEIGHTS
 from swin_backbone.datasets.shapes import write_shapes
 from swin_backbone.datasets.shapes_spec import ShapesSpec
 from swin_backbone.engine.config import dicts_in, load_config
-from swin_backbone.model_zoo import trials as smoke
+from swin_backbone.model_zoo import trials
 from swin_backbone.model_zoo.page import read_notes
 from tests.conftest import REPOSITORY
 from tests.model_zoo import zoo
@@ -149,7 +149,7 @@ def test_sparse_rcnn_has_300_proposals() -> None:
     assert model.rpn_head.num_proposals == model.test_cfg.rcnn.max_per_img == 300
 
 
-def test_reppoints_v2_sees_larger_pictures() -> None:
+def test_reppoints_v2_sees_larger_images() -> None:
     steps = zoo.config('reppoints_v2_swin_t_3x').train_dataloader.dataset.pipeline
     resize = next(step for step in dicts_in(steps) if step.get('type') == 'RandomChoiceResize')
     assert [tuple(scale) for scale in resize.scales] == [(side, 1333) for side in range(480, 961, 32)]
@@ -183,16 +183,16 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize('name', NARROW)
-def test_a_training_step_and_an_evaluated_picture(name: str, shapes: Path) -> None:
-    """On a narrow backbone; tools/check_configs.py does the same with every config as it is."""
+def test_one_training_step_and_one_evaluated_image(name: str, shapes: Path) -> None:
+    """On a narrow backbone; `swin-backbone check-configs` does the same with every config at full size."""
     config = zoo.config(name)
     for part, options in NARROW[name].items():
         config.model[part].update(options)
     if name.startswith('htc'):
         config.model.neck[0].update(in_channels=256, num_heads=8)
         config.model.neck[1].update(in_channels=PYRAMID)
-    smoke.prepare(config, str(shapes), side=64)
-    loss, unreached, metrics = smoke.run(config)
+    trials.prepare(config, str(shapes), side=64)
+    loss, unreached, metrics = trials.run(config)
     assert 0 < loss < 1000
     assert not unreached
     assert metrics
@@ -200,8 +200,8 @@ def test_a_training_step_and_an_evaluated_picture(name: str, shapes: Path) -> No
 
 def test_the_reppoints_demo(shapes: Path) -> None:
     config = load_config(str(REPOSITORY / 'configs/detection/reppoints_v2_swin_demo.py'), None)
-    smoke.prepare(config, str(shapes), side=128)
-    loss, unreached, metrics = smoke.run(config)
+    trials.prepare(config, str(shapes), side=128)
+    loss, unreached, metrics = trials.run(config)
     assert 0 < loss < 100
     assert not unreached
     assert {name.rpartition('_')[0] for name in metrics} >= {'coco/bbox_mAP'} and 'coco/segm_mAP' not in metrics
@@ -211,8 +211,8 @@ def test_real_photographs(data_dir: Path) -> None:
     config = zoo.config('atss_swin_t_3x')
     for part, options in NARROW['atss_swin_t_3x'].items():
         config.model[part].update(options)
-    smoke.prepare(config, str(data_dir / 'coco100'), side=96)
-    loss, unreached, metrics = smoke.run(config)
+    trials.prepare(config, str(data_dir / 'coco100'), side=96)
+    loss, unreached, metrics = trials.run(config)
     assert 0 < loss < 100
     assert not unreached
     assert 'coco/bbox_mAP' in metrics

@@ -8,9 +8,8 @@ import torch
 pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 
-from swin_backbone.model_zoo import trials as smoke
-from swin_backbone.model_zoo.trials import Trial
-from swin_backbone.model_zoo.trials_page import as_markdown
+from swin_backbone.model_zoo import trials
+from swin_backbone.model_zoo.trials import Trial, as_markdown
 
 DETECTION, SEGMENTATION, OWN = 'configs/detection/a.py', 'configs/segmentation/b.py', 'elsewhere/c.py'
 
@@ -26,7 +25,7 @@ def roots(tmp_path: Path) -> tuple[str, str]:
 
 def test_a_config_is_tried_on_the_data_that_suit_it(roots: tuple[str, str]) -> None:
     coco, ade = roots
-    assert smoke.plan([DETECTION, SEGMENTATION, OWN], roots, 64) == [
+    assert trials.plan([DETECTION, SEGMENTATION, OWN], roots, 64) == [
         (DETECTION, coco, 64),
         (OWN, coco, 64),
         (SEGMENTATION, ade, 64),
@@ -36,12 +35,12 @@ def test_a_config_is_tried_on_the_data_that_suit_it(roots: tuple[str, str]) -> N
 
 def test_a_config_that_no_data_suit_is_not_passed_over(roots: tuple[str, str]) -> None:
     coco, _ = roots
-    assert smoke.plan([SEGMENTATION, DETECTION], [coco], 64) == [(DETECTION, coco, 64), (SEGMENTATION, coco, 64)]
-    assert smoke.plan([SEGMENTATION], [], 64) == [(SEGMENTATION, None, 64)]
+    assert trials.plan([SEGMENTATION, DETECTION], [coco], 64) == [(DETECTION, coco, 64), (SEGMENTATION, coco, 64)]
+    assert trials.plan([SEGMENTATION], [], 64) == [(SEGMENTATION, None, 64)]
 
 
 def test_an_error_is_reported_and_not_raised() -> None:
-    trial = smoke.try_one(('absent.py', None, 64))
+    trial = trials.try_one(('absent.py', None, 64))
     assert trial.failure.startswith('InputError: there is no config')
     assert 'FAILED' in trial.row()
 
@@ -52,7 +51,7 @@ def test_an_error_is_reported_and_not_raised() -> None:
         (Trial('a', loss=1.0, metrics=dict(mAP=0.0)), ''),
         (Trial('a', loss=float('inf'), metrics=dict(mAP=0.0)), 'the loss is not finite'),
         (Trial('a', loss=1.0, unreached=('x.y',)), '1 parameters without a finite gradient, such as x.y'),
-        (Trial('a', loss=1.0), 'no figures from the evaluation'),
+        (Trial('a', loss=1.0), 'the evaluation returned no metrics'),
     ],
 )
 def test_what_counts_as_a_failure(trial: Trial, failure: str) -> None:
@@ -81,18 +80,18 @@ class Model(torch.nn.Module):
 
 
 def test_gradients_must_be_there_and_finite() -> None:
-    loss, unreached = smoke.step(Model(), [dict(x=torch.ones(1))])
+    loss, unreached = trials.step(Model(), [dict(x=torch.ones(1))])
     assert loss == 0
     assert unreached == ('unused', 'broken')
 
 
 def test_the_page() -> None:
-    trials = [
+    found = [
         Trial('a', 'photographs', 1.5, (), {'coco/bbox_mAP': 0.25, 'coco/bbox_mAP_50': 0.5}, 12.34, 3 * 2**20, ('so',)),
         Trial('b', 'photographs', error='ValueError: no'),
         Trial('a', 'shapes', 2.0, (), {'mIoU': 1.0}),
     ]
-    page = as_markdown(trials, 96, 'tools/x.py --side 96')
+    page = as_markdown(found, 96, 'tools/x.py --side 96')
     assert '    tools/x.py --side 96\n' in page and 'about 96 pixels' in page and f'torch {torch.__version__}' in page
     assert '## On photographs: 1 of 2 passed' in page and '## On shapes: 1 of 1 passed' in page
     assert '| a | 1.500 | 12.3 | 3 | bbox_mAP 0.250 | passed, so |' in page

@@ -4,9 +4,13 @@ import copy
 from functools import cache
 
 from mmengine.config import Config
+from mmengine.config import utils as mmengine_utils
 
 from swin_backbone.engine.config import load_config
 from swin_backbone.model_zoo.page import Entry, find_configs, make_entry
+
+# For every `_base_ = 'mmdet::...'` mmengine parses the 100 metafiles of the toolkit again, half a second for a config.
+mmengine_utils.load = cache(mmengine_utils.load)
 
 PATHS = {path.stem: path for path in find_configs()}
 
@@ -23,5 +27,5 @@ def config(name: str) -> Config:
 
 @cache
 def entry(name: str) -> Entry:
-    """A config with its cost; making all of these builds every network."""
+    """A config with its cost; the entries of all configs build every network."""
     return make_entry(PATHS[name], config=_read(name))
