@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from swin_backbone.attention import position
 from swin_backbone.attention.kernels import window_attention
 from swin_backbone.attention.kernels.cpu import attend_in_groups, works_in_groups
+from swin_backbone.attention.kernels.operator import window_attention_op
 from swin_backbone.attention.plan import WindowPlan
 
 INITIAL_LOGIT_SCALE = 10.0
@@ -99,13 +100,20 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Attend within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
-        if self.pad_shift:
-            plan = plan.with_pad_shift(shifted)
         bias, scale, pad_value = self.position_bias(), self.logit_scale_factor(), self.pad_value()
         dropout = self.attn_drop if self.training else 0.0
-        if self.backend in ('auto', 'sdpa') and dropout == 0.0 and works_in_groups(x):
+        if dropout == 0.0 and torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            tensor, factor = (scale, 1.0) if isinstance(scale, Tensor) else (None, scale)
+            qkv, window = self.project(x), list(self.window)
+            out = window_attention_op(
+                qkv, bias, pad_value, tensor, factor, self.num_heads, window, shifted, self.pad_shift
+            )
+            out = self.proj(out)
+        elif self.backend in ('auto', 'sdpa') and dropout == 0.0 and works_in_groups(x):
+            plan = plan.with_pad_shift(shifted) if self.pad_shift else plan
             out = attend_in_groups(x, self.project, self.proj, bias, plan, shifted, self.num_heads, scale, pad_value)
         else:
+            plan = plan.with_pad_shift(shifted) if self.pad_shift else plan
             qkv = self.project(x)
             out = window_attention(qkv, bias, plan, shifted, self.num_heads, scale, pad_value, dropout, self.backend)
             out = self.proj(out)

@@ -60,7 +60,7 @@ class PatchEmbed(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Embed ``[B, in_channels, H, W]``, zero-padded to whole patches, as ``[B, ceil(H/p), ceil(W/p), C]``."""
         bottom, right = -image.shape[2] % self.patch_size, -image.shape[3] % self.patch_size
-        if bottom or right:
+        if bottom or right or torch.compiler.is_compiling():  # a condition on the size would compile a graph for each
             image = F.pad(image, (0, right, 0, bottom))
         return self.norm(self.proj(image).permute(0, 2, 3, 1))
 
@@ -82,7 +82,7 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Merge ``[B, H, W, C]``, zero-padded to even size, to ``[B, ceil(H/2), ceil(W/2), 2C]``."""
         _, height, width, _ = x.shape
-        if height % 2 or width % 2:
+        if height % 2 or width % 2 or torch.compiler.is_compiling():
             x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
         # The published weights expect this order of the four neighbours: down the column first.
         x = torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]], dim=-1)
