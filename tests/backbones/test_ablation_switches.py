@@ -175,7 +175,7 @@ def test_relative_only_takes_the_value_rows_of_a_full_file(version: int) -> None
     if version == 2:
         assert {'layers.0.blocks.0.attn.logit_scale', 'layers.0.blocks.0.attn.q_bias'} <= set(report.dropped)
     other = SwinTransformer(**TINY, version=version, position_encoding='relative-only')
-    other.load_state_dict(full.state_dict())
+    other.load_state_dict(full.state_dict(), strict=False)  # V2's queries and scales are unexpected keys
     assert all(torch.equal(a, b) for a, b in zip(values.parameters(), other.parameters(), strict=True))
 
 
