@@ -1,4 +1,4 @@
-"""Find a Swin backbone in whatever a checkpoint file holds, and bring it into native form; and the way back."""
+"""Find a Swin backbone in whatever a checkpoint holds and translate it into native form, and the way back."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -36,8 +36,18 @@ def version_of(names: Iterable[str]) -> int:
     return 2 if any(name.endswith(('logit_scale', 'cpb_mlp.2.weight')) for name in names) else 1
 
 
+def last_stage(names: Iterable[str]) -> int:
+    """The number of the last stage."""
+    return max((parsed[0] for name in names if (parsed := parse('layers.{stage}.', name))), default=0)
+
+
+def output_norms(names: Iterable[str]) -> set[int]:
+    """The stages that have an output norm."""
+    return {parsed[0] for name in names if (parsed := parse(NATIVE_NORM, name))}
+
+
 def merges_start_stages(state: State) -> bool:
-    """Whether merging stands at the start of the stage after it: then it gives the channels of its own stage."""
+    """Whether a merging layer belongs to the stage after it: then it returns the channels of its own stage."""
     for name, weight in state.items():
         parsed = parse(NATIVE_MERGE, name)
         if parsed and parsed[2] == 'reduction.weight':
@@ -48,12 +58,9 @@ def merges_start_stages(state: State) -> bool:
 
 
 def shift_merges(state: State, by: int) -> State:
-    """Move every merging ``by`` stages."""
-    out = {}
-    for key, value in state.items():
-        parsed = parse(NATIVE_MERGE, key)
-        out[key if parsed is None else fill(NATIVE_MERGE, parsed[0] + by) + parsed[2]] = value
-    return out
+    """Move every merging layer ``by`` stages."""
+    moved = {key: parse(NATIVE_MERGE, key) for key in state}
+    return {fill(NATIVE_MERGE, at[0] + by) + at[2] if (at := moved[key]) else key: state[key] for key in state}
 
 
 def unfold_to_official(weight: Tensor) -> Tensor:
@@ -70,10 +77,10 @@ def reorder_merges(state: State, order: Callable[[Tensor], Tensor]) -> State:
     """Apply ``order`` to what has the ``4C`` input channels of merging: the reduction, and V1's norm before it."""
     out = dict(state)
     for key, weight in state.items():
-        if parse(NATIVE_MERGE, key) and key.endswith('.reduction.weight'):
+        if parse(NATIVE_MERGE, key) and key.endswith('.reduction.weight') and weight.shape[-1] % 4 == 0:
             out[key] = order(weight)
-            for norm in ('norm.weight', 'norm.bias'):
-                name = key.removesuffix('reduction.weight') + norm
+            for kind in ('weight', 'bias'):
+                name = f'{key.removesuffix("reduction.weight")}norm.{kind}'
                 if name in state and state[name].shape[-1] == weight.shape[-1]:
                     out[name] = order(state[name])
     return out
@@ -81,22 +88,16 @@ def reorder_merges(state: State, order: Callable[[Tensor], Tensor]) -> State:
 
 def join_qkv(state: State) -> State:
     """Stack separate projections of queries, keys and values into one; V2 has no bias on keys."""
-    out = dict(state)
-    v2 = version_of(state) == 2
+    out, v2 = dict(state), version_of(state) == 2
     for key in state:
         stem, found, kind = key.rpartition('.query.')
         names = [f'{stem}.{part}.{kind}' for part in QKV]
-        if not found:
+        if not found or not all(name in out for name in (names[::2] if v2 and kind == 'bias' else names)):
             continue
         if v2 and kind == 'bias':
-            names = [names[0], names[2]]
-            targets = [f'{stem}.q_bias', f'{stem}.v_bias']
+            out.update({f'{stem}.q_bias': out.pop(names[0]), f'{stem}.v_bias': out.pop(names[2])})
         else:
-            targets = [f'{stem}.qkv.{kind}']
-        if not all(name in out for name in names):
-            continue
-        parts = [out.pop(name) for name in names]
-        out.update(zip(targets, parts if len(targets) > 1 else [torch.cat(parts)], strict=True))
+            out[f'{stem}.qkv.{kind}'] = torch.cat([out.pop(name) for name in names])
     return out
 
 
@@ -107,22 +108,19 @@ def split_qkv(state: State) -> State:
         stem, found, kind = key.rpartition('.qkv.')
         if found:
             out.update(zip((f'{stem}.{part}.{kind}' for part in QKV), value.chunk(3), strict=True))
-        elif key.endswith(('.q_bias', '.v_bias')):
-            stem, _, name = key.rpartition('.')
-            out[f'{stem}.{"query" if name == "q_bias" else "value"}.bias'] = value
         else:
-            out[key] = value
+            out[key.replace('.q_bias', '.query.bias').replace('.v_bias', '.value.bias')] = value
     return out
 
 
 def split_bias(state: State) -> State:
-    """V2: one bias of queries, keys and values into two; keys have none, whatever a file holds for them."""
+    """V2: split one bias of queries, keys and values in two; keys have none, whatever a file holds for them."""
     out = dict(state)
     for key in state:
         if key.endswith('.attn.qkv.bias'):
-            query, _, value = out.pop(key).chunk(3)
+            query, _, value = out.pop(key).tensor_split(3)
             stem = key.removesuffix('qkv.bias')
-            out.update({stem + 'q_bias': query, stem + 'v_bias': value})
+            out.update({f'{stem}q_bias': query, f'{stem}v_bias': value})
     return out
 
 
@@ -132,14 +130,9 @@ def fuse_bias(state: State) -> State:
     for key in state:
         if key.endswith('.attn.q_bias'):
             stem = key.removesuffix('q_bias')
-            query, value = out.pop(key), out.pop(stem + 'v_bias')
-            out[stem + 'qkv.bias'] = torch.cat([query, torch.zeros_like(query), value])
+            query, value = out.pop(key), out.pop(f'{stem}v_bias')
+            out[f'{stem}qkv.bias'] = torch.cat([query, torch.zeros_like(query), value])
     return out
-
-
-def output_norms(names: Iterable[str]) -> set[int]:
-    """The stages that have an output norm."""
-    return {parsed[0] for name in names if (parsed := parse(NATIVE_NORM, name))}
 
 
 def name_classifier_norm(state: State) -> State:
@@ -147,20 +140,14 @@ def name_classifier_norm(state: State) -> State:
     norms = output_norms(state)
     if 'head.weight' not in state or len(norms) != 1:
         return state
-    numbered = fill(NATIVE_NORM, norms.pop())
-    return {key.replace(numbered, 'norm.', 1) if key.startswith(numbered) else key: v for key, v in state.items()}
+    return {swap_start(key, [(fill(NATIVE_NORM, *norms), 'norm.')]): value for key, value in state.items()}
 
 
 def number_classifier_norm(state: State) -> State:
     """The inverse of :func:`name_classifier_norm`; without its head, the norm is left out."""
-    last = max((parsed[0] for key in state if (parsed := parse('layers.{stage}.', key))), default=0)
-    out = {}
-    for key, value in state.items():
-        if not key.startswith('norm.'):
-            out[key] = value
-        elif 'head.weight' in state:
-            out[fill(NATIVE_NORM, last) + key.removeprefix('norm.')] = value
-    return out
+    pairs = [('norm.', fill(NATIVE_NORM, last_stage(state)))]
+    head = 'head.weight' in state
+    return {swap_start(key, pairs): value for key, value in state.items() if head or not key.startswith('norm.')}
 
 
 # Of several copies of a network in one file, the averaged one is meant, as in the training code that writes it; what
@@ -177,14 +164,12 @@ class Found:
     Attributes:
         state: its weights and buffers under native names; keys without a native name keep their own.
         dialect: the dialect it was written in.
-        prefix: what stood before its keys, with the names of the dicts around it.
-        names: the names that its tensors have in the checkpoint.
+        names: the names of its tensors in the checkpoint.
         beside: how many tensors of the checkpoint are no part of the backbone.
     """
 
     state: State
     dialect: str
-    prefix: str
     names: frozenset[str]
     beside: int
 
@@ -192,17 +177,6 @@ class Found:
     def version(self) -> int:
         """1 or 2."""
         return version_of(self.state)
-
-
-def flatten(tree: Mapping[Any, Any], prefix: str = '', depth: int = MAX_NESTING) -> State:
-    """Every tensor of nested dicts under its path, joined by dots; all else is left out."""
-    out: State = {}
-    for key, value in tree.items():
-        if isinstance(value, Tensor):
-            out[f'{prefix}{key}'] = value
-        elif isinstance(value, Mapping) and depth:
-            out.update(flatten(value, f'{prefix}{key}.', depth - 1))
-    return out
 
 
 def find_backbone(checkpoint: Mapping[Any, Any], source: str) -> Found:
@@ -222,53 +196,58 @@ def find_backbone(checkpoint: Mapping[Any, Any], source: str) -> Found:
             if key == anchor or key.endswith(f'.{anchor}'):
                 candidates[key.removesuffix(anchor)] = dialect
     if not candidates:
-        raise InputError(f'{source} holds no Swin backbone in any known layout: {describe_keys(tensors)}.')
+        some = list(tensors)[:4]
+        listed = f'{", ".join(some)}{", …" if len(tensors) > len(some) else ""}'
+        held = f'its {len(tensors)} tensors are called {listed}' if tensors else 'there are no tensors in it'
+        raise InputError(f'{source} holds no Swin backbone in any known layout: {held}.')
     prefix = choose_prefix(candidates, source)
     names = take(tensors, prefix, candidates[prefix])
-    mine = {name: tensors[key] for key, name in names.items()}
-    state, dialect = to_native(mine, candidates[prefix])
-    return Found(state, dialect.name, prefix, frozenset(names), len(tensors) - len(mine))
+    state, dialect = to_native({name: tensors[key] for key, name in names.items()}, candidates[prefix])
+    return Found(state, dialect.name, frozenset(names), len(tensors) - len(names))
 
 
-def choose_prefix(prefixes: Mapping[str, Dialect], source: str) -> str:
+def flatten(tree: Mapping[Any, Any], prefix: str = '', depth: int = MAX_NESTING) -> State:
+    """Every tensor of nested dicts under its path, joined by dots; all else is left out."""
+    out: State = {}
+    for key, value in tree.items():
+        if isinstance(value, Tensor):
+            out[f'{prefix}{key}'] = value
+        elif isinstance(value, Mapping) and depth:
+            out.update(flatten(value, f'{prefix}{key}.', depth - 1))
+    return out
+
+
+def choose_prefix(prefixes: Iterable[str], source: str) -> str:
     """The one of several backbones in a file that is meant."""
-
-    def rank(prefix: str) -> int:
+    ranks: dict[int, list[str]] = {}
+    for prefix in prefixes:
         parts = set(prefix.split('.'))
-        return 2 if parts & PASSED_OVER else 0 if parts & AVERAGED else 1
-
-    best = min(map(rank, prefixes))
-    chosen = [prefix for prefix in prefixes if rank(prefix) == best]
-    if len(chosen) > 1:
+        ranks.setdefault(2 if parts & PASSED_OVER else 0 if parts & AVERAGED else 1, []).append(prefix)
+    best = ranks[min(ranks)]
+    if len(best) > 1:
         raise InputError(
-            f'{source} holds {len(chosen)} Swin backbones, under {", ".join(map(repr, chosen))}: save the one that is '
+            f'{source} holds {len(best)} Swin backbones, under {", ".join(map(repr, best))}: save the one that is '
             'meant in a file of its own.'
         )
-    return chosen[0]
+    return best[0]
 
 
 def take(names: Iterable[str], prefix: str, dialect: Dialect) -> dict[str, str]:
-    """Those of ``names`` that belong to the backbone under ``prefix``, with what the dialect calls them.
-
-    That is what begins with the prefix, and what the dialect keeps beside the backbone.
-    """
+    """What the dialect calls those of ``names`` that it keeps under ``prefix``, or beside the backbone."""
     parent = prefix.rstrip('.').rpartition('.')[0]
     parent = f'{parent}.' if parent else ''
     here = flip(dialect.beside)
     out: dict[str, str] = {}
     for key in names:
         if key.startswith(prefix):
-            name = key.removeprefix(prefix)
-            out[key] = name if prefix else swap_start(name, here)
-        elif key.startswith(parent):
-            name = key.removeprefix(parent)
-            if any(name.startswith(start) for start, _ in here):
-                out[key] = swap_start(name, here)
+            out[key] = key.removeprefix(prefix) if prefix else swap_start(key, here)
+        elif key.startswith(tuple(parent + start for start, _ in here)):
+            out[key] = swap_start(key.removeprefix(parent), here)
     return out
 
 
 def to_native(state: State, dialect: Dialect) -> tuple[State, Dialect]:
-    """Translate ``state``, whose keys have no prefix; also says whether an original layout is really timm's."""
+    """Translate ``state``, whose keys have no prefix; also tells an original layout from timm's."""
     native = {native_name(key, dialect): value for key, value in state.items()}
     if merges_start_stages(native):
         if dialect is ORIGINAL:
@@ -294,19 +273,9 @@ def from_native(state: State, dialect: Dialect) -> State:
         state = reorder_merges(number_classifier_norm(state), official_to_unfold)
     if version in dialect.late_merge:
         state = shift_merges(state, 1)
-    root = dialect.roots[version - 1]
     out: State = {}
     for key, value in state.items():
         name = dialect_name(key, dialect)
-        outside = swap_start(name, dialect.beside)
-        beside = any(name.startswith(start) for start, _ in dialect.beside)
-        out[outside if beside else root + name] = value
+        outside = name.startswith(tuple(here for here, _ in dialect.beside))
+        out[swap_start(name, dialect.beside) if outside else dialect.roots[version - 1] + name] = value
     return out
-
-
-def describe_keys(tensors: State) -> str:
-    """What was found instead, for an error."""
-    if not tensors:
-        return 'there are no tensors in it'
-    some = list(tensors)[:4]
-    return f'its {len(tensors)} tensors are called {", ".join(some)}{", …" if len(tensors) > len(some) else ""}'

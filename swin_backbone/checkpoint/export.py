@@ -2,7 +2,6 @@
 
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from swin_backbone.attention.position import log_spaced_offsets, relative_position_index
 from swin_backbone.checkpoint.convert import State, find_backbone, from_native
 from swin_backbone.checkpoint.find import find_file
-from swin_backbone.checkpoint.fit import EMBEDDING, window_of_index, window_of_table
+from swin_backbone.checkpoint.fit import EMBEDDING, offsets, window_of_index, window_of_table
 from swin_backbone.checkpoint.layouts import (
     ABSOLUTE,
     ABSOLUTE_V2,
@@ -30,6 +29,7 @@ from swin_backbone.checkpoint.load import BUFFERS, OWN
 from swin_backbone.checkpoint.read import read_checkpoint
 from swin_backbone.checkpoint.report import Anatomy, anatomy_of
 from swin_backbone.errors import InputError
+from swin_backbone.files import replacing
 
 SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
 PARAMETER = re.compile(
@@ -51,7 +51,7 @@ def convert_file(
     """Write the backbone of ``source`` in another layout, with the end of a classifier if it has one.
 
     Args:
-        source: a published name, a path or an address, in any layout.
+        source: a published name, a path or a URL, in any layout.
         destination: a file to write; its suffix decides the format.
         to: the layout, a key of :data:`swin_backbone.checkpoint.layouts.WRITABLE`.
         force: whether to overwrite ``destination``.
@@ -76,7 +76,7 @@ def convert_file(
     strange = [name for name in rest if name.rpartition('.')[2] not in BUFFERS]
     if strange:
         raise InputError(f'{path} holds what Swin has not and {to} could not keep: {", ".join(strange[:5])}.')
-    anatomy = anatomy_of({name: value.shape for name, value in state.items()})
+    anatomy = anatomy_of(state)
     check_place(state, anatomy, WRITABLE[to], str(path))
     if EMBEDDING in state and state[EMBEDDING].dim() == 4:
         state[EMBEDDING] = state[EMBEDDING].flatten(2).transpose(1, 2)
@@ -110,9 +110,8 @@ def check_place(state: State, anatomy: Anatomy, dialect: Dialect, source: str) -
     }
     if anatomy.values_only:
         raise InputError(f'{source} has attention without queries and keys, which no other implementation could use.')
-    for feature in dialect.lacks:
-        if features[feature]:
-            raise InputError(f'{source} has {feature}, which {dialect.name} has no place for: choose another layout.')
+    for feature in filter(features.get, dialect.lacks):
+        raise InputError(f'{source} has {feature}, which {dialect.name} has no place for: choose another layout.')
 
 
 def position_buffers(
@@ -125,16 +124,17 @@ def position_buffers(
         raise InputError(f'--pretrained-window-sizes takes one size per stage ({len(anatomy.depths)}).')
     out: State = {}
     for stage, depth in enumerate(anatomy.depths):
-        trained = pretrained[stage] if pretrained else 0
+        trained = (pretrained[stage] if pretrained else 0,) * 2
         for block in range(depth):
             stem = fill(NATIVE_BLOCK, stage, block) + 'attn.'
             window = (window_size[0], window_size[-1]) if window_size else window_told(source, stem)
             out[f'{stem}relative_position_index'] = relative_position_index(window)
             if anatomy.version == 2:
-                known = None if window_size or pretrained else source.get(f'{stem}relative_coords_table')
-                size = (1, 2 * window[0] - 1, 2 * window[1] - 1, 2)
-                made = log_spaced_offsets(window, (trained, trained)).reshape(size) if known is None else known
-                out[f'{stem}relative_coords_table'] = made
+                coords = None if window_size or pretrained else source.get(f'{stem}relative_coords_table')
+                if coords is None:
+                    rows, columns = offsets(window)
+                    coords = log_spaced_offsets(window, trained).reshape(1, rows, columns, 2)
+                out[f'{stem}relative_coords_table'] = coords
     return out
 
 
@@ -153,19 +153,13 @@ def window_told(source: State, stem: str) -> tuple[int, int]:
 
 
 def write(state: State, target: Path, container: str) -> None:
-    """Write ``state`` under another name first, so that ``target`` is whole or not there."""
+    """Write ``state`` atomically, in the format that the suffix of ``target`` names."""
     # Pieces of a larger tensor are copied: a file should not hold the whole for each of them.
     contents: dict[str, Any] = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
-    handle, part = tempfile.mkstemp(dir=target.parent, prefix=f'{target.name}.', suffix='.part')
-    os.close(handle)
-    try:
+    with replacing(target) as part:
         if target.suffix == '.safetensors':
             from safetensors.torch import save_file
 
             save_file(contents, part, metadata={'format': 'pt'})
         else:
             torch.save({container: contents} if container else contents, part)
-        os.chmod(part, 0o644)
-        os.replace(part, target)
-    finally:
-        Path(part).unlink(missing_ok=True)

@@ -1,6 +1,8 @@
 """Resize what a file has for another window, another image size or other image channels."""
 
 import math
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 
 from swin_backbone.attention.position import CPB_RANGE, neighbour_index
 from swin_backbone.checkpoint.convert import State
-from swin_backbone.checkpoint.layouts import NATIVE_BLOCK, fill, parse
+from swin_backbone.checkpoint.layouts import NATIVE_BLOCK, parse
 
 TABLE = 'attn.relative_position_bias_table'
 EMBEDDING = 'absolute_pos_embed'
@@ -20,17 +22,15 @@ class MisfitError(Exception):
     """Weights that cannot be adapted; the message says why."""
 
 
+def shapes_differ(value: Tensor, target: Sequence[int]) -> MisfitError:
+    """The error for a shape that cannot be adapted."""
+    return MisfitError(f'{tuple(value.shape)} in the file, {tuple(target)} here')
+
+
 def bicubic(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize ``maps`` ``[1, channels, rows, columns]`` as the original code does, computed in at least float32."""
     dtype = torch.promote_types(maps.dtype, torch.float32)
     return F.interpolate(maps.to(dtype), size=size, mode='bicubic', align_corners=False).to(maps.dtype)
-
-
-def resize_table(table: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
-    """Resize a table of relative position biases ``[(2Mh-1)(2Mw-1), heads]`` from one window to another."""
-    (rows, columns), size = offsets(source), offsets(target)
-    maps = table.t().reshape(1, -1, rows, columns)
-    return bicubic(maps, size).flatten(2)[0].t().contiguous()
 
 
 def offsets(window: tuple[int, int]) -> tuple[int, int]:
@@ -38,8 +38,13 @@ def offsets(window: tuple[int, int]) -> tuple[int, int]:
     return 2 * window[0] - 1, 2 * window[1] - 1
 
 
+def by(size: tuple[int, int]) -> str:
+    """``rows x columns`` for a message."""
+    return f'{size[0]}x{size[1]}'
+
+
 def window_of_index(index: Tensor) -> tuple[int, int]:
-    """The window that a ``relative_position_index`` (``[N, N]`` or flat) was made for."""
+    """The window that a ``relative_position_index`` (``[N, N]`` or flat) was built for."""
     tokens = math.isqrt(index.numel())
     steps = (index.flatten()[0] - index.flatten()[:tokens]).tolist()
     # Within the first row of the window, each column further is one row less in the table.
@@ -48,13 +53,13 @@ def window_of_index(index: Tensor) -> tuple[int, int]:
 
 
 def window_of_table(table: Tensor) -> tuple[int, int] | None:
-    """The square window that a table was made for, if it can be one."""
+    """The square window that a table was built for, if it can be one."""
     side = math.isqrt(len(table))
     return ((side + 1) // 2, (side + 1) // 2) if side * side == len(table) and side % 2 else None
 
 
 def fit_table(table: Tensor, index: Tensor | None, target: tuple[int, int], heads: int) -> tuple[Tensor, str]:
-    """A table for window ``target``, and a note on what was done to it (empty: nothing).
+    """A table ``[(2Mh-1)(2Mw-1), heads]`` for window ``target``, and a note on what was done to it (empty: nothing).
 
     Args:
         table: the file's table.
@@ -65,17 +70,18 @@ def fit_table(table: Tensor, index: Tensor | None, target: tuple[int, int], head
     Raises:
         MisfitError: the heads differ, or the file's window cannot be known.
     """
-    rows, columns = offsets(target)
+    length = math.prod(offsets(target))
     if table.dim() != 2 or table.shape[1] != heads:
-        raise MisfitError(f'{tuple(table.shape)} in the file, [{rows * columns}, {heads}] here')
+        raise MisfitError(f'{tuple(table.shape)} in the file, [{length}, {heads}] here')
     source = window_of_index(index) if index is not None else window_of_table(table)
-    if source is None and len(table) == rows * columns:
+    if source is None and len(table) == length:
         source = target
     if source is None or math.prod(offsets(source)) != len(table):
         raise MisfitError(f'{len(table)} offsets in the file, which is no square window and may be several oblong ones')
     if source == target:
         return table, ''
-    return resize_table(table, source, target), f'window {by(source)} to {by(target)}'
+    maps = bicubic(table.t().reshape(1, -1, *offsets(source)), offsets(target))
+    return maps.flatten(2)[0].t().contiguous(), f'window {by(source)} to {by(target)}'
 
 
 def fit_bias(table: Tensor, index: Tensor | None, window: tuple[int, int], target: torch.Size) -> tuple[Tensor, str]:
@@ -106,16 +112,15 @@ def fit_embedding(embedding: Tensor, target: torch.Size) -> tuple[Tensor, str]:
     """
     grid = (target[2], target[3])
     if embedding.dim() == 3:
-        tokens, wanted = embedding.shape[1], target[2] * target[3]
-        if tokens != wanted and math.isqrt(tokens) ** 2 != tokens:
+        tokens = embedding.shape[1]
+        if tokens != math.prod(grid) and math.isqrt(tokens) ** 2 != tokens:
             tokens -= 1  # some libraries keep a row for a class token that Swin has not
-        side = math.isqrt(tokens)
-        source = grid if tokens == wanted else (side, side)
-        if source[0] * source[1] != tokens:
+        source = grid if tokens == math.prod(grid) else (math.isqrt(tokens), math.isqrt(tokens))
+        if math.prod(source) != tokens:
             raise MisfitError(f'{embedding.shape[1]} positions in the file are no square grid: set pretrain_img_size')
         embedding = embedding[:, -tokens:].transpose(1, 2).unflatten(2, source)
     if embedding.dim() != 4 or embedding.shape[:2] != target[:2]:
-        raise MisfitError(f'{tuple(embedding.shape)} in the file, {tuple(target)} here')
+        raise shapes_differ(embedding, target)
     source = (embedding.shape[2], embedding.shape[3])
     return (embedding, '') if source == grid else (bicubic(embedding, grid), f'grid {by(source)} to {by(grid)}')
 
@@ -130,7 +135,7 @@ def fit_channels(weight: Tensor, target: torch.Size) -> tuple[Tensor, str]:
         MisfitError: something else than the channels differs.
     """
     if weight.dim() != 4 or (weight.shape[0], *weight.shape[2:]) != (target[0], *target[2:]):
-        raise MisfitError(f'{tuple(weight.shape)} in the file, {tuple(target)} here')
+        raise shapes_differ(weight, target)
     have, want = weight.shape[1], target[1]
     if have == want:
         return weight, ''
@@ -149,19 +154,13 @@ def fit_values(weight: Tensor, target: torch.Size) -> tuple[Tensor, str]:
     if weight.shape == target:
         return weight, ''
     if weight.shape != (3 * target[0], *target[1:]):
-        raise MisfitError(f'{tuple(weight.shape)} in the file, {tuple(target)} here')
+        raise shapes_differ(weight, target)
     return weight[2 * target[0] :], 'values only, queries and keys left out'
-
-
-def by(size: tuple[int, int]) -> str:
-    """``rows x columns`` for a message."""
-    return f'{size[0]}x{size[1]}'
 
 
 def trained_window(coords: Tensor) -> int:
     """The window whose largest offset V2's ``relative_coords_table`` ``[1, 2Mh-1, 2Mw-1, 2]`` was divided by."""
-    largest = coords[..., 0].max().item()
-    scaled = 2.0 ** (largest * math.log2(CPB_RANGE)) - 1.0
+    scaled = 2.0 ** (coords[..., 0].max().item() * math.log2(CPB_RANGE)) - 1.0
     offset = (coords.shape[1] - 1) // 2
     return round(offset * CPB_RANGE / scaled) + 1 if scaled > 0 else 1
 
@@ -171,21 +170,15 @@ def window_warnings(state: State, model: nn.Module) -> list[str]:
 
     Files of some libraries do not tell, and then there is none.
     """
-    theirs: list[int] = []
-    ours: list[int] = []
+    modules, theirs, ours = dict(model.named_modules()), [], []
     for name, coords in state.items():
         parsed = parse(NATIVE_BLOCK, name)
-        if parsed is None or parsed[1:] != (0, 'attn.relative_coords_table'):
-            continue
-        try:
-            attention = model.get_submodule(fill(NATIVE_BLOCK, parsed[0]) + 'attn')
-        except AttributeError:
-            continue
-        window, pretrained = getattr(attention, 'window', None), getattr(attention, 'pretrained_window', None)
-        if window is None or pretrained is None:
-            continue
-        theirs.append(trained_window(coords))
-        ours.append(pretrained[0] or window[0])
+        if parsed and parsed[1:] == (0, 'attn.relative_coords_table'):
+            attention = modules.get(name.removesuffix('.relative_coords_table'))
+            pretrained = getattr(attention, 'pretrained_window', None)
+            if attention is not None and pretrained is not None:
+                theirs.append(trained_window(coords))
+                ours.append(pretrained[0] or cast(Any, attention).window[0])
     if theirs == ours:
         return []
     return [

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from swin_backbone.checkpoint.convert import Found, State, find_backbone, output_norms
+from swin_backbone.checkpoint.convert import Found, State, find_backbone, last_stage, output_norms
 from swin_backbone.checkpoint.find import find_file
 from swin_backbone.checkpoint.fit import (
     EMBEDDING,
@@ -20,14 +20,19 @@ from swin_backbone.checkpoint.fit import (
     fit_channels,
     fit_embedding,
     fit_values,
+    shapes_differ,
     window_warnings,
 )
-from swin_backbone.checkpoint.layouts import NATIVE_MERGE, NATIVE_NORM, ORIGINAL, parse
+from swin_backbone.checkpoint.layouts import NATIVE_MERGE, NATIVE_NORM, ORIGINAL, fill, parse
 from swin_backbone.checkpoint.read import read_checkpoint
 from swin_backbone.checkpoint.report import LoadReport, advice, anatomy_of
 from swin_backbone.errors import InputError
 
 LOGGER = logging.getLogger('swin_backbone')
+BUFFERS = ('attn_mask', 'relative_position_index', 'relative_coords_table')
+OWN = ('patch_embed.', 'layers.')
+QUERIES = ('.attn.logit_scale', '.attn.q_bias')
+BIASES = ('.relative_position_bias_table', '.cpb_mlp.0.weight', '.cpb_mlp.0.bias', '.cpb_mlp.2.weight')
 
 
 def load_pretrained(
@@ -37,8 +42,8 @@ def load_pretrained(
 
     Args:
         model: a :class:`swin_backbone.SwinTransformer`.
-        source: a published name (``checkpoint.published.WEIGHTS``), a path or an address of a .pth or .safetensors
-            file, of a backbone, a classifier or a whole detector; or what such a file holds.
+        source: a published name (``checkpoint.published.WEIGHTS``), a path or a URL of a .pth or .safetensors file, of
+            a backbone, a classifier or a whole detector; or what such a file holds.
         strict: False loads what fits and lists the rest in the report and in a warning.
 
     Returns:
@@ -50,15 +55,14 @@ def load_pretrained(
     """
     parameters = dict(model.named_parameters())
     if PATCH not in parameters:
-        inner = next((name.removesuffix(PATCH) for name in parameters if name.endswith(f'.{PATCH}')), None)
-        hint = 'give a SwinTransformer' if inner is None else f'give its part {inner.rstrip(".")!r}'
+        inner = next((name.removesuffix(f'.{PATCH}') for name in parameters if name.endswith(f'.{PATCH}')), None)
+        hint = 'give a SwinTransformer' if inner is None else f'give its part {inner!r}'
         raise InputError(f'weights can be loaded into a backbone, not into a {type(model).__name__}: {hint}.')
     if isinstance(source, Mapping):
-        label, checkpoint = 'the state dict', source
+        values, report = match(model, source, 'the state dict', strict)
     else:
         path = find_file(source)
-        label, checkpoint = str(path), read_checkpoint(path)
-    values, report = match(model, checkpoint, label, strict)
+        values, report = match(model, read_checkpoint(path), str(path), strict)
     with torch.no_grad():
         for name, value in values.items():
             parameters[name].copy_(value)
@@ -76,9 +80,16 @@ def match(
     """
     found = find_backbone(checkpoint, source)
     values, report = merge(found, model, source)
-    if strict:
-        require_complete(report, found, model)
-    return values, report
+    if not strict or report.complete:
+        return values, report
+    file, ours = anatomy_of(found.state), anatomy_of(dict(model.named_parameters()))
+    changes = advice(file, ours)
+    cause = f'it needs a backbone built with {", ".join(changes)}' if changes else 'it is damaged or of another network'
+    raise InputError(
+        f'{source} does not fit this backbone, and nothing was loaded: it holds {file} in the {report.dialect} layout, '
+        f'the backbone is {ours}; {"; ".join(report.problems())}. Most likely {cause} (strict=False of load_pretrained '
+        'loads what fits).'
+    )
 
 
 def convert_on_load(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -96,7 +107,7 @@ def convert_on_load(module: nn.Module, state_dict: dict[str, Any], prefix: str, 
     parameters = dict(module.named_parameters())
     own = {**parameters, **dict(module.named_buffers())}
     mine = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-    if all(name in own and fits(value, own[name]) for name, value in mine.items()):
+    if all(name in own and isinstance(v, Tensor) and v.shape == own[name].shape for name, v in mine.items()):
         return
     label = f'the part {prefix.rstrip(".")!r} of the state dict' if prefix else 'the state dict'
     try:
@@ -128,11 +139,6 @@ def belongs_to_layout(name: str, classifier: bool) -> bool:
     return name.rpartition('.')[2] in BUFFERS or (classifier and name.startswith(('norm.', 'head.', 'mask_token')))
 
 
-def fits(value: Any, parameter: torch.Tensor) -> bool:
-    """Whether ``value`` is a tensor of the parameter's shape."""
-    return isinstance(value, torch.Tensor) and value.shape == parameter.shape
-
-
 def announce(report: LoadReport) -> None:
     """Log what was done, in one line, and what the user should know, one line each."""
     LOGGER.log(logging.INFO if report.complete else logging.WARNING, '%s', report)
@@ -140,25 +146,19 @@ def announce(report: LoadReport) -> None:
         LOGGER.warning('%s: %s', report.source, warning)
 
 
-STAGE = 'layers.{stage}.'
-BUFFERS = ('attn_mask', 'relative_position_index', 'relative_coords_table')
-OWN = ('patch_embed.', 'layers.')
-QUERIES = ('.attn.logit_scale', '.attn.q_bias')
-BIASES = ('.relative_position_bias_table', '.cpb_mlp.0.weight', '.cpb_mlp.0.bias', '.cpb_mlp.2.weight')
-
-
 def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadReport]:
     """Match ``found`` with ``model`` without changing either.
 
     A parameter of the model may be absent from the file only if it is an output norm and the file has none (a
-    classifier's own norm is another thing, and the original code drops it), or the absolute embedding. What a file may
-    have to spare are buffers, a classifier's end, and what a mode or a shorter list of outputs does without.
+    classifier's own norm is another thing, and the original code drops it), or the absolute embedding. For what the
+    file may have to spare, see :func:`is_spare`.
 
     Returns:
         A value in the model's shape for every parameter that the file covers, and the report.
     """
     wanted = dict(model.named_parameters())
     dense = brings_output_norms(found.state, wanted)
+    optional = {name for name in wanted if name == EMBEDDING or (is_output_norm(name) and not dense)}
     values: State = {}
     adapted: dict[str, str] = {}
     misfits: dict[str, str] = {}
@@ -172,10 +172,9 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
         else:
             adapted.update({name: note} if note else {})
     absent = [name for name in wanted if name not in values and name not in misfits]
-    spare = [name for name in found.state if name not in values and name not in misfits]
-    new = tuple(name for name in absent if name == EMBEDDING or (is_output_norm(name) and not dense))
-    last, unused = last_stage(wanted), without_use(wanted)
-    dropped = tuple(name for name in spare if may_be_dropped(name, last, unused))
+    spare = {name: is_spare(name, wanted) for name in found.state if name not in values and name not in misfits}
+    new = tuple(name for name in absent if name in optional)
+    dropped = tuple(name for name, allowed in spare.items() if allowed)
     report = LoadReport(
         source=source,
         dialect=found.dialect,
@@ -186,8 +185,8 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
         new=new,
         dropped=dropped,
         beside=found.beside,
-        missing=tuple(name for name in absent if name not in new),
-        leftover=tuple(name for name in spare if name not in dropped),
+        missing=tuple(name for name in absent if name not in optional),
+        leftover=tuple(name for name, allowed in spare.items() if not allowed),
         misfits=misfits,
         warnings=(*position_warnings(new, dropped, wanted), *window_warnings(found.state, model)),
     )
@@ -205,43 +204,28 @@ def brings_output_norms(state: Mapping[str, Tensor], wanted: Iterable[str]) -> b
     return bool(theirs) and (ours <= theirs or theirs != {last_stage(state)})
 
 
-def without_use(wanted: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """How names end that other backbones have in their blocks and one with the parameters ``wanted`` does without."""
-    biases = () if has_bias(wanted) else BIASES
-    return (*biases, *QUERIES) if values_only(wanted) else biases
-
-
-def values_only(wanted: Mapping[str, Tensor]) -> bool:
-    """Whether attention does without queries and keys, as ``position_encoding='relative-only'`` asks."""
-    projections = [parameter for name, parameter in wanted.items() if name.endswith(QKV[0])]
-    return bool(projections) and projections[0].shape[0] == projections[0].shape[1]
-
-
-def may_be_dropped(name: str, last: int, unused: tuple[str, ...]) -> bool:
-    """Whether a file may have ``name`` although the model has no use for it.
-
-    Args:
-        name: a native name.
-        last: the last stage of the model.
-        unused: see :func:`without_use`.
-    """
-    # What is neither patch embedding nor stage belongs to a head, or to an output that the model does not give.
-    if not name.startswith(OWN) or name.rpartition('.')[2] in BUFFERS:
-        return True
-    stage, merging = parse(STAGE, name), parse(NATIVE_MERGE, name)
-    if (stage is not None and stage[0] > last) or (merging is not None and merging[0] == last):
-        return True
-    return name.endswith(unused)
-
-
-def last_stage(names: Iterable[str]) -> int:
-    """The number of the last stage."""
-    return max((parsed[0] for name in names if (parsed := parse(STAGE, name))), default=0)
-
-
 def has_bias(names: Iterable[str]) -> bool:
     """Whether there is a relative position bias."""
     return any(name.endswith(BIASES) for name in names)
+
+
+def values_only(wanted: Mapping[str, Tensor]) -> bool:
+    """Whether attention has no queries and keys, as with ``position_encoding='relative-only'``."""
+    projection = next((parameter for name, parameter in wanted.items() if name.endswith(QKV[0])), None)
+    return projection is not None and projection.shape[0] == projection.shape[1]
+
+
+def is_spare(name: str, wanted: Mapping[str, Tensor]) -> bool:
+    """Whether a file may have ``name`` although a model with the parameters ``wanted`` has not.
+
+    These are buffers, heads, other outputs, later stages, and what this position encoding does without.
+    """
+    if not name.startswith(OWN) or name.rpartition('.')[2] in BUFFERS:
+        return True
+    last, stage = last_stage(wanted), last_stage([name])
+    if stage > last or name.startswith(fill(NATIVE_MERGE, last)):
+        return True
+    return (not has_bias(wanted) and name.endswith(BIASES)) or (values_only(wanted) and name.endswith(QUERIES))
 
 
 def fit(name: str, state: State, parameter: Tensor, model: nn.Module) -> tuple[Tensor, str]:
@@ -263,38 +247,15 @@ def fit(name: str, state: State, parameter: Tensor, model: nn.Module) -> tuple[T
     if name.endswith(QKV) and values_only(dict(model.named_parameters())):
         return fit_values(value, parameter.shape)
     if value.shape != parameter.shape:
-        raise MisfitError(f'{tuple(value.shape)} in the file, {tuple(parameter.shape)} here')
+        raise shapes_differ(value, parameter.shape)
     return value, ''
 
 
-def position_warnings(new: Iterable[str], dropped: Iterable[str], wanted: Iterable[str]) -> list[str]:
+def position_warnings(new: Iterable[str], dropped: Iterable[str], wanted: Iterable[str]) -> Iterable[str]:
     """What the user should know about position information that the file or the model does without."""
-    out = []
     if EMBEDDING in new:
-        out.append('the absolute position embedding is not in the file and starts untrained')
+        yield 'the absolute position embedding is not in the file and starts untrained'
     if EMBEDDING in dropped:
-        out.append(
-            "the file's absolute position embedding is left out: position_encoding='absolute+relative' would use it"
-        )
+        yield "the file's absolute position embedding is left out: position_encoding='absolute+relative' would use it"
     if has_bias(dropped) and not has_bias(wanted):
-        out.append("the file's relative position bias is left out, since this backbone has none")
-    return out
-
-
-def require_complete(report: LoadReport, found: Found, model: nn.Module) -> None:
-    """Refuse anything but full coverage.
-
-    Raises:
-        InputError: with what is missing, what is left over and the likely cause.
-    """
-    if report.complete:
-        return
-    file = anatomy_of({name: value.shape for name, value in found.state.items()})
-    ours = anatomy_of({name: parameter.shape for name, parameter in model.named_parameters()})
-    changes = advice(file, ours)
-    cause = f'it needs a backbone built with {", ".join(changes)}' if changes else 'it is damaged or of another network'
-    raise InputError(
-        f'{report.source} does not fit this backbone, and nothing was loaded: it holds {file} in the {report.dialect} '
-        f'layout, the backbone is {ours}; {"; ".join(report.problems())}. Most likely {cause} (strict=False of '
-        'load_pretrained loads what fits).'
-    )
+        yield "the file's relative position bias is left out, since this backbone has none"

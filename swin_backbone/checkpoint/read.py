@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import re
 import sys
 import zipfile
@@ -20,6 +19,7 @@ from swin_backbone.errors import InputError
 
 EXPECTED = 'expected a .pth or .safetensors checkpoint'
 START = 512
+MAX_HEADER = 100_000_000
 ARCHIVES = {b'\x1f\x8b': 'gzip', b'BZh': 'bzip2', b'\xfd7zXZ': 'xz', b'7z\xbc\xaf': '7z', b'Rar!': 'rar'}
 
 
@@ -32,12 +32,12 @@ def read_checkpoint(path: Path) -> Mapping[Any, Any]:
         InputError: there is no such file, it is no checkpoint, it is incomplete, or it needs code to be run.
     """
     start, size = look(path)
-    if is_safetensors(start, size):
+    # The length of a JSON header, and the header.
+    if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < MAX_HEADER:
         return read_safetensors(path, start, size)
     if start.startswith(b'PK\x03\x04'):
         check_archive(path, size)
-        return read_pickle(path)
-    if start[:1] == b'\x80':
+    if start.startswith((b'PK\x03\x04', b'\x80')):
         return read_pickle(path)
     if path.suffix == '.safetensors' and 0 < size <= 8:
         raise truncated(path, size)
@@ -77,11 +77,6 @@ def describe(start: bytes, size: int) -> str:
     if '\x00' in text or '\ufffd' in text[:-4]:
         return f'no checkpoint (it starts with {start[:8]!r})'
     return f'a text file (it starts with {text[:40]!r})'
-
-
-def is_safetensors(start: bytes, size: int) -> bool:
-    """Whether a file begins as the safetensors format does: the length of a JSON header, and the header."""
-    return len(start) > 8 and start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < 100_000_000
 
 
 def read_safetensors(path: Path, start: bytes, size: int) -> Mapping[str, Any]:
@@ -126,10 +121,9 @@ def read_pickle(path: Path) -> Mapping[Any, Any]:
         # An open file, because of a path PyTorch believes the suffix.
         with safe_globals(), open(path, 'rb') as file:
             contents = torch.load(file, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         raise refused(path, error) from error
-    except Exception as error:
-        # Whatever else a damaged or made-up file makes the reader stumble over.
+    except Exception as error:  # whatever else a damaged or made-up file makes the reader stumble over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f'{path} is damaged or incomplete ({reason}): download or save it again.') from error
     if isinstance(contents, torch.Tensor) or not isinstance(contents, Mapping):
@@ -137,7 +131,7 @@ def read_pickle(path: Path) -> Mapping[Any, Any]:
     return contents
 
 
-def refused(path: Path, error: pickle.UnpicklingError) -> InputError:
+def refused(path: Path, error: UnpicklingError) -> InputError:
     """The error for a file that needs more than reading."""
     named = re.search(r'GLOBAL (\S+)', str(error)) or re.search(r'function (.+)$', str(error).splitlines()[0])
     if named is None:
@@ -242,7 +236,11 @@ def safe_globals() -> Iterator[None]:
     """
     before, ours = torch.serialization.get_safe_globals(), allowed_globals()
     names = {name for _, name in ours}
-    others = [entry for entry in before if name_of(entry) not in names]
+    named = [
+        (entry, entry[1] if isinstance(entry, tuple) else f'{entry.__module__}.{entry.__qualname__}')
+        for entry in before
+    ]
+    others = [entry for entry, name in named if name not in names]
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals([*others, *ours])
     try:
@@ -250,8 +248,3 @@ def safe_globals() -> Iterator[None]:
     finally:
         torch.serialization.clear_safe_globals()
         torch.serialization.add_safe_globals(before)
-
-
-def name_of(entry: Any) -> str:
-    """The name that an entry of PyTorch's list answers to."""
-    return entry[1] if isinstance(entry, tuple) else f'{entry.__module__}.{entry.__qualname__}'

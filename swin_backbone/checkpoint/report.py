@@ -1,16 +1,15 @@
 """What loading did, for the log and for the caller."""
 
-import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from torch import Size
+from torch import Size, Tensor
 
 from swin_backbone.checkpoint.convert import output_norms, version_of
-from swin_backbone.checkpoint.layouts import NATIVE_BLOCK, parse
-from swin_backbone.variants import VARIANTS
+from swin_backbone.checkpoint.layouts import NATIVE_BLOCK, fill, parse
+from swin_backbone.variants import VARIANTS, Variant
 
-BLOCK = re.compile(r'^layers\.(\d+)\.blocks\.(\d+)\.')
 WHOLE_BLOCK = frozenset({'norm1.weight', 'attn.qkv.weight', 'attn.proj.weight', 'mlp.fc1.weight', 'mlp.fc2.weight'})
 MAX_NAMES = 12
 MAX_NOTES = 4
@@ -56,16 +55,15 @@ class LoadReport:
         return not (self.missing or self.leftover or self.misfits)
 
     def __str__(self) -> str:
-        parts = [f'loaded {len(self.loaded)} of {self.total} parameters from {self.source} ({self.dialect} layout, ']
-        parts[0] += f'Swin V{self.version})'
-        if self.adapted:
-            parts.append(f'adapted: {notes(self.adapted)}')
-        for title, names in (('new', self.new), ('dropped', self.dropped)):
-            if names:
-                parts.append(f'{title}: {brief(names)}')
-        if self.beside:
-            parts.append(f'not looked at: {self.beside} tensors beside the backbone')
-        return '; '.join([*parts, *self.problems()])
+        parts = [
+            f'loaded {len(self.loaded)} of {self.total} parameters from {self.source} ({self.dialect} layout, '
+            f'Swin V{self.version})',
+            f'adapted: {notes(self.adapted)}' if self.adapted else '',
+            f'new: {brief(self.new)}' if self.new else '',
+            f'dropped: {brief(self.dropped)}' if self.dropped else '',
+            f'not looked at: {self.beside} tensors beside the backbone' if self.beside else '',
+        ]
+        return '; '.join([*filter(None, parts), *self.problems()])
 
     def problems(self) -> list[str]:
         """What is wrong, one clause a kind."""
@@ -73,7 +71,9 @@ class LoadReport:
         if self.missing:
             out.append(f'missing {len(self.missing)}: {collapse(self.missing)}')
         if self.misfits:
-            out.append(f'of other shapes {len(self.misfits)}: {examples(self.misfits)}')
+            first = {note: name for name, note in reversed(self.misfits.items())}  # nearly all names have the same
+            listed = shorten([f'{name} ({note})' for note, name in reversed(first.items())], MAX_NOTES)
+            out.append(f'of other shapes {len(self.misfits)}: {listed}')
         if self.leftover:
             out.append(f'left over {len(self.leftover)}: {collapse(self.leftover)}')
         return out
@@ -81,57 +81,47 @@ class LoadReport:
 
 def notes(noted: dict[str, str]) -> str:
     """Names with a note each, names that share one together."""
-    groups: dict[str, list[str]] = {}
-    for name, note in noted.items():
-        groups.setdefault(note, []).append(name)
+    groups = {note: [name for name, theirs in noted.items() if theirs == note] for note in noted.values()}
     return shorten([f'{collapse(names)} ({note})' for note, names in groups.items()], MAX_NOTES)
-
-
-def examples(noted: dict[str, str]) -> str:
-    """One name for each note, for notes that nearly all names have."""
-    firsts = {note: name for name, note in reversed(noted.items())}
-    return shorten([f'{name} ({note})' for note, name in reversed(firsts.items())], MAX_NOTES)
 
 
 def brief(names: Iterable[str]) -> str:
     """Names by their last or first part, with how often: for what is not worth a list."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for name in names:
         parts = name.split('.')
         start = '.'.join(parts[:2]) if parts[0] == 'layers' else parts[0]
-        kind = parts[-1] if parts[-1].startswith(('relative_', 'attn_mask')) else start
-        counts[kind] = counts.get(kind, 0) + 1
+        counts[parts[-1] if parts[-1].startswith(('relative_', 'attn_mask')) else start] += 1
     return ', '.join(kind if count <= 2 else f'{kind} x{count}' for kind, count in counts.items())
 
 
 def collapse(names: Iterable[str]) -> str:
     """Names with those of many blocks drawn together, as in ``layers.2.blocks.6-17.*``."""
     blocks: dict[tuple[int, int], list[str]] = {}
-    listed: list[str] = []
+    others: list[str] = []
     for name in names:
-        match = BLOCK.match(name)
-        if match is None:
-            listed.append(name)
+        parsed = parse(NATIVE_BLOCK, name)
+        if parsed is None:
+            others.append(name)
         else:
-            blocks.setdefault((int(match[1]), int(match[2])), []).append(name[match.end() :])
+            blocks.setdefault(parsed[:2], []).append(parsed[2])
     alike: dict[str, list[tuple[int, int]]] = {}
     for place, rests in blocks.items():
-        whole = WHOLE_BLOCK.issubset(rests)
-        for rest in ['*'] if whole else rests:
+        for rest in ['*'] if WHOLE_BLOCK.issubset(rests) else rests:
             alike.setdefault(rest, []).append(place)
-    return shorten([*(spread(places, rest) for rest, places in alike.items()), *listed], MAX_NAMES)
+    return shorten([*(spread(places, rest) for rest, places in alike.items()), *others], MAX_NAMES)
 
 
 def spread(places: list[tuple[int, int]], rest: str) -> str:
     """The names that end in ``rest`` in the blocks at ``places`` (stage, block)."""
     if len(places) <= 2:
-        return ', '.join(f'layers.{stage}.blocks.{block}.{rest}' for stage, block in places)
+        return ', '.join(fill(NATIVE_BLOCK, *place) + rest for place in places)
     stages, blocks = {stage for stage, _ in places}, [block for _, block in places]
     if len(stages) > 1:
         return f'layers.*.blocks.*.{rest} (x{len(places)})'
-    one_run = max(blocks) - min(blocks) == len(blocks) - 1
-    numbers = f'{min(blocks)}-{max(blocks)}' if one_run else f'*.{rest} (x{len(places)})'
-    return f'layers.{stages.pop()}.blocks.{numbers}' + (f'.{rest}' if one_run else '')
+    if max(blocks) - min(blocks) == len(blocks) - 1:
+        return f'layers.{stages.pop()}.blocks.{min(blocks)}-{max(blocks)}.{rest}'
+    return f'layers.{stages.pop()}.blocks.*.{rest} (x{len(places)})'
 
 
 def shorten(items: list[str], most: int) -> str:
@@ -142,21 +132,9 @@ def shorten(items: list[str], most: int) -> str:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A network as its weights show it, the same for a file and for a model.
+    """The sizes and options of a network as its weights show them, of a file or of a model.
 
-    Attributes:
-        version: 1 or 2.
-        embed_dim: channels of the first stage.
-        depths: blocks per stage.
-        num_heads: heads per stage; 0 where no weight shows them.
-        patch_size: side of a patch.
-        mlp_ratio: hidden channels of the first MLP over its input channels.
-        patch_norm: whether a norm follows the patch embedding.
-        qkv_bias: whether values have a bias.
-        relative: whether there is a relative position bias.
-        values_only: whether attention does without queries and keys.
-        main_norm: whether some blocks end in a norm on the main branch.
-        norms: the stages with an output norm.
+    Later stages than those with an output need not be there, and ``num_heads`` are 0 where no weight shows them.
     """
 
     version: int
@@ -172,57 +150,56 @@ class Anatomy:
     main_norm: bool
     norms: frozenset[int]
 
+    def has_sizes(self, other: 'Anatomy | Variant') -> bool:
+        """Whether the stages that both have agree in width, depth and heads."""
+        stages = min(len(self.depths), len(other.depths))
+        heads = zip(self.num_heads[:stages], other.num_heads[:stages], strict=True)
+        return (self.embed_dim, self.depths[:stages]) == (other.embed_dim, other.depths[:stages]) and all(
+            a == b or 0 in (a, b) for a, b in heads
+        )
+
     @property
     def variant(self) -> str | None:
-        """The name of these sizes in :data:`swin_backbone.VARIANTS`; later stages need not be built."""
-        for name, known in VARIANTS.items():
-            stages = len(self.depths)
-            heads = all(ours in (0, theirs) for ours, theirs in zip(self.num_heads, known.num_heads, strict=False))
-            if (self.embed_dim, self.depths) == (known.embed_dim, known.depths[:stages]) and heads:
-                return name
-        return None
+        """The name of these sizes in :data:`swin_backbone.VARIANTS`."""
+        return next((name for name, known in VARIANTS.items() if self.has_sizes(known)), None)
 
     def __str__(self) -> str:
+        depths, heads = (', '.join(str(n or '?') for n in numbers) for numbers in (self.depths, self.num_heads))
         name = f'Swin V{self.version} {self.variant or "of its own sizes"}'
-        return f'{name} (embed_dim {self.embed_dim}, depths {listed(self.depths)}, heads {listed(self.num_heads)})'
+        return f'{name} (embed_dim {self.embed_dim}, depths {depths}, heads {heads})'
 
 
-def listed(numbers: tuple[int, ...]) -> str:
-    """Numbers for a message, unknown ones as a question mark."""
-    return ', '.join(str(number) if number else '?' for number in numbers)
-
-
-def anatomy_of(shapes: Mapping[str, Size]) -> Anatomy:
+def anatomy_of(state: Mapping[str, Tensor]) -> Anatomy:
     """Read the anatomy off native names and shapes."""
-    depths: dict[int, int] = {}
-    heads: dict[int, int] = {}
-    for name, shape in shapes.items():
+    depths: Counter[int] = Counter()
+    heads: Counter[int] = Counter()
+    for name, tensor in state.items():
         parsed = parse(NATIVE_BLOCK, name)
-        if parsed is None:
-            continue
-        stage, block, rest = parsed
-        depths[stage] = max(depths.get(stage, 0), block + 1)
-        if rest == 'attn.logit_scale':
-            heads[stage] = shape[0]
-        elif rest == 'attn.relative_position_bias_table' and len(shape) == 2:
-            heads[stage] = shape[1]
-    stages = range(max(depths, default=-1) + 1)
+        if parsed is not None:
+            stage, block, rest = parsed
+            depths[stage] = max(depths[stage], block + 1)
+            if rest == 'attn.logit_scale':
+                heads[stage] = tensor.shape[0]
+            elif rest == 'attn.relative_position_bias_table' and tensor.dim() == 2:
+                heads[stage] = tensor.shape[1]
+    shapes = {name: tensor.shape for name, tensor in state.items()}
     patch = shapes.get('patch_embed.proj.weight', Size([0, 0, 0, 0]))
     projection = shapes.get('layers.0.blocks.0.attn.qkv.weight', Size([0, 1]))
-    first = shapes.get('layers.0.blocks.0.mlp.fc1.weight', Size([0, 1]))
+    hidden = shapes.get('layers.0.blocks.0.mlp.fc1.weight', Size([0, 1]))
+    stages = range(max(depths, default=-1) + 1)
     return Anatomy(
-        version=version_of(shapes),
+        version=version_of(state),
         embed_dim=patch[0],
-        depths=tuple(depths.get(stage, 0) for stage in stages),
-        num_heads=tuple(heads.get(stage, 0) for stage in stages),
+        depths=tuple(depths[stage] for stage in stages),
+        num_heads=tuple(heads[stage] for stage in stages),
         patch_size=patch[-1],
-        mlp_ratio=first[0] / first[1],
-        patch_norm='patch_embed.norm.weight' in shapes,
-        qkv_bias=any(name.endswith(('attn.qkv.bias', 'attn.v_bias')) for name in shapes),
-        relative=any(name.endswith(('bias_table', 'cpb_mlp.2.weight')) for name in shapes),
+        mlp_ratio=hidden[0] / hidden[1],
+        patch_norm='patch_embed.norm.weight' in state,
+        qkv_bias=any(name.endswith(('attn.qkv.bias', 'attn.v_bias')) for name in state),
+        relative=any(name.endswith(('bias_table', 'cpb_mlp.2.weight')) for name in state),
         values_only=projection[:1] == projection[1:],
-        main_norm=any(name.endswith('.norm3.weight') for name in shapes),
-        norms=frozenset(output_norms(shapes)),
+        main_norm=any(name.endswith('.norm3.weight') for name in state),
+        norms=frozenset(output_norms(state)),
     )
 
 
@@ -232,7 +209,7 @@ def advice(file: Anatomy, model: Anatomy) -> list[str]:
     if file.version != model.version:
         out.append(f'version={file.version}')
     sizes = f'variant=None, embed_dim={file.embed_dim}, depths={file.depths}, num_heads={file.num_heads}'
-    if different_sizes(file, model):
+    if not file.has_sizes(model):
         out.append(sizes if file.variant is None else f'variant={file.variant!r}')
     elif file.main_norm != model.main_norm:
         out.append("a variant with norms on the main branch ('huge', 'giant')" if file.main_norm else sizes)
@@ -243,15 +220,7 @@ def advice(file: Anatomy, model: Anatomy) -> list[str]:
         out.append("position_encoding='relative-only'")
     elif model.relative and not file.relative:
         out.append("position_encoding='none' or 'absolute'")
-    stages = range(len(file.depths))
-    given = file.norms or frozenset(stages)
+    given = file.norms or frozenset(range(len(file.depths)))
     if not model.norms <= given:
         out.append(f'out_indices={tuple(sorted(given))}')
     return out
-
-
-def different_sizes(file: Anatomy, model: Anatomy) -> bool:
-    """Whether the stages that both have differ in width, depth or heads."""
-    stages = min(len(file.depths), len(model.depths))
-    heads = any(a != b and a and b for a, b in zip(file.num_heads[:stages], model.num_heads[:stages], strict=True))
-    return heads or (file.embed_dim, file.depths[:stages]) != (model.embed_dim, model.depths[:stages])
