@@ -1,142 +1,215 @@
-"""A table of scores as CSV, Markdown and one HTML page, with a plot: the paper's figures beside ours."""
+"""The tables as CSV, as Markdown and as one HTML page, with a plot: the paper's numbers beside ours."""
 
-import csv
-import io
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from swin_backbone.ablations.paper import DEFAULT_RUN, Table, Task
-from swin_backbone.ablations.plots import draw_scores
-from swin_backbone.ablations.results import (
-    FINISHED,
-    Agreement,
-    Figure,
-    Outcome,
-    agreement,
-    collect,
-)
+from swin_backbone.ablations.paper import DEFAULT_RUN, REFERENCE, Table, Task
+from swin_backbone.ablations.plots import draw_scores, draw_speeds
+from swin_backbone.ablations.results import FINISHED, Outcome, Score, agreement, collect
+from swin_backbone.ablations.speed import Speeds
+from swin_backbone.benchmark import timing
 from swin_backbone.evaluation import page
 from swin_backbone.evaluation.style import render
-from swin_backbone.files import write_bytes
+from swin_backbone.evaluation.tables import csv_table, markdown_table
+from swin_backbone.files import write_bytes, write_json, write_text
 
-CAPTION = (
+SCORES_CAPTION = (
     'In percent. "here" is the mean over seeds with the sample standard deviation; "difference" is to the default row, '
     'for ours between runs of the same seed.'
 )
-COLUMNS = (
+SCORES_ALT = (
+    'Each row in the paper and here: mean (dot), standard deviation (bar), single runs (ticks), default (dashed)'
+)
+SCORES_COLUMNS = (
     'run', 'title', 'metric', 'paper', 'paper_difference', 'mean', 'deviation', 'difference', 'difference_deviation',
     'runs', 'seeds', 'values', 'state',
 )  # fmt: skip
 
+SPEED_TITLE = 'Speed of the methods of self-attention (Swin paper, Table 5)'
+SPEED_ALT = 'Time relative to the shifted windows (cyclic), in the paper and here'
+SPEED_REMARK = (
+    'The paper used a V100 and images of 224 x 224, and does not state the batch size of its milliseconds: compare the '
+    'ratios. Times are relative to the shifted windows (cyclic): 2.0 takes twice as long.'
+)
+SPEED_COLUMNS = (
+    'method', 'part', 'median_ms', 'lower_quartile_ms', 'upper_quartile_ms', 'images_per_second', 'paper_value',
+    'relative_time', 'paper_relative_time', 'peak_bytes',
+)  # fmt: skip
+BASELINES = ('sliding-naive', 'sliding-kernel', 'shifted-padding')
+"""The methods with which the paper compares its shifted windows."""
+
+
+def shown(value: float | None, form: str, missing: str = '–') -> str:
+    """Format a number, or mark a missing one."""
+    return missing if value is None or value != value else format(value, form)
+
+
+def write_files(
+    folder: Path,
+    title: str,
+    chart: page.Chart,
+    tables: Sequence[page.Table],
+    remarks: Sequence[str],
+    facts: dict[str, str],
+    tiles: dict[str, float],
+    sections: Sequence[page.Section] = (),
+) -> str:
+    """Write ``table.md``, ``plot.png`` and ``index.html``; return the Markdown."""
+    blocks = [f'{table.caption}\n\n{markdown_table(table.header, table.rows)}' for table in tables]
+    listed = [*remarks, *(f'{name}: {value}' for name, value in facts.items())]
+    text = '\n\n'.join([f'# {title}', *blocks, '\n'.join(f'- {line}' for line in listed)]) + '\n'
+    prose = ' '.join(f'{line[0].upper()}{line[1:]}.' for line in remarks)
+    sections = [page.Section('Comparison', prose, [chart, *tables]), *sections]
+    write_text(folder / 'table.md', text)
+    write_bytes(folder / 'plot.png', render(chart.build))
+    write_text(folder / 'index.html', page.render_page(title, tiles, facts, sections))
+    return text
+
 
 def write_tables(
-    folder: Path, table: Table, task: Task, outcomes: Sequence[Outcome], facts: dict[str, Any]
-) -> list[Figure]:
-    """Write ``table.csv``, ``table.md``, ``index.html`` and ``plot.png``, with what there is so far; the figures."""
-    figures = collect(table, tuple(task.metrics), outcomes)
-    orders = {label: agreement(of_metric(figures, metric)) for metric, label in task.metrics.items()}
+    folder: Path, table: Table, task: Task, outcomes: Sequence[Outcome], facts: dict[str, str]
+) -> list[Score]:
+    """Write ``table.csv``, ``table.md``, ``index.html`` and ``plot.png`` with the runs so far; return the scores."""
+    scores = collect(table, tuple(task.metrics), outcomes)
+    by_metric = {label: [s for s in scores if s.metric == metric] for metric, label in task.metrics.items()}
+    orders = {label: agreement(chosen) for label, chosen in by_metric.items()}
+    tiles = {f'{label}, {chosen[0].title}': chosen[0].here.mean for label, chosen in by_metric.items()}
+    for label, chosen in by_metric.items():
+        default = next(score for score in chosen if score.run == DEFAULT_RUN)
+        tiles[f'{label}, {default.title}'] = default.here.mean
     done = sum(outcome.state == FINISHED for outcome in outcomes)
-    facts = {'runs': f'{done} of {len(outcomes)} finished', **facts}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder / 'table.csv', as_csv(figures).encode())
-    write_bytes(folder / 'table.md', as_markdown(table, task, figures, orders, facts).encode())
-    write_bytes(folder / 'plot.png', render(partial(draw_scores, figures, task.metrics)))
-    write_bytes(folder / 'index.html', as_page(table, task, figures, orders, outcomes, facts).encode())
-    return figures
+    write_text(folder / 'table.csv', csv_table(SCORES_COLUMNS, map(score_record, scores)))
+    write_files(
+        folder,
+        table.title,
+        page.Chart('plot', SCORES_ALT, partial(draw_scores, scores, task.metrics)),
+        [score_table(table, by_metric)],
+        [f'order by {label}: {order.text()}' for label, order in orders.items() if order.pairs],
+        {'runs': f'{done} of {len(outcomes)} finished', **facts},
+        tiles,
+        [page.Section('Runs', '', [run_table(task, outcomes)])],
+    )
+    return scores
 
 
-def of_metric(figures: Sequence[Figure], metric: str) -> list[Figure]:
-    """The figures of one metric."""
-    return [figure for figure in figures if figure.metric == metric]
+def score_record(score: Score) -> list[Any]:
+    """A score as a row of the CSV file, with the value of every run; empty where there is no number."""
+    paper = [shown(value, '.1f', '') for value in (score.paper, score.paper_difference)]
+    spreads = (score.here.mean, score.here.deviation, score.difference.mean, score.difference.deviation)
+    values = ' '.join(f'{value:.4f}' for value in score.here.values)
+    seeds = ' '.join(map(str, score.seeds))
+    numbers = [*paper, *(shown(value, '.4f', '') for value in spreads)]
+    return [score.run, score.title, score.metric, *numbers, len(score.seeds), seeds, values, score.state]
 
 
-def as_csv(figures: Sequence[Figure]) -> str:
-    """A line for each row and metric, with every run's value; nothing where there is no number."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator='\n')
-    writer.writerow(COLUMNS)
-    for figure in figures:
-        spreads = (figure.here.mean, figure.here.deviation, figure.difference.mean, figure.difference.deviation)
-        numbers = ['' if value is None or value != value else f'{value:.4f}' for value in spreads]
-        paper = ['' if v is None else f'{v:.1f}' for v in (figure.paper, figure.paper_difference)]
-        values = ' '.join(f'{value:.4f}' for value in figure.here.values)
-        seeds = ' '.join(map(str, figure.seeds))
-        writer.writerow(
-            [figure.run, figure.title, figure.metric, *paper, *numbers, len(figure.seeds), seeds, values, figure.state]
-        )
-    return buffer.getvalue()
-
-
-def header(task: Task) -> list[str]:
-    """The names of the columns of the readable table."""
-    names = ['row', 'ImageNet top-1, paper']
-    for label in task.metrics.values():
-        names += [f'{label}, paper', 'difference', f'{label}, here', 'difference']
-    return [*names, 'runs']
-
-
-def cells(table: Table, task: Task, figures: Sequence[Figure]) -> list[list[str]]:
-    """The readable table."""
-    rows = []
-    for number, row in enumerate(table.rows):
-        imagenet = row.paper.get('imagenet')
-        line = [row.title, f'{imagenet:.1f}' if imagenet else '–']
-        default = row.run == DEFAULT_RUN
-        for metric in task.metrics:
-            figure = of_metric(figures, metric)[number]
+def score_table(table: Table, by_metric: dict[str, list[Score]]) -> page.Table:
+    """The readable table of scores."""
+    header = ['row', 'ImageNet top-1, paper']
+    for label in by_metric:
+        header += [f'{label}, paper', 'difference', f'{label}, here', 'difference']
+    lines = []
+    for row, *scores in zip(table.rows, *by_metric.values(), strict=True):
+        line = [row.title, shown(row.paper.get('imagenet'), '.1f')]
+        for score in scores:
+            default = score.run == DEFAULT_RUN
             line += [
-                '–' if figure.paper is None else f'{figure.paper:.1f}',
-                '–' if figure.paper_difference is None or default else f'{figure.paper_difference:+.1f}',
-                figure.here.text() or figure.state,
-                '–' if default else figure.difference.text(sign=True) or '–',
+                shown(score.paper, '.1f'),
+                shown(None if default else score.paper_difference, '+.1f'),
+                score.here.text() or score.state,
+                '' if default else score.difference.text(sign=True),
             ]
-        figure = of_metric(figures, next(iter(task.metrics)))[number]
-        rows.append([*line, str(len(figure.seeds))])
-    return rows
+        lines.append([cell or '–' for cell in (*line, str(len(scores[0].seeds)))])
+    return page.Table(SCORES_CAPTION, [*header, 'runs'], lines)
 
 
-def as_markdown(
-    table: Table, task: Task, figures: Sequence[Figure], orders: dict[str, Agreement], facts: dict[str, Any]
-) -> str:
-    """The table with what a reader must know."""
-    names = header(task)
-    lines = [f'# {table.title}', '', f'| {" | ".join(names)} |', f'|---|{"--:|" * (len(names) - 1)}']
-    lines += [f'| {" | ".join(line)} |' for line in cells(table, task, figures)]
-    lines += ['', CAPTION, '']
-    lines += [f'- order by {label}: {order.text()}' for label, order in orders.items() if order.pairs]
-    lines += [f'- {name}: {value}' for name, value in facts.items()]
-    return '\n'.join(lines) + '\n'
+def run_table(task: Task, outcomes: Sequence[Outcome]) -> page.Table:
+    """Every run with its scores."""
+    lines = []
+    for outcome in outcomes:
+        scores = [100 * outcome.summary[name] if name in outcome.summary else None for name in task.metrics]
+        facts = [str(outcome.summary.get(name, '–')) for name in ('iterations', 'seconds')]
+        state = f'{outcome.state}: {outcome.remark}' if outcome.remark else outcome.state
+        values = [*(shown(score, '.2f') for score in scores), *facts]
+        lines.append([outcome.run, str(outcome.seed), state, *values, outcome.folder])
+    header = ('run', 'seed', 'state', *task.metrics.values(), 'iterations', 'seconds', 'folder')
+    return page.Table('every run; scores in percent', header, lines)
 
 
-def as_page(
-    table: Table,
-    task: Task,
-    figures: Sequence[Figure],
-    orders: dict[str, Agreement],
-    outcomes: Sequence[Outcome],
-    facts: dict[str, Any],
-) -> str:
-    """The page with the plot, the table and every run."""
-    alt = 'Each row in the paper and here: mean (dot), standard deviation (bar), every run (strokes), default (dashed)'
-    chart = page.Chart('plot', alt, partial(draw_scores, figures, task.metrics))
-    scores = page.Table(CAPTION, header(task), cells(table, task, figures))
-    order = ' '.join(f'By {label}, {order.text()}.' for label, order in orders.items() if order.pairs)
-    columns = ('run', 'seed', 'state', *task.metrics.values(), 'iterations', 'seconds', 'folder')
-    runs = page.Table('every run; figures in percent', columns, [run_line(outcome, task) for outcome in outcomes])
-    sections = [page.Section('Figures', order, [chart, scores]), page.Section('Runs', '', [runs])]
-    tiles = {label: of_metric(figures, metric)[0].here.mean for metric, label in task.metrics.items()}
-    shown = {f'{label}, {table.rows[0].title}': value for label, value in tiles.items()}
-    for metric, label in task.metrics.items():
-        default = next(figure for figure in of_metric(figures, metric) if figure.run == DEFAULT_RUN)
-        shown[f'{label}, {default.title}'] = default.here.mean
-    return page.render_page(table.title, shown, facts, sections)
+def write_speed(folder: Path, speeds: Speeds) -> str:
+    """Write ``table.csv``, ``table.json``, ``table.md``, ``index.html`` and ``plot.png``; return the Markdown."""
+    methods, columns = speeds.protocol.methods, speeds.columns
+    reference = next(method for method in methods if method.name == REFERENCE)
+    panels = [(column.title, [(m.title, *column.ratios(m)) for m in methods]) for column in columns]
+    write_text(folder / 'table.csv', csv_table(SPEED_COLUMNS, speed_records(speeds)))
+    protocol = {**asdict(speeds.protocol), 'methods': [method.name for method in methods]}
+    timings = [asdict(found) for column in columns for found in column.timings.values()]
+    content = dict(protocol=protocol, environment=speeds.environment, timings=timings, left_out=speeds.left_out)
+    write_json(folder / 'table.json', content)
+    return write_files(
+        folder,
+        SPEED_TITLE,
+        page.Chart('plot', SPEED_ALT, partial(draw_speeds, panels)),
+        speed_tables(speeds),
+        comparisons(speeds),
+        {
+            'protocol': speeds.protocol.text(),
+            'remark': SPEED_REMARK,
+            'machine and command': timing.describe(speeds.environment).replace('\n', '; '),
+        },
+        {
+            f'images/s, {column.title}, {REFERENCE}': column.ours(reference, speeds.protocol.batch)
+            for column in columns
+            if column.network and REFERENCE in column.timings
+        },
+    )
 
 
-def run_line(outcome: Outcome, task: Task) -> list[Any]:
-    """One run as cells."""
-    figures = [f'{100 * outcome.summary[metric]:.2f}' if metric in outcome.summary else '–' for metric in task.metrics]
-    facts = [str(outcome.summary.get(name, '–')) for name in ('iterations', 'seconds')]
-    state = f'{outcome.state}: {outcome.remark}' if outcome.remark else outcome.state
-    return [outcome.run, str(outcome.seed), state, *figures, *facts, outcome.folder]
+def speed_records(speeds: Speeds) -> list[list[Any]]:
+    """The rows of the CSV file: one for each method and column that was measured."""
+    records: list[list[Any]] = []
+    for method in speeds.protocol.methods:
+        for column in speeds.columns:
+            if method.name in column.timings:
+                found = column.timings[method.name]
+                times = [f'{value:.4f}' for value in (found.median_ms, *found.quartiles_ms)]
+                rate = f'{column.ours(method, speeds.protocol.batch):.3f}' if column.network else ''
+                printed, measured = (f'{ratio:.4f}' for ratio in column.ratios(method))
+                numbers = [*times, rate, column.paper(method), measured, printed, found.peak_bytes or '']
+                records.append([method.name, column.title, *numbers])
+    return records
+
+
+def speed_tables(speeds: Speeds) -> list[page.Table]:
+    """The readable tables of times, of ratios and of quartiles."""
+    values, ratios, quartiles = [], [], []
+    for method in speeds.protocol.methods:
+        values.append([method.title])
+        ratios.append([method.title])
+        quartiles.append([method.title])
+        for column in speeds.columns:
+            printed, ours = column.paper(method), column.ours(method, speeds.protocol.batch)
+            values[-1] += [f'{printed:.{0 if column.network else 1}f}', shown(ours, '.1f')]
+            ratios[-1] += [shown(ratio, '.2f') for ratio in column.ratios(method)]
+            found = column.timings.get(method.name)
+            quartiles[-1].append('{:.2f} to {:.2f}'.format(*found.quartiles_ms) if found else '–')
+    titles = [column.title for column in speeds.columns]
+    header = ['method', *(name for title in titles for name in (f'{title}, paper', 'here'))]
+    return [
+        page.Table('Self-attention in a stage (S1 to S4) in ms; networks in images per second.', header, values),
+        page.Table('Time relative to the shifted windows (cyclic).', header, ratios),
+        page.Table('Quartiles here, in ms.', ['method', *titles], quartiles),
+    ]
+
+
+def comparisons(speeds: Speeds) -> list[str]:
+    """Sentences that compare the shifted windows with the paper's baselines, and name what was left out."""
+    lines = []
+    for method in speeds.protocol.methods:
+        if method.name in BASELINES and method.name not in speeds.left_out:
+            pairs = [(column.title, *column.ratios(method)) for column in speeds.columns]
+            text = ', '.join(f'{title} {ours:.2f} ({paper:.2f})' for title, paper, ours in pairs)
+            lines.append(f'speed-up of shifted windows (cyclic) over {method.title}, here (and in the paper): {text}')
+    return lines + [f'{name} is left out: {reason.rstrip(".")}' for name, reason in speeds.left_out.items()]

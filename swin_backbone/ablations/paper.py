@@ -1,16 +1,17 @@
-"""The Swin paper's ablations: what each row of Tables 4, 5 and 6 changes, and the figures printed there."""
+"""The Swin paper's Tables 4, 5 and 6: what each row changes, and the printed numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from swin_backbone.errors import InputError
+from swin_backbone.evaluation.results import METRICS
 
 DEFAULT_RUN = 'default'
-"""The network as the paper proposes it: shifted windows and a relative position bias."""
+"""The run of the proposed network: shifted windows and a relative position bias."""
 
 SWITCHES: dict[str, Any] = dict(shift=True, position_encoding='relative', attention_method='shifted-cyclic')
-"""The backbone's options that the tables vary, as the default row has them."""
+"""The options of the backbone that the tables vary, with the values of the default row."""
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,10 @@ class Row:
     """A row of a table of scores.
 
     Attributes:
-        run: name of the training runs behind it; rows of the same network share theirs.
-        title: as the paper calls it.
+        run: name of its training runs; rows of the same network share them.
+        title: the paper's name.
         changes: the options of :data:`SWITCHES` that it changes.
-        paper: the paper's figures in percent; a metric that it leaves out is not in it.
+        paper: the paper's scores in percent, without those that it does not report.
     """
 
     run: str
@@ -40,8 +41,8 @@ class Table:
     """A table of scores.
 
     Attributes:
-        name: as the command line calls it.
-        title: what it is about.
+        name: on the command line.
+        title: what it compares.
         rows: in the paper's order.
     """
 
@@ -51,14 +52,14 @@ class Table:
 
     @property
     def runs(self) -> dict[str, Row]:
-        """A row for each network, by the name of its runs."""
+        """One row per network, by the name of its runs."""
         return {row.run: row for row in self.rows}
 
     def choose(self, names: Sequence[str] | None) -> list[Row]:
-        """The networks called ``names``; all by default.
+        """Select networks by name; all by default.
 
         Raises:
-            InputError: there is no such network in this table.
+            InputError: the table has no such network.
         """
         unknown = [name for name in names or () if name not in self.runs]
         if unknown:
@@ -67,13 +68,15 @@ class Table:
 
 
 def scores(imagenet: float, box: float | None, mask: float | None, miou: float | None) -> dict[str, float]:
-    """A printed row: ImageNet-1K top-1, COCO box and mask AP, ADE20K mIoU (at several scales), in percent."""
+    """A printed row in percent: ImageNet-1K top-1, COCO box and mask AP, ADE20K mIoU (multi-scale)."""
     named = dict(imagenet=imagenet, bbox_mAP=box, segm_mAP=mask, mIoU=miou)
     return {name: value for name, value in named.items() if value is not None}
 
 
 SHIFTED = scores(81.3, 50.5, 43.7, 46.1)
 UNSHIFTED = scores(80.2, 47.7, 41.5, 43.3)
+ABSOLUTE_RELATIVE = scores(81.3, 50.2, 43.4, 44.0)
+RELATIVE_ONLY = scores(79.3, 48.2, 41.9, 44.1)
 
 TABLES = {
     'table4': Table(
@@ -84,18 +87,8 @@ TABLES = {
             Row(DEFAULT_RUN, 'shifted windows', {}, SHIFTED),
             Row('no-pos', 'no pos.', dict(position_encoding='none'), scores(80.1, 49.2, 42.6, 43.8)),
             Row('abs-pos', 'abs. pos.', dict(position_encoding='absolute'), scores(80.5, 49.0, 42.4, 43.2)),
-            Row(
-                'abs-rel-pos',
-                'abs.+rel. pos.',
-                dict(position_encoding='absolute+relative'),
-                scores(81.3, 50.2, 43.4, 44.0),
-            ),
-            Row(
-                'rel-pos-no-app',
-                'rel. pos. w/o app.',
-                dict(position_encoding='relative-only'),
-                scores(79.3, 48.2, 41.9, 44.1),
-            ),
+            Row('abs-rel-pos', 'abs.+rel. pos.', dict(position_encoding='absolute+relative'), ABSOLUTE_RELATIVE),
+            Row('rel-pos-no-app', 'rel. pos. w/o app.', dict(position_encoding='relative-only'), RELATIVE_ONLY),
             Row(DEFAULT_RUN, 'rel. pos.', {}, SHIFTED),
         ),
     ),
@@ -118,9 +111,9 @@ class Task:
 
     Attributes:
         config: the paper's recipe.
-        demo: the recipe on the embedded data.
-        metrics: names in ``summary.json`` with the names that people use.
-        remark: how a figure from training differs from the paper's.
+        demo: the recipe on the generated data.
+        metrics: labels of the reported metrics, by their name in ``summary.json``.
+        remark: how the paper's numbers were obtained, and how they differ.
     """
 
     config: str
@@ -133,15 +126,15 @@ TASKS = {
     'detection': Task(
         'cascade_swin_t_3x',
         'detection/ablation_demo',
-        dict(bbox_mAP='box AP', segm_mAP='mask AP'),
+        {name: METRICS[name].label for name in ('bbox_mAP', 'segm_mAP')},
         'Cascade Mask R-CNN with Swin-T, 3x schedule, COCO val2017, each row pre-trained on ImageNet-1K.',
     ),
     'segmentation': Task(
         'upernet_swin_t_160k',
         'segmentation/ablation_demo',
-        dict(mIoU='mIoU'),
+        {'mIoU': METRICS['mIoU'].label},
         'UperNet with Swin-T, 160k iterations, ADE20K val at several scales and flipped, each row '
-        'pre-trained on ImageNet-1K; the figures here are at one scale (the released default model: 44.5, not 45.8).',
+        'pre-trained on ImageNet-1K; the scores here are at one scale (the released default model: 44.5, not 45.8).',
     ),
 }
 
@@ -152,8 +145,8 @@ class Method:
 
     Attributes:
         name: the backbone's ``attention_method``.
-        title: as the paper calls it.
-        stage_ms: self-attention in the four stages, in milliseconds, on a V100.
+        title: the paper's name.
+        stage_ms: milliseconds of the self-attention in each of the four stages, on a V100.
         fps: images per second of Swin-T, -S and -B.
     """
 
@@ -171,7 +164,7 @@ METHODS = (
     Method('shifted-padding', 'shifted window (padding)', (3.3, 2.3, 1.9, 2.2), (670, 371, 236)),
     Method('shifted-cyclic', 'shifted window (cyclic)', (3.0, 1.9, 1.3, 1.0), (755, 437, 278)),
 )
-"""Table 5. The batch behind the milliseconds is not printed."""
+"""Table 5. The paper does not state the batch size of the milliseconds."""
 
 REFERENCE = 'shifted-cyclic'
 VARIANTS = ('tiny', 'small', 'base')

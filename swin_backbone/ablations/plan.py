@@ -1,9 +1,11 @@
-"""The runs of an ablation: a base config, changed once per row and seed, each with a folder of its own."""
+"""The runs of an ablation: a base config, changed once per row and seed, each with its own folder."""
 
 import copy
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from mmengine.config import Config
 
 from swin_backbone import SwinTransformer, load_pretrained
 from swin_backbone.ablations.paper import TABLES, TASKS, Row, Table, Task
-from swin_backbone.engine import config as change
+from swin_backbone.engine import config as engine_config
 from swin_backbone.errors import InputError
 from swin_backbone.files import write_json
 
@@ -19,15 +21,158 @@ BACKBONE = 'swin_backbone.SwinTransformer'
 NOT_COMPARED = frozenset(
     {'work_dir', 'launcher', 'resume', 'default_hooks', 'log_level', 'log_processor', 'vis_backends', 'visualizer'}
 )
-"""Where a run is made and what it tells, which does not change what comes out."""
+"""Keys of a config that do not change the result of a run."""
 
 NAMED_DIFFERENCES = 3
 FROM_SCRATCH = 'from scratch'
 
 
+class State(Enum):
+    """The progress of a run; the values are shown in tables."""
+
+    NEW = 'not run'
+    OTHER = 'made with other options'
+    INTERRUPTED = 'interrupted'
+    UNEVALUATED = 'trained, not evaluated'
+    FINISHED = 'finished'
+    RUNNING = 'running'
+    FAILED = 'failed'
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of a run and what it wrote.
+
+    Attributes:
+        state: how far it is.
+        summary: its ``summary.json``, if it is finished.
+        remark: the reason for the state, for messages.
+        checkpoint: the newest one, if there is any.
+    """
+
+    state: State
+    summary: dict[str, Any] | None = None
+    remark: str = ''
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How runs are started.
+
+    Attributes:
+        launcher: of mmengine: none, pytorch, slurm or mpi.
+        processes: of each run, with a launcher.
+        jobs: concurrent runs.
+    """
+
+    launcher: str = 'none'
+    processes: int = 1
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training with its evaluation.
+
+    Attributes:
+        row: what it changes.
+        seed: of all random numbers.
+        folder: its work dir.
+        config: complete, without a work dir.
+    """
+
+    row: Row
+    seed: int
+    folder: Path
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """The name in messages."""
+        return f'{self.row.run} seed {self.seed}'
+
+    @property
+    def config_file(self) -> Path:
+        """The dumped config."""
+        return self.folder / 'ablation.py'
+
+    @property
+    def record_file(self) -> Path:
+        """The options behind the contents of the folder."""
+        return self.folder / 'ablation.json'
+
+    @property
+    def log_file(self) -> Path:
+        """The output of the run's processes."""
+        return self.folder / 'console.log'
+
+    def record(self) -> dict[str, Any]:
+        """The values that decide the result."""
+        items = self.config.to_dict().items()
+        values = {key: value for key, value in items if key not in NOT_COMPARED and not key.startswith('_')}
+        return dict(row=self.row.run, seed=self.seed, config=json.loads(json.dumps(values, default=str)))
+
+    def differences(self) -> list[str] | None:
+        """How the record in the folder differs from this run; None if there is no record."""
+        if not self.record_file.is_file():
+            return None
+        return differences(json.loads(self.record_file.read_text()), self.record())
+
+    def write_config(self) -> None:
+        """Write config and record into the folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.config.dump(self.config_file)
+        write_json(self.record_file, self.record())
+
+    def progress(self, metrics: Collection[str]) -> Progress:
+        """Inspect the folder; a finished run has all ``metrics`` in its summary."""
+        summary_file = self.folder / 'summary.json'
+        changed = self.differences()
+        if changed:
+            more = f'; and {len(changed) - NAMED_DIFFERENCES} more' if len(changed) > NAMED_DIFFERENCES else ''
+            return Progress(State.OTHER, remark='; '.join(changed[:NAMED_DIFFERENCES]) + more)
+        if changed is None:
+            unknown = summary_file.is_file() or any(self.folder.glob('*.pth'))
+            return Progress(State.OTHER, remark='its options are not recorded') if unknown else Progress(State.NEW)
+        remark = ''
+        if summary_file.is_file():
+            summary = json.loads(summary_file.read_text())
+            missing = [name for name in metrics if name not in summary]
+            if not missing:
+                return Progress(State.FINISHED, summary)
+            remark = f'its summary has no {", ".join(missing)}'
+        pointer, limits = self.folder / 'last_checkpoint', self.config.train_cfg
+        # By its name alone: the folder may have been moved.
+        checkpoint = self.folder / Path(pointer.read_text().strip()).name if pointer.is_file() else None
+        if checkpoint is None or not checkpoint.is_file():
+            return Progress(State.NEW, remark=remark)
+        # A training that is resumed at its end would evaluate nothing.
+        last = f'epoch_{limits.max_epochs}' if 'max_epochs' in limits else f'iter_{limits.max_iters}'
+        state = State.UNEVALUATED if checkpoint.stem == last else State.INTERRUPTED
+        return Progress(state, remark=remark, checkpoint=checkpoint)
+
+    def command(self, found: Progress, launch: Launch) -> list[str]:
+        """The command line that starts, resumes or only evaluates the run; its config is in its folder."""
+        torchrun = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={launch.processes}']
+        starts = {
+            'none': [sys.executable],
+            'pytorch': [sys.executable, *torchrun],
+            'slurm': ['srun', f'--ntasks={launch.processes}', sys.executable],
+            'mpi': ['mpirun', '-n', str(launch.processes), sys.executable],
+        }
+        checkpoint = [str(found.checkpoint)] if found.checkpoint else []
+        task = ['test', str(self.config_file)]
+        if found.state is not State.UNEVALUATED:
+            # Without a checkpoint in the work dir, this starts from the beginning.
+            task = ['train', str(self.config_file), '--resume']
+        options = ['--work-dir', str(self.folder), '--launcher', launch.launcher]
+        return [*starts[launch.launcher], '-m', 'swin_backbone.cli', *task, *checkpoint, *options]
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What one sweep is about.
+    """The runs of one sweep.
 
     Attributes:
         table: the table of scores.
@@ -36,9 +181,9 @@ class Plan:
         base: the config that the rows change.
         work_dir: where runs and tables are written.
         seeds: each row is trained once with each.
-        weights: of the backbone: None as the config says, 'none', or a source in which ``{row}`` is replaced by the
-            name of the row's run.
-        demo: whether it runs on the embedded data.
+        weights: of the backbone: None for those of the config, 'none', or a source in which ``{row}`` is replaced by
+            the name of the row's run.
+        demo: whether it uses the generated data.
     """
 
     table: Table
@@ -55,64 +200,17 @@ class Plan:
         """Where the tables and the plot are written."""
         return self.work_dir / f'{self.table.name}-{self.task_name}'
 
-    def runs(self, rows: Sequence[str] | None = None) -> list['Run']:
-        """The runs of some rows, seed after seed, so that the first table with every row is there early."""
+    def runs(self, rows: Sequence[str] | None = None) -> list[Run]:
+        """The runs of some rows, seed after seed, so that a table with every row is there early."""
         return [self.run(row, seed) for seed in self.seeds for row in self.table.choose(rows)]
 
-    def run(self, row: Row, seed: int) -> 'Run':
+    def run(self, row: Row, seed: int) -> Run:
         """The run of one row with one seed; tables that share a row share its runs."""
-        folder = self.work_dir / self.task_name / row.run / f'seed{seed}'
-        return Run(row, seed, folder, row_config(self.base, row, seed, self.weights))
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training with its evaluation.
-
-    Attributes:
-        row: what it changes.
-        seed: of everything random.
-        folder: where it writes.
-        config: complete, without a work dir.
-    """
-
-    row: Row
-    seed: int
-    folder: Path
-    config: Config
-
-    @property
-    def name(self) -> str:
-        """For messages."""
-        return f'{self.row.run} seed {self.seed}'
-
-    @property
-    def config_file(self) -> Path:
-        """The dumped config."""
-        return self.folder / 'ablation.py'
-
-    @property
-    def record_file(self) -> Path:
-        """What the folder's contents were made with."""
-        return self.folder / 'ablation.json'
-
-    def record(self) -> dict[str, Any]:
-        """The values that decide what comes out."""
-        items = self.config.to_dict().items()
-        values = {key: value for key, value in items if key not in NOT_COMPARED and not key.startswith('_')}
-        return dict(row=self.row.run, seed=self.seed, config=json.loads(json.dumps(values, default=str)))
-
-    def differences(self) -> list[str] | None:
-        """How the record in the folder differs from what is asked for; None if there is none."""
-        if not self.record_file.is_file():
-            return None
-        return differences(json.loads(self.record_file.read_text()), self.record())
-
-    def write_config(self) -> None:
-        """Put config and record into the folder."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.config.dump(self.config_file)
-        write_json(self.record_file, self.record())
+        config = copy.deepcopy(self.base)
+        config.model.backbone.update(row.options)
+        engine_config.set_weights(config, self.weights.replace('{row}', row.run) if self.weights else None)
+        config.randomness = {**(config.get('randomness') or {}), 'seed': seed}
+        return Run(row, seed, self.work_dir / self.task_name / row.run / f'seed{seed}', config)
 
 
 def make_plan(
@@ -129,62 +227,42 @@ def make_plan(
     demo: bool = False,
     check_data: bool = True,
 ) -> Plan:
-    """Read the base config and change what holds for every row.
+    """Read the base config and apply the options that hold for every row.
 
     Raises:
         InputError: the config cannot be used, or data are missing.
     """
     recipe = TASKS[task]
-    config = change.load_config(config_file or (recipe.demo if demo else recipe.config), overrides)
+    config = engine_config.load_config(config_file or (recipe.demo if demo else recipe.config), overrides)
     if config.model.get('backbone', {}).get('type') != BACKBONE:
         raise InputError(f'the backbone of {config.filename} is not {BACKBONE}: give a --config that has it.')
     if data_root:
-        change.move_data_root(config, data_root)
+        engine_config.move_data_root(config, data_root)
     if check_data:
-        change.check_data(config, ('train_dataloader', 'val_dataloader'))
+        engine_config.check_data(config, ('train_dataloader', 'val_dataloader'))
     if max_iters is not None:
-        change.limit_iterations(config, max_iters)
+        engine_config.limit_iterations(config, max_iters)
     if scale_rate:
-        change.set_learning_rate_scaling(config)
+        engine_config.set_learning_rate_scaling(config)
     config.pop('work_dir', None)
     folder = Path(work_dir or ('work_dirs/ablate-demo' if demo else 'work_dirs/ablate'))
     return Plan(TABLES[table], recipe, task, config, folder, tuple(seeds), weights, demo)
 
 
-def row_config(base: Config, row: Row, seed: int, weights: str | None) -> Config:
-    """The config of one run."""
-    config = copy.deepcopy(base)
-    config.model.backbone.update(row.options)
-    change.set_weights(config, weights.replace('{row}', row.run) if weights else None)
-    config.randomness = {**(config.get('randomness') or {}), 'seed': seed}
-    return config
-
-
 def differences(old: Any, new: Any, path: str = '') -> list[str]:
-    """Where two nested values differ, as ``key: old instead of new``."""
+    """List where two nested values differ, as ``key is old, not new``."""
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
+        keys = dict.fromkeys([*old, *new])
         return [line for key in keys for line in differences(old.get(key), new.get(key), f'{path}.{key}'.lstrip('.'))]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = enumerate(zip(old, new, strict=True))
         return [line for i, (a, b) in pairs for line in differences(a, b, f'{path}[{i}]')]
-    return [] if old == new else [f'{path.removeprefix("config.")} is {brief(old)}, not {brief(new)}']
-
-
-def brief(value: Any) -> str:
-    """A value in a message."""
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + '...'
-
-
-def few(lines: Sequence[str]) -> str:
-    """Some lines in one sentence."""
-    more = len(lines) - NAMED_DIFFERENCES
-    return '; '.join(lines[:NAMED_DIFFERENCES]) + (f'; and {more} more' if more > 0 else '')
+    texts = [text if len(text) <= 60 else text[:57] + '...' for text in map(json.dumps, (old, new))]
+    return [] if old == new else [f'{path.removeprefix("config.")} is {texts[0]}, not {texts[1]}']
 
 
 def starting_weights(run: Run) -> str:
-    """What the backbone of a run starts from, found by building it and loading its weights.
+    """Build the backbone of a run and load its weights; return a description of them.
 
     Raises:
         InputError: the backbone cannot be built, or the weights do not fit it.

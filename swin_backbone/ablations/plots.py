@@ -1,51 +1,60 @@
-"""The plots of the ablations: the paper's figures and ours side by side, each on its own scale."""
+"""Plots of the ablations: the paper's numbers beside ours, each on its own scale."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from swin_backbone.ablations.paper import DEFAULT_RUN
-from swin_backbone.ablations.results import Figure
+from swin_backbone.ablations.results import Score
 from swin_backbone.evaluation.style import Theme, new_figure
 
 PANEL = 3.4
 """Width of a panel in inches."""
 
 
-def draw_scores(figures: Sequence[Figure], metrics: Mapping[str, str], theme: Theme) -> Any:
-    """For each metric a panel with the paper's figures and one with ours, rows from top to bottom."""
-    rows = len(figures) // len(metrics)
+def draw_scores(scores: Sequence[Score], metrics: Mapping[str, str], theme: Theme) -> Any:
+    """Draw for each metric a panel of the paper's scores and one of ours, with one line per row of the table."""
+    rows = len(scores) // len(metrics)
     figure = new_figure(1.6 + PANEL * 2, (1.0 + 0.36 * rows) * len(metrics))
     panels = figure.subplots(len(metrics), 2, squeeze=False, sharey=True)
     for (paper, here), (metric, label) in zip(panels, metrics.items(), strict=True):
-        chosen = [f for f in figures if f.metric == metric]
-        plain = [(f.paper, 0.0, ()) if f.paper is not None else None for f in chosen]
-        draw_panel(paper, chosen, plain, theme.ink, theme)
+        chosen = [score for score in scores if score.metric == metric]
+        texts = ['not in the paper' if score.paper is None else '' for score in chosen]
+        draw_panel(paper, chosen, [(score.paper, 0.0, ()) for score in chosen], texts, theme.ink, theme)
         paper.set_title(f'{label}, the paper')
-        ours = [(f.here.mean, f.here.deviation, f.here.values) if f.here.values else None for f in chosen]
-        draw_panel(here, chosen, ours, theme.accents[0], theme)
+        ours = [(s.here.mean if s.here.values else None, s.here.deviation, s.here.values) for s in chosen]
+        draw_panel(here, chosen, ours, [score.state for score in chosen], theme.accents[0], theme)
         here.set_title(f'{label}, here')
-    panels[0, 0].set_yticks(range(rows), [f.title for f in figures if f.metric == next(iter(metrics))])
+    panels[0, 0].set_yticks(range(rows), [s.title for s in scores if s.metric == next(iter(metrics))])
     panels[0, 0].set_ylim(rows - 0.5, -0.6)
     return figure
 
 
 def draw_panel(
     axes: Any,
-    figures: Sequence[Figure],
-    points: Sequence[tuple[float, float, Sequence[float]] | None],
+    scores: Sequence[Score],
+    points: Sequence[tuple[float | None, float, Sequence[float]]],
+    missing: Sequence[str],
     colour: str,
     theme: Theme,
 ) -> None:
-    """Mean, deviation and single values of every row; the default row is the line, differences to it are written."""
-    default = next((p[0] for p, f in zip(points, figures, strict=True) if f.run == DEFAULT_RUN and p), None)
+    """Draw mean, deviation and single values of every row, and the default row as a line.
+
+    Args:
+        axes: of the panel.
+        scores: the rows.
+        points: mean, standard deviation and values of each row; None where there is no mean.
+        missing: the text where there is no mean.
+        colour: of the points.
+        theme: of the figure.
+    """
+    default = next((mean for (mean, _, _), score in zip(points, scores, strict=True) if score.run == DEFAULT_RUN), None)
     if default is not None:
         axes.axvline(default, color=theme.faint, linewidth=1.2, linestyle='--', zorder=0)
-    for row, (point, figure) in enumerate(zip(points, figures, strict=True)):
-        if point is None:
-            text = 'not in the paper' if colour == theme.ink else figure.state
-            axes.annotate(text, (0.03, row), xycoords=('axes fraction', 'data'), va='center', fontsize=7, alpha=0.7)
+    for row, (mean, deviation, values) in enumerate(points):
+        if mean is None:
+            place = dict(xy=(0.03, row), xycoords=('axes fraction', 'data'))
+            axes.annotate(missing[row], va='center', fontsize=7, alpha=0.7, **place)
             continue
-        mean, deviation, values = point
         axes.plot(values, [row] * len(values), '|', color=colour, markersize=10)
         if deviation > 0:
             axes.plot([mean - deviation, mean + deviation], [row, row], color=colour, linewidth=4, alpha=0.35)
@@ -60,10 +69,10 @@ def draw_panel(
 
 
 def draw_speeds(panels: Sequence[tuple[str, Sequence[tuple[str, float, float]]]], theme: Theme) -> Any:
-    """Relative times on logarithmic scales.
+    """Draw relative times on logarithmic scales.
 
     Args:
-        panels: for each column of Table 5 its title, and for each row: title, printed and measured time relative to
+        panels: for each column of Table 5 its title, and for each row: title, and the paper's and our time relative to
             the shifted windows.
         theme: of the figure.
     """

@@ -1,6 +1,7 @@
-"""From the summaries of an ablation's runs to the figures of its table."""
+"""From the summaries of an ablation's runs to the scores of its table."""
 
 import itertools
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +14,14 @@ FINISHED = 'finished'
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one run.
+    """The result of one run.
 
     Attributes:
         run: its name.
         seed: its seed.
-        state: 'finished', or why there are no figures.
+        state: 'finished', or why there are no scores.
         summary: its ``summary.json``; empty unless it is finished.
-        folder: where it is.
+        folder: its work dir.
         remark: more about the state.
     """
 
@@ -34,26 +35,22 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Spread:
-    """Some values in percent.
-
-    Attributes:
-        values: one per seed.
-    """
+    """Values in percent, one per seed."""
 
     values: tuple[float, ...]
 
     @property
     def mean(self) -> float:
-        """Their mean; not a number if there are none."""
-        return statistics.fmean(self.values) if self.values else float('nan')
+        """Their mean; NaN without values."""
+        return statistics.fmean(self.values) if self.values else math.nan
 
     @property
     def deviation(self) -> float:
-        """Their sample standard deviation; not a number for fewer than two."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else float('nan')
+        """Their sample standard deviation; NaN for fewer than two values."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else math.nan
 
     def text(self, sign: bool = False) -> str:
-        """Mean and deviation, as far as there are any."""
+        """Mean and standard deviation, as far as they exist."""
         if not self.values:
             return ''
         mean = f'{self.mean:+.2f}' if sign else f'{self.mean:.2f}'
@@ -61,19 +58,19 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Score:
     """One metric of one row, in percent.
 
     Attributes:
-        run: name of the runs behind it.
-        title: the row's.
+        run: name of its runs.
+        title: of the row.
         metric: name in ``summary.json``.
-        paper: the paper's figure, if it has one.
-        paper_difference: by how much it is above the paper's default.
-        here: ours, over seeds.
-        difference: by how much ours is above our default with the same seed.
+        paper: the paper's score, if it reports one.
+        paper_difference: the paper's score minus that of the paper's default row.
+        here: our scores.
+        difference: our scores minus those of our default row with the same seed.
         seeds: those of :attr:`here`.
-        state: why there are no figures, or fewer than asked for; 'finished' otherwise.
+        state: 'finished', or why scores are missing.
     """
 
     run: str
@@ -87,43 +84,42 @@ class Figure:
     state: str
 
 
-def collect(table: Table, metrics: Sequence[str], outcomes: Sequence[Outcome]) -> list[Figure]:
-    """The figures of a table, row after row, for each metric."""
-    figures = []
-    for row in table.rows:
-        for metric in metrics:
-            default, own = values(DEFAULT_RUN, metric, outcomes), values(row.run, metric, outcomes)
-            base, paper = table.runs[DEFAULT_RUN].paper.get(metric), row.paper.get(metric)
-            states = [outcome.state for outcome in outcomes if outcome.run == row.run and outcome.state != FINISHED]
-            figures.append(
-                Figure(
-                    run=row.run,
-                    title=row.title,
-                    metric=metric,
-                    paper=paper,
-                    paper_difference=None if paper is None or base is None else paper - base,
-                    here=Spread(tuple(own.values())),
-                    difference=Spread(tuple(own[seed] - default[seed] for seed in own if seed in default)),
-                    seeds=tuple(own),
-                    state=', '.join(dict.fromkeys(states)) or FINISHED,
-                )
+def collect(table: Table, metrics: Sequence[str], outcomes: Sequence[Outcome]) -> list[Score]:
+    """Collect the scores of a table, row by row, for each metric."""
+    scores = []
+    for row, metric in itertools.product(table.rows, metrics):
+        default, own = scores_by_seed(DEFAULT_RUN, metric, outcomes), scores_by_seed(row.run, metric, outcomes)
+        base, paper = table.runs[DEFAULT_RUN].paper.get(metric), row.paper.get(metric)
+        states = [outcome.state for outcome in outcomes if outcome.run == row.run and outcome.state != FINISHED]
+        scores.append(
+            Score(
+                run=row.run,
+                title=row.title,
+                metric=metric,
+                paper=paper,
+                paper_difference=None if paper is None or base is None else paper - base,
+                here=Spread(tuple(own.values())),
+                difference=Spread(tuple(own[seed] - default[seed] for seed in own if seed in default)),
+                seeds=tuple(own),
+                state=', '.join(dict.fromkeys(states)) or FINISHED,
             )
-    return figures
+        )
+    return scores
 
 
-def values(run: str, metric: str, outcomes: Sequence[Outcome]) -> dict[int, float]:
-    """A metric of the finished runs of a row in percent, by seed."""
-    chosen = (outcome for outcome in outcomes if outcome.run == run and metric in outcome.summary)
-    return {outcome.seed: 100 * outcome.summary[metric] for outcome in sorted(chosen, key=lambda o: o.seed)}
+def scores_by_seed(run: str, metric: str, outcomes: Sequence[Outcome]) -> dict[int, float]:
+    """A metric of the finished runs of a row, in percent."""
+    found = {o.seed: 100 * o.summary[metric] for o in outcomes if o.run == run and metric in o.summary}
+    return dict(sorted(found.items()))
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far the order of the rows is the paper's.
+    """How well the order of the rows agrees with the paper's.
 
     Attributes:
-        agreeing: pairs of rows that differ in the paper and come in the same order here.
-        opposed: pairs that come in the opposite order.
+        agreeing: pairs of rows that differ in the paper and have the same order here.
+        opposed: pairs with the opposite order here.
         tied: pairs that are equal here.
         paper: the rows from best to worst in the paper.
         here: the same rows from best to worst here.
@@ -142,8 +138,8 @@ class Agreement:
 
     @property
     def tau(self) -> float:
-        """Kendall's rank correlation, over the pairs that differ in the paper."""
-        return (self.agreeing - self.opposed) / self.pairs if self.pairs else float('nan')
+        """Kendall's rank correlation over the pairs that differ in the paper; ``scipy`` would also divide by ties."""
+        return (self.agreeing - self.opposed) / self.pairs if self.pairs else math.nan
 
     def text(self) -> str:
         """A sentence."""
@@ -153,19 +149,11 @@ class Agreement:
         )
 
 
-def agreement(figures: Sequence[Figure]) -> Agreement:
-    """Compare the order of the means of one metric; a network that stands in two rows counts once."""
-    usable = {figure.run: figure for figure in figures if figure.paper is not None and figure.here.values}
-    counts = {1: 0, -1: 0, 0: 0}
-    for one, other in itertools.combinations(usable.values(), 2):
-        theirs, ours = sign((one.paper or 0.0) - (other.paper or 0.0)), sign(one.here.mean - other.here.mean)
-        if theirs:
-            counts[theirs * ours] += 1
-    paper = sorted(usable, key=lambda run: -(usable[run].paper or 0.0))
-    here = sorted(usable, key=lambda run: -usable[run].here.mean)
-    return Agreement(counts[1], counts[-1], counts[0], tuple(paper), tuple(here))
-
-
-def sign(value: float) -> int:
-    """-1, 0 or 1."""
-    return (value > 0) - (value < 0)
+def agreement(scores: Sequence[Score]) -> Agreement:
+    """Compare the order of the means of one metric; a network with two rows counts once."""
+    found = {s.run: (s.paper, s.here.mean) for s in scores if s.paper is not None and s.here.values}
+    pairs = itertools.combinations(found.values(), 2)
+    products = [(paper - other) * (here - there) for (paper, here), (other, there) in pairs if paper != other]
+    agreeing, opposed = sum(product > 0 for product in products), sum(product < 0 for product in products)
+    in_paper, in_ours = sorted(found, key=lambda run: -found[run][0]), sorted(found, key=lambda run: -found[run][1])
+    return Agreement(agreeing, opposed, len(products) - agreeing - opposed, tuple(in_paper), tuple(in_ours))

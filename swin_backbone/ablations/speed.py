@@ -1,5 +1,6 @@
-"""Table 5: the speed of every method of self-attention, per stage and in whole networks, in turns."""
+"""Table 5: the speed of every attention method, per stage and in whole networks, timed in turns."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from swin_backbone import SwinTransformer
 from swin_backbone.ablations.paper import METHODS, REFERENCE, VARIANTS, Method
 from swin_backbone.attention.plan import WindowPlan
-from swin_backbone.benchmark import timing as speed
+from swin_backbone.benchmark import timing
 from swin_backbone.benchmark.rivals import forward_step, stage_input
 from swin_backbone.errors import InputError
 
@@ -22,13 +23,13 @@ class Protocol:
     """What is timed, and how.
 
     Attributes:
-        methods: rows of Table 5; the shifted windows are always among them, as the reference.
+        methods: rows of Table 5, always with the reference, the shifted windows.
         variants: networks; self-attention is timed in the first.
-        shape: height and width of the pictures in pixels.
-        batch: pictures.
+        shape: height and width of the images in pixels.
+        batch: images per batch.
         dtype: 'float32', or half precision by autocast.
-        warm_up: rounds before the timed ones.
-        rounds: timed rounds; in each every method has its turn, another one begins each time.
+        warm_up: untimed rounds.
+        rounds: timed rounds; in each, every method has its turn, and another one is first.
         device: 'cpu' or 'cuda'.
     """
 
@@ -43,13 +44,48 @@ class Protocol:
 
     def text(self) -> str:
         """The protocol in words."""
-        clock = 'waiting for the GPU before and after each' if self.device == 'cuda' else 'wall clock'
+        clock = 'synchronizing the GPU before and after each' if self.device == 'cuda' else 'wall clock'
         return (
             f'{self.batch} x 3 x {self.shape[0]} x {self.shape[1]}, {self.dtype}, inference, one process; '
             f'{self.warm_up} rounds of warm-up and {self.rounds} timed ones, all methods in turn in each, {clock}; '
-            f'medians and quartiles. Per stage: the self-attention of all its blocks (projections included; norms and '
-            f'MLPs not) of Swin {self.variants[0]}. Network: the backbone with its four output norms.'
+            f'medians and quartiles. Per stage: the self-attention of all its blocks (with projections, without norms '
+            f'and MLPs) of Swin {self.variants[0]}. Network: the backbone with its four output norms.'
         )
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of Table 5.
+
+    Attributes:
+        title: 'S1' to 'S4' for self-attention in a stage, or a network such as 'Swin-T'.
+        index: of the stage or of the network in the paper's numbers.
+        network: whether it is a network.
+        timings: ours, by method.
+    """
+
+    title: str
+    index: int
+    network: bool
+    timings: dict[str, timing.Timing]
+
+    def paper(self, method: Method) -> float:
+        """The paper's milliseconds of a stage or images per second of a network."""
+        return method.fps[self.index] if self.network else method.stage_ms[self.index]
+
+    def ours(self, method: Method, batch: int) -> float:
+        """The same measured here; NaN if it was not."""
+        if method.name not in self.timings:
+            return math.nan
+        median = self.timings[method.name].median_ms
+        return 1000 * batch / median if self.network else median
+
+    def ratios(self, method: Method) -> tuple[float, float]:
+        """The paper's and our time relative to the shifted windows; NaN if it was not measured."""
+        reference = next(other for other in METHODS if other.name == REFERENCE)
+        theirs = self.paper(method) / self.paper(reference)
+        ours = self.ours(method, 1) / self.ours(reference, 1)
+        return (1 / theirs, 1 / ours) if self.network else (theirs, ours)
 
 
 @dataclass
@@ -58,16 +94,14 @@ class Speeds:
 
     Attributes:
         protocol: how.
-        facts: the machine and its software.
-        stages: for each stage, timings by method.
-        networks: for each variant, timings by method.
-        left_out: methods that do not run here, with the reason.
+        environment: the machine and its software.
+        columns: the timings.
+        left_out: methods that cannot run here, with the reason.
     """
 
     protocol: Protocol
-    facts: dict[str, Any]
-    stages: list[dict[str, speed.Timing]] = field(default_factory=list)
-    networks: dict[str, dict[str, speed.Timing]] = field(default_factory=dict)
+    environment: dict[str, Any]
+    columns: list[Column] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
@@ -81,10 +115,10 @@ def make_protocol(
     rounds: int | None,
     demo: bool,
 ) -> Protocol:
-    """Complete what the user has said; on a GPU as the original code measures its throughput.
+    """Fill in the defaults; on a GPU, those with which the original code measures its throughput.
 
     Raises:
-        InputError: a value makes no sense.
+        InputError: a value is out of range.
     """
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     known = {method.name: method for method in METHODS}
@@ -96,47 +130,49 @@ def make_protocol(
     if warm_up is not None and warm_up < 0:
         raise InputError(f'--warm-up must be at least 0, got {warm_up}.')
     chosen = {REFERENCE, *(rows or known)}
-    usual = dict(batch=1, warm_up=1, rounds=5) if demo else dict(batch=8, warm_up=2, rounds=9)
+    defaults = dict(batch=1, warm_up=1, rounds=5) if demo else dict(batch=8, warm_up=2, rounds=9)
     if device == 'cuda':
-        usual = dict(batch=64, warm_up=50, rounds=30)
+        defaults = dict(batch=64, warm_up=50, rounds=30)
     return Protocol(
         methods=tuple(method for method in METHODS if method.name in chosen),
         variants=tuple(name for name in VARIANTS if name in (variants or VARIANTS)),
         shape=(shape[0], shape[1]) if shape else (224, 224),
-        batch=usual['batch'] if batch is None else batch,
+        batch=defaults['batch'] if batch is None else batch,
         dtype=dtype or 'float32',
-        warm_up=usual['warm_up'] if warm_up is None else warm_up,
-        rounds=usual['rounds'] if rounds is None else rounds,
+        warm_up=defaults['warm_up'] if warm_up is None else warm_up,
+        rounds=defaults['rounds'] if rounds is None else rounds,
         device=device,
     )
 
 
 def measure(protocol: Protocol, say: Callable[[str], None]) -> Speeds:
-    """Time everything; ``say`` hears what comes next."""
-    found = Speeds(protocol, speed.environment(protocol.device))
+    """Time everything; ``say`` is called with a line before each column."""
+    found = Speeds(protocol, timing.environment(protocol.device))
     for variant in protocol.variants:
         models = build(variant, found)
         if variant == protocol.variants[0]:
             for index in range(STAGES):
                 say(f'self-attention of stage {index + 1} of Swin {variant}: {", ".join(models)}')
                 x = stage_input(protocol.batch, protocol.shape, variant, 1, index).to(protocol.device)
-                parts = {name: SelfAttention(model.layers[index]) for name, model in models.items()}
-                found.stages.append(time_methods(parts, x, f'stage {index + 1}', found))
+                stages = {name: SelfAttention(model.layers[index]) for name, model in models.items()}
+                timings = time_methods(stages, x, f'stage {index + 1}', found)
+                found.columns.append(Column(f'S{index + 1}', index, False, timings))
         say(f'Swin {variant}: {", ".join(models)}')
         image = torch.randn(protocol.batch, 3, *protocol.shape, device=protocol.device)
-        found.networks[variant] = time_methods(models, image, variant, found)
+        timings = time_methods(models, image, variant, found)
+        found.columns.append(Column(f'Swin-{variant[0].upper()}', VARIANTS.index(variant), True, timings))
     return found
 
 
 def build(variant: str, found: Speeds) -> dict[str, Any]:
-    """A backbone for every method, with random weights."""
+    """Build a backbone with random weights for every method; record those that fail."""
     models: dict[str, Any] = {}
     for method in found.protocol.methods:
         if method.name in found.left_out:
             continue
         try:
             model = SwinTransformer(variant, drop_path_rate=0.0, attention_method=method.name)
-        except Exception as error:  # what a method needs may be missing in any way
+        except Exception as error:  # a missing dependency may raise anything
             found.left_out[method.name] = f'it cannot be built: {error}'
         else:
             models[method.name] = model.to(found.protocol.device).eval()
@@ -144,7 +180,7 @@ def build(variant: str, found: Speeds) -> dict[str, Any]:
 
 
 class SelfAttention(nn.Module):
-    """The self-attention of all blocks of a stage, one after the other: 'MSA in a stage'.
+    """The self-attention of all blocks of a stage in sequence: 'MSA in a stage'.
 
     Args:
         stage: whose blocks are used.
@@ -155,44 +191,21 @@ class SelfAttention(nn.Module):
         self.stage = stage
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Run them on ``[B, H, W, C]``."""
+        """Apply it to ``[B, H, W, C]``."""
         plan = WindowPlan(x.shape[1], x.shape[2], self.stage.window)
         for block in self.stage.blocks:
             x = block.attn(x, plan, block.shifted)
         return [x]
 
 
-def time_methods(models: dict[str, Any], x: Tensor, part: str, found: Speeds) -> dict[str, speed.Timing]:
-    """Time one call of every method that can do it, by the method's name."""
+def time_methods(models: dict[str, Any], x: Tensor, part: str, found: Speeds) -> dict[str, timing.Timing]:
+    """Time one call of every method by its name; record those that fail."""
     protocol = found.protocol
     dtype = getattr(torch, protocol.dtype)
-    steps, failed = speed.runnable({name: forward_step(model, x, dtype, call) for name, model in models.items()})
+    steps, failed = timing.runnable(
+        {name: forward_step(model, x, dtype, lambda model, x: model(x)) for name, model in models.items()}
+    )
     found.left_out.update(failed)
-    times = speed.time_interleaved(steps, protocol.device, protocol.warm_up, protocol.rounds)
-    rows = speed.compare(times, part, speed.peak_memory(steps, protocol.device))
+    times = timing.time_interleaved(steps, protocol.device, protocol.warm_up, protocol.rounds)
+    rows = timing.compare(times, part, timing.peak_memory(steps, protocol.device))
     return {row.name: row for row in rows}
-
-
-def call(model: Any, x: Tensor) -> Any:
-    """One forward pass."""
-    return model(x)
-
-
-def slowness(timings: dict[str, speed.Timing], name: str) -> float:
-    """How many times as long as the shifted windows a method takes; not a number if it was not measured."""
-    if name not in timings or REFERENCE not in timings:
-        return float('nan')
-    return timings[name].median_ms / timings[REFERENCE].median_ms
-
-
-def printed_slowness(method: Method, index: int, network: bool) -> float:
-    """The same from the paper's Table 5, of a stage or of a network (by its number)."""
-    reference = next(other for other in METHODS if other.name == REFERENCE)
-    if network:
-        return reference.fps[index] / method.fps[index]
-    return method.stage_ms[index] / reference.stage_ms[index]
-
-
-def images_per_second(timing: speed.Timing, batch: int) -> float:
-    """Throughput of a network."""
-    return 1000 * batch / timing.median_ms

@@ -110,8 +110,8 @@ def choose_seeds(numbers: Sequence[int]) -> list[int]:
 
 def train_rows(args: argparse.Namespace) -> None:
     """Tables 4 and 6."""
-    from swin_backbone.ablations.plan import make_plan
-    from swin_backbone.ablations.sweep import Means, Sweep
+    from swin_backbone.ablations.plan import Launch, make_plan
+    from swin_backbone.ablations.sweep import Sweep
 
     if args.demo and not args.config:
         from swin_backbone.ablations.data import make_data
@@ -131,15 +131,15 @@ def train_rows(args: argparse.Namespace) -> None:
         demo=args.demo,
         check_data=not args.print_commands,
     )
-    means = Means(args.launcher, args.gpus or 1, args.jobs)
+    launch = Launch(args.launcher, args.gpus or 1, args.jobs)
     sweep = Sweep(plan, args.rows, say)
     sweep.clear(args.redo)
     if args.print_commands:
-        for line in sweep.commands(means):
+        for line in sweep.commands(launch):
             print(line)
         return
     sweep.check()
-    failures = sweep.make(means)
+    failures = sweep.start(launch)
     print((plan.report_dir / 'table.md').read_text())
     print(f'table.csv, table.md, index.html and plot.png are in {plan.report_dir}')
     if failures:
@@ -154,8 +154,8 @@ def say(line: str) -> None:
 
 def time_methods(args: argparse.Namespace) -> None:
     """Table 5."""
+    from swin_backbone.ablations.pages import write_speed
     from swin_backbone.ablations.speed import make_protocol, measure
-    from swin_backbone.ablations.speed_page import write_speed
 
     protocol = make_protocol(
         args.rows, args.variants, args.shape, args.batch, args.dtype, args.warm_up, args.rounds, args.demo

@@ -16,10 +16,9 @@ from mmengine.config import Config
 
 from swin_backbone.ablations import data as ablation_demo
 from swin_backbone.ablations.paper import SWITCHES, TABLES
-from swin_backbone.ablations.plan import Plan, Run, differences, make_plan, starting_weights
-from swin_backbone.ablations.runs import State, progress
-from swin_backbone.ablations.sweep import Means, Sweep, time_left, weights_facts
-from swin_backbone.engine import config as change
+from swin_backbone.ablations.plan import Launch, Plan, Run, State, differences, make_plan, starting_weights
+from swin_backbone.ablations.sweep import Sweep, time_left, weights_facts
+from swin_backbone.engine import config as engine_config
 from swin_backbone.errors import InputError
 from tests.conftest import REPOSITORY
 
@@ -27,10 +26,10 @@ CONFIGS = {
     'segmentation': str(REPOSITORY / 'configs/segmentation/upernet_swin_demo.py'),
     'detection': str(REPOSITORY / 'configs/detection/cascade_swin_demo.py'),
 }
-MEANS = Means()
+LAUNCH = Launch()
 METRICS = ('mIoU',)
 
-read = functools.cache(change.load_config)
+read = functools.cache(engine_config.load_config)
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +41,7 @@ def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
         config.merge_from_dict(overrides or {})
         return config
 
-    monkeypatch.setattr(change, 'load_config', load)
+    monkeypatch.setattr(engine_config, 'load_config', load)
 
 
 def plan_of(folder: Path, table: str = 'table4', task: str = 'segmentation', **options: Any) -> Plan:
@@ -51,7 +50,7 @@ def plan_of(folder: Path, table: str = 'table4', task: str = 'segmentation', **o
 
 
 def quiet(line: str) -> None:
-    """Hears nothing."""
+    """Ignore a line."""
 
 
 def finish(run: Run, **metrics: float) -> None:
@@ -111,18 +110,18 @@ def test_what_tables_say_about_weights() -> None:
 
 def test_state_of_a_run(tmp_path: Path) -> None:
     run = plan_of(tmp_path).runs(['default'])[0]
-    assert progress(run, METRICS).state is State.NEW
+    assert run.progress(METRICS).state is State.NEW
     run.write_config()
-    assert progress(run, METRICS).state is State.NEW
+    assert run.progress(METRICS).state is State.NEW
     leave_checkpoint(run, 'iter_2.pth')
-    found = progress(run, METRICS)
+    found = run.progress(METRICS)
     assert found.state is State.INTERRUPTED and found.checkpoint == run.folder / 'iter_2.pth'
     leave_checkpoint(run, 'iter_4.pth')
-    assert progress(run, METRICS).state is State.UNEVALUATED
+    assert run.progress(METRICS).state is State.UNEVALUATED
     finish(run, mAcc=0.5)
-    assert progress(run, METRICS).remark == 'its summary has no mIoU'
+    assert run.progress(METRICS).remark == 'its summary has no mIoU'
     finish(run, mIoU=0.5)
-    assert progress(run, METRICS).state is State.FINISHED
+    assert run.progress(METRICS).state is State.FINISHED
 
 
 @pytest.mark.parametrize(
@@ -148,14 +147,14 @@ def test_other_options_are_never_reused(options: dict[str, Any], name: str, tmp_
 def test_how_often_checkpoints_are_written_does_not_matter(tmp_path: Path) -> None:
     finish(plan_of(tmp_path).runs(['default'])[0], mIoU=0.5)
     run = plan_of(tmp_path, overrides={'default_hooks.checkpoint.interval': 1}).runs(['default'])[0]
-    assert progress(run, METRICS).state is State.FINISHED
+    assert run.progress(METRICS).state is State.FINISHED
 
 
 def test_a_folder_of_unknown_origin_is_not_trusted(tmp_path: Path) -> None:
     run = plan_of(tmp_path).runs(['default'])[0]
     run.folder.mkdir(parents=True)
     (run.folder / 'summary.json').write_text('{"mIoU": 0.5}')
-    assert progress(run, METRICS).state is State.OTHER
+    assert run.progress(METRICS).state is State.OTHER
 
 
 def test_differences_are_named() -> None:
@@ -171,7 +170,7 @@ def test_commands_of_what_is_missing(tmp_path: Path) -> None:
     leave_checkpoint(broken, 'iter_2.pth')
     leave_checkpoint(trained, 'iter_4.pth')
     sweep = Sweep(plan, ['no-shift', 'default', 'no-pos', 'abs-pos'], quiet)
-    lines = [shlex.split(line)[3:] for line in sweep.commands(MEANS)]
+    lines = [shlex.split(line)[3:] for line in sweep.commands(LAUNCH)]
     end = ['--launcher', 'none']
     assert lines == [
         ['train', str(fresh.config_file), '--resume', '--work-dir', str(fresh.folder), *end],
@@ -193,7 +192,7 @@ def test_commands_of_what_is_missing(tmp_path: Path) -> None:
     ],
 )
 def test_launchers(launcher: str, start: str, tmp_path: Path) -> None:
-    lines = Sweep(plan_of(tmp_path), ['default'], quiet).commands(Means(launcher, 8))
+    lines = Sweep(plan_of(tmp_path), ['default'], quiet).commands(Launch(launcher, 8))
     assert start in lines[0] and lines[0].endswith(f'--launcher {launcher}')
 
 
@@ -210,10 +209,10 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path: Path, monkeypatch: pyte
         return ['sh', '-c', text]
 
     monkeypatch.setattr(sweep, 'prepare', program)
-    failures = sweep.make(MEANS)
+    failures = sweep.start(LAUNCH)
     log = first.folder / 'console.log'
     assert failures[0] == f'no-shift seed 0 failed: exit code 3, see {log}' and log.is_file()
-    assert len(failures) == 2 and 'it has left no summary' in failures[1]
+    assert len(failures) == 2 and 'it wrote no summary' in failures[1]
     assert any(line.startswith('default seed 0: mIoU 50.00') for line in said)
     table = (sweep.plan.report_dir / 'table.md').read_text()
     assert '| w/o shifting | 80.2 | 43.3 | -2.8 | failed |' in table and '50.00' in table
@@ -224,7 +223,7 @@ def test_finished_runs_are_kept(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
     for run in plan.runs():
         finish(run, mIoU=0.25)
-    assert Sweep(plan, None, said.append).make(MEANS) == []
+    assert Sweep(plan, None, said.append).start(LAUNCH) == []
     assert said == ['6 of 6 runs are finished already and are kept']
     assert (plan.report_dir / 'index.html').is_file()
 

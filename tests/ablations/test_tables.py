@@ -1,9 +1,11 @@
-"""The ablations' tables: figures from summaries, and what is written about them."""
+"""The ablations' tables: scores from summaries, and the files about them."""
 
 import csv
 import json
 import math
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,14 @@ pytest.importorskip('matplotlib', reason='Matplotlib is not installed')
 
 from swin_backbone import SwinTransformer
 from swin_backbone.ablations import speed as ablation_speed
-from swin_backbone.ablations import speed_page as ablation_speed_page
-from swin_backbone.ablations.pages import write_tables
+from swin_backbone.ablations.pages import write_speed, write_tables
 from swin_backbone.ablations.paper import DEFAULT_RUN, METHODS, TABLES, TASKS
-from swin_backbone.ablations.results import Figure, Outcome, Spread, agreement, collect
-from swin_backbone.ablations.speed import SelfAttention, Speeds, make_protocol, printed_slowness, slowness
+from swin_backbone.ablations.results import Outcome, Score, Spread, agreement, collect
+from swin_backbone.ablations.speed import Column, SelfAttention, Speeds, make_protocol
 from swin_backbone.attention.plan import WindowPlan
 from swin_backbone.backbones.options import METHODS as ALL_METHODS
 from swin_backbone.benchmark.timing import Timing, environment
+from tests.conftest import REPOSITORY
 from tests.evaluation.test_page import Reader
 
 TABLE, SEGMENTATION = TABLES['table4'], TASKS['segmentation']
@@ -38,32 +40,32 @@ def some() -> list[Outcome]:
     return [*found, Outcome('no-pos', 1, 'failed', remark='exit code 1, see <log>'), Outcome('abs-pos', 0, 'not run')]
 
 
-def by_run(figures: list[Figure]) -> dict[str, Figure]:
-    return {figure.run: figure for figure in figures}
+def by_run(scores: list[Score]) -> dict[str, Score]:
+    return {score.run: score for score in scores}
 
 
 def test_mean_spread_and_differences_of_the_same_seed() -> None:
-    figure = by_run(collect(TABLE, ['mIoU'], some()))['no-shift']
-    assert figure.here.values == pytest.approx((47.0, 50.0, 50.0)) and figure.seeds == (0, 1, 2)
-    assert figure.here.mean == pytest.approx(49.0)
-    assert figure.here.deviation == pytest.approx(statistics.stdev((47, 50, 50)))
-    assert figure.difference.values == pytest.approx((-3.0, -2.0, -4.0))
-    assert figure.paper == 43.3 and figure.paper_difference == pytest.approx(-2.8)
-    assert figure.here.text() == '49.00 ± 1.73' and figure.difference.text(sign=True) == '-3.00 ± 1.00'
+    score = by_run(collect(TABLE, ['mIoU'], some()))['no-shift']
+    assert score.here.values == pytest.approx((47.0, 50.0, 50.0)) and score.seeds == (0, 1, 2)
+    assert score.here.mean == pytest.approx(49.0)
+    assert score.here.deviation == pytest.approx(statistics.stdev((47, 50, 50)))
+    assert score.difference.values == pytest.approx((-3.0, -2.0, -4.0))
+    assert score.paper == 43.3 and score.paper_difference == pytest.approx(-2.8)
+    assert score.here.text() == '49.00 ± 1.73' and score.difference.text(sign=True) == '-3.00 ± 1.00'
 
 
-def test_one_network_stands_in_two_rows() -> None:
-    figures = collect(TABLE, ['mIoU'], some())
-    assert [f.title for f in figures if f.run == DEFAULT_RUN] == ['shifted windows', 'rel. pos.']
-    assert len(figures) == 7 and figures[1].here == figures[-1].here
+def test_one_network_has_two_rows() -> None:
+    scores = collect(TABLE, ['mIoU'], some())
+    assert [s.title for s in scores if s.run == DEFAULT_RUN] == ['shifted windows', 'rel. pos.']
+    assert len(scores) == 7 and scores[1].here == scores[-1].here
 
 
 def test_few_runs_have_no_spread() -> None:
     assert Spread((1.5,)).text() == '1.50' and math.isnan(Spread((1.5,)).deviation)
     assert Spread(()).text() == '' and math.isnan(Spread(()).mean)
-    figures = by_run(collect(TABLE, ['mIoU'], some()))
-    assert figures['no-pos'].state == 'failed' and figures['no-pos'].here.values == pytest.approx((51.0,))
-    assert figures['abs-pos'].state == 'not run' and figures['no-shift'].state == 'finished'
+    scores = by_run(collect(TABLE, ['mIoU'], some()))
+    assert scores['no-pos'].state == 'failed' and scores['no-pos'].here.values == pytest.approx((51.0,))
+    assert scores['abs-pos'].state == 'not run' and scores['no-shift'].state == 'finished'
 
 
 def test_order_beside_the_papers() -> None:
@@ -77,8 +79,8 @@ def test_order_beside_the_papers() -> None:
 
 
 def test_rows_that_are_equal_in_the_paper_are_no_pair() -> None:
-    figures = collect(TABLES['table6'], ['mIoU'], [outcome(run, 0, mIoU=0.5) for run in ('performer', DEFAULT_RUN)])
-    assert agreement(figures).pairs == 0, 'the paper has no mIoU for the Performer'
+    scores = collect(TABLES['table6'], ['mIoU'], [outcome(run, 0, mIoU=0.5) for run in ('performer', DEFAULT_RUN)])
+    assert agreement(scores).pairs == 0, 'the paper has no mIoU for the Performer'
 
 
 def test_everything_that_is_written(tmp_path: Path) -> None:
@@ -102,8 +104,8 @@ def test_everything_that_is_written(tmp_path: Path) -> None:
 
 def test_two_metrics_of_detection(tmp_path: Path) -> None:
     runs = [outcome(DEFAULT_RUN, 0, bbox_mAP=0.4, segm_mAP=0.3), outcome('performer', 0, bbox_mAP=0.2, segm_mAP=0.1)]
-    figures = write_tables(tmp_path, TABLES['table6'], TASKS['detection'], runs, {})
-    assert len(figures) == 2 * len(TABLES['table6'].rows)
+    scores = write_tables(tmp_path, TABLES['table6'], TASKS['detection'], runs, {})
+    assert len(scores) == 2 * len(TABLES['table6'].rows)
     text = (tmp_path / 'table.md').read_text()
     assert '| Performer | 79.0 | – | – | 20.00 | -20.00 | – | – | 10.00 | -20.00 | 1 |' in text
 
@@ -111,10 +113,12 @@ def test_two_metrics_of_detection(tmp_path: Path) -> None:
 def test_the_papers_ratios_are_those_of_its_text() -> None:
     """Section 4.4: 40.8, 20.2, 9.3, 7.6 times the naive; 2.5, 2.5, 2.1, 1.8 times the kernel; 13% over padding."""
     methods = {method.name: method for method in METHODS}
-    naive, kernel = ([round(printed_slowness(methods[f'sliding-{kind}'], i, False), 1) for i in range(4)]
+    stages, networks = ([Column('', i, network, {}) for i in range(4 - network)] for network in (False, True))
+    naive, kernel = ([round(stage.ratios(methods[f'sliding-{kind}'])[0], 1) for stage in stages]
                      for kind in ('naive', 'kernel'))  # fmt: skip
     assert naive == [40.8, 20.2, 9.3, 7.6] and kernel == [2.5, 2.5, 2.1, 1.8]
-    assert [round(printed_slowness(methods['shifted-padding'], i, True), 2) for i in range(3)] == [1.13, 1.18, 1.18]
+    padding = [round(network.ratios(methods['shifted-padding'])[0], 2) for network in networks]
+    assert padding == [1.13, 1.18, 1.18]
 
 
 def timings(values: dict[str, float]) -> dict[str, Timing]:
@@ -125,24 +129,26 @@ def speeds() -> Speeds:
     protocol = make_protocol(None, ['tiny'], [64, 64], 2, None, 1, 2, demo=False)
     found = Speeds(protocol, environment('cpu'), left_out={'performer': 'it cannot be built: no.'})
     values = {'shifted-cyclic': 2.0, 'sliding-naive': 50.0, 'shifted-padding': 3.0}
-    found.stages = [timings(values) for _ in range(4)]
-    found.networks = {'tiny': timings(values)}
+    found.columns = [Column(f'S{i + 1}', i, False, timings(values)) for i in range(4)]
+    found.columns.append(Column('Swin-T', 0, True, timings(values)))
     return found
 
 
-def test_slowness_is_against_the_shifted_windows() -> None:
-    stage = speeds().stages[0]
-    assert slowness(stage, 'sliding-naive') == 25.0 and math.isnan(slowness(stage, 'performer'))
+def test_ratios_are_relative_to_the_shifted_windows() -> None:
+    methods = {method.name: method for method in METHODS}
+    for column in speeds().columns:
+        assert column.ratios(methods['sliding-naive'])[1] == 25.0
+        assert math.isnan(column.ratios(methods['performer'])[1])
 
 
 def test_everything_that_is_written_about_speed(tmp_path: Path) -> None:
-    text = ablation_speed_page.write_speed(tmp_path, speeds())
+    text = write_speed(tmp_path, speeds())
     names = ['index.html', 'plot.png', 'table.csv', 'table.json', 'table.md']
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert text == (tmp_path / 'table.md').read_text()
     assert '| shifted window (cyclic) | 3.0 | 2.0 | 1.9 | 2.0 | 1.3 | 2.0 | 1.0 | 2.0 | 755 | 1000.0 |' in text
     assert '| sliding window (naive) | 40.83 | 25.00 |' in text and '2 x 3 x 64 x 64, float32' in text
-    assert 'against sliding window (naive), times as fast here (and in the paper): S1 25.00 (40.83)' in text
+    assert 'over sliding window (naive), here (and in the paper): S1 25.00 (40.83)' in text
     assert '- performer is left out: it cannot be built: no\n' in text
     rows = list(csv.DictReader((tmp_path / 'table.csv').open()))
     assert rows[0]['relative_time'] == '25.0000' and rows[4]['images_per_second'] == '40.000'
@@ -161,7 +167,7 @@ def test_every_row_is_a_backbone_and_every_method_a_row() -> None:
     assert sorted(method.name for method in METHODS) == sorted(ALL_METHODS)
 
 
-def test_usual_values_of_the_protocol() -> None:
+def test_defaults_of_the_protocol() -> None:
     small, usual = (make_protocol(None, None, None, None, None, None, None, demo) for demo in (True, False))
     assert small.variants == usual.variants == ('tiny', 'small', 'base') and small.shape == (224, 224)
     if not torch.cuda.is_available():
@@ -190,4 +196,22 @@ def test_a_method_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(ablation_speed, 'SwinTransformer', broken)
     found = ablation_speed.measure(make_protocol(['window'], ['tiny'], [32, 32], 1, None, 0, 1, False), lambda _: None)
     assert found.left_out == {'window': 'it cannot be built: no such kernel'}
-    assert [list(stage) for stage in found.stages] == [['shifted-cyclic']] * 4
+    assert [list(column.timings) for column in found.columns] == [['shifted-cyclic']] * 5
+
+
+def test_table5_imports_no_toolkit(tmp_path: Path) -> None:
+    """Table 5 runs where torch alone is installed: neither its command nor its pages import OpenMMLab."""
+    program = (
+        'import sys\n'
+        'from pathlib import Path\n'
+        'from swin_backbone.cli import ablate\n'
+        'from swin_backbone.ablations import pages, speed\n'
+        "protocol = speed.make_protocol(['window'], ['tiny'], [32, 32], 1, None, 0, 1, True)\n"
+        'pages.write_speed(Path(sys.argv[1]), speed.measure(protocol, print))\n'
+        "found = {name.partition('.')[0] for name in sys.modules} & {'mmengine', 'mmcv', 'mmdet', 'mmseg'}\n"
+        'sys.exit(f"imported: {found}" if found else 0)\n'
+    )
+    command = [sys.executable, '-c', program, str(tmp_path)]
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert (tmp_path / 'index.html').is_file()

@@ -102,7 +102,7 @@ def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
             sweep.send_signal(signal.SIGTERM)  # a background job would ignore Ctrl-C
         last = line
     errors = sweep.stderr.read()
-    assert last.strip() == 'interrupted: the same command again goes on from here'
+    assert last.strip() == 'interrupted: repeat the command to continue'
     assert sweep.wait() == 130 and errors.strip() == 'interrupted'
     first, second = (tmp_path / 'runs' / 'segmentation' / row / 'seed0' for row in ('no-shift', 'default'))
     made = (first / 'summary.json').stat().st_mtime_ns
