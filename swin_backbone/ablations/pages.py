@@ -210,6 +210,6 @@ def comparisons(speeds: Speeds) -> list[str]:
     for method in speeds.protocol.methods:
         if method.name in BASELINES and method.name not in speeds.left_out:
             pairs = [(column.title, *column.ratios(method)) for column in speeds.columns]
-            text = ', '.join(f'{title} {ours:.2f} ({paper:.2f})' for title, paper, ours in pairs)
+            text = ', '.join(f'{title} {shown(ours, ".2f")} ({paper:.2f})' for title, paper, ours in pairs)
             lines.append(f'speed-up of shifted windows (cyclic) over {method.title}, here (and in the paper): {text}')
     return lines + [f'{name} is left out: {reason.rstrip(".")}' for name, reason in speeds.left_out.items()]
