@@ -1,1 +1,1 @@
-"""Data sets: the embedded one, and the folder layouts of the public ones."""
+"""Data sets: the generated ones, and checks and downloads of COCO and ADE20K."""

@@ -1,56 +1,59 @@
-"""Data sets made from a seed: one root in the layouts of COCO and ADE20K, written whole or not at all.
+"""Generated data sets: their options, and one folder in the layouts of both COCO and ADE20K.
 
-Detection finds COCO's layout (``train2017/``, ``val2017/``, ``annotations/instances_*.json``), segmentation finds
-ADE20K's (``images/``, ``annotations/{training,validation}/``) over the same pictures, which are stored once and linked.
+Detection reads COCO's layout (``train2017/``, ``val2017/``, ``annotations/instances_*.json``), segmentation reads
+ADE20K's (``images/``, ``annotations/{training,validation}/``) with links to the same images.
 """
 
-import importlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from swin_backbone.datasets.layouts import TRAIN, VAL, Split, coco_annotation
 from swin_backbone.errors import InputError
-from swin_backbone.files import write_text
+
+BoolArray = NDArray[np.bool_]
+Point = tuple[int, int]
 
 SPEC_FILE = 'spec.json'
-MAX_PICTURES = 99_999
-# More than the objects of any picture, and its crowd.
-IDS_PER_PICTURE = 100
-SPLITS = {'train': TRAIN, 'val': VAL}
+MAX_IMAGES = 99_999
+IDS_PER_IMAGE = 100
+"""More than the instances of any image."""
+
+SPLITS = {'train': 'training', 'val': 'validation'}
+"""The splits as COCO and as ADE20K call them."""
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One object, or one crowd, as it is seen.
+    """An object or a crowd.
 
     Attributes:
-        kind: index into the classes.
-        mask: the pixels on which it is visible, [H, W].
-        crowd: whether this is a cluster of uncounted members.
+        kind: index of its class.
+        mask: the visible pixels, [H, W].
+        crowd: whether it is a group of uncounted objects.
     """
 
     kind: int
-    mask: NDArray[np.bool_]
+    mask: BoolArray
     crowd: bool = False
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture with its truth.
+class LabelledImage:
+    """An image and its ground truth.
 
     Attributes:
         image: RGB, [H, W, 3].
-        semantic: 0 for 'other', else 1 + the index into the classes of the semantic maps, [H, W].
+        semantic: 0 for 'other', else 1 + the index of the class, [H, W].
         instances: from back to front; their masks do not overlap.
     """
 
@@ -59,239 +62,266 @@ class Picture:
     instances: tuple[Instance, ...]
 
 
-class Spec(Protocol):
-    """Everything that decides a data set: equal specs give equal bytes."""
-
-    @property
-    def seed(self) -> int:
-        """Seed of all random choices."""
-
-    @property
-    def train_count(self) -> int:
-        """Training pictures."""
-
-    @property
-    def val_count(self) -> int:
-        """Validation pictures; the same ones for any number of training pictures."""
-
-    @property
-    def width(self) -> int:
-        """Width of a picture in pixels."""
-
-    @property
-    def height(self) -> int:
-        """Height of a picture in pixels."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The fields as they read back from a JSON file (pairs are lists)."""
+def option(default: Any, description: str, low: float, high: float) -> Any:
+    """A field of a spec: its default, its help on the command line, and its smallest and largest value."""
+    return field(default=default, metadata={'help': description, 'range': (low, high)})
 
 
 @dataclass(frozen=True)
-class Generator:
-    """A kind of data set.
+class Spec(ABC):
+    """Options of a generated data set: equal specs give equal bytes. Pairs are ranges that include both ends.
 
     Attributes:
-        name: how messages and files call it.
-        version: raise it with every change that makes other pictures or files from the same spec.
-        classes: the countable kinds; COCO's category ids are 1.. in this order.
-        supercategory: of all of them, in COCO's file.
-        render: makes one picture from a random generator, a spec and the picture's index in its split.
+        name: the kind of data set.
+        classes: of the objects; COCO's category ids are 1, 2, ... in this order.
+        supercategory: of all classes in COCO's file.
+        version: raise it with every change of the files that a spec gives.
+
+    Raises:
+        InputError: a value is outside its range.
     """
 
-    name: str
-    version: int
-    classes: tuple[str, ...]
-    supercategory: str
-    render: Callable[[np.random.Generator, Any, int], Picture]
+    name: ClassVar[str]
+    classes: ClassVar[tuple[str, ...]]
+    supercategory: ClassVar[str]
+    version: ClassVar[int] = 1
 
-    @property
-    def format(self) -> str:
-        """What marks its folders."""
-        return f'swin_backbone {self.name}'
+    seed: int = option(0, 'random seed', 0, 2**63)
+    train_count: int = option(400, 'number of training images', 1, MAX_IMAGES)
+    val_count: int = option(80, 'number of validation images; they do not depend on --train-count', 1, MAX_IMAGES)
+    width: int = option(128, 'width of an image in pixels', 32, 4096)
+    height: int = option(128, 'height of an image in pixels', 32, 4096)
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            low, high = self.limits().get(entry.name, entry.metadata['range'])
+            value = getattr(self, entry.name)
+            values = value if isinstance(value, tuple) else (value,)
+            if not low <= values[0] <= values[-1] <= high:
+                expected = 'a minimum and a maximum' if len(values) > 1 else 'a number'
+                raise InputError(
+                    f'{entry.name} of a {self.name} data set must be {expected} in {low}..{high}, '
+                    f'got {" and ".join(map(str, values))}.'
+                )
+
+    def limits(self) -> Mapping[str, tuple[float, float]]:
+        """Ranges that depend on other options; they replace those of the fields."""
+        return {}
+
+    @abstractmethod
+    def render(self, rng: np.random.Generator, index: int) -> LabelledImage:
+        """Draw the image with this index in its split."""
+
+    def identity(self) -> dict[str, Any]:
+        """What tells one data set from another, as it reads back from JSON."""
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {'format': f'swin_backbone {self.name}', 'version': self.version, 'spec': values}
+
+    def image_names(self, split: str) -> list[str]:
+        """Names of the images of a split, twelve digits as in COCO; they do not depend on the sizes of the splits."""
+        first, count = (1, self.train_count) if split == 'train' else (MAX_IMAGES + 1, self.val_count)
+        return [f'{number:012d}' for number in range(first, first + count)]
+
+    def file_names(self) -> Iterator[str]:
+        """Every file of the data set but :data:`SPEC_FILE`."""
+        for split, ade_split in SPLITS.items():
+            yield f'annotations/instances_{split}2017.json'
+            for name in self.image_names(split):
+                yield f'{split}2017/{name}.jpg'
+                yield f'images/{ade_split}/{name}.jpg'
+                yield f'annotations/{ade_split}/{name}.png'
 
 
 @dataclass(frozen=True)
-class SplitCounts:
-    """What one split holds; crowds are not counted as objects."""
-
-    pictures: int
-    objects: int
-    crowds: int
-
-
-@dataclass(frozen=True)
-class GeneratedSummary:
-    """What lies under a root.
+class Summary:
+    """A generated data set on disk.
 
     Attributes:
-        written: False where the same data set was there already.
+        counts: by split, the numbers of 'pictures', 'objects' (without crowds) and 'crowds'.
+        written: whether this call wrote it.
     """
 
     root: Path
-    train: SplitCounts
-    val: SplitCounts
+    counts: dict[str, dict[str, int]]
     written: bool
 
 
-def write_generated(root: Path, generator: Generator, spec: Spec) -> GeneratedSummary:
-    """Make the data set under ``root``, or leave it as it is where ``root`` holds the same one already.
+def write_data_set(root: Path, spec: Spec) -> Summary:
+    """Generate a data set, unless ``root`` contains the same one.
 
-    Everything is written beside ``root`` and renamed when whole, so an interrupted call leaves ``root`` untouched.
+    It is written beside ``root`` and renamed when complete, so an interrupted call leaves ``root`` untouched.
 
     Raises:
-        InputError: ``root`` holds anything else, cannot be written, or Pillow is missing.
+        InputError: ``root`` contains anything else or cannot be written, or Pillow is not installed.
     """
-    found = read_generated(root, generator, spec)
+    found = read_data_set(root, spec)
     if found is not None:
         return found
-    pillow = _pillow()
-    with _renamed_when_whole(Path(root)) as folder:
-        counts = {name: _write_split(folder, name, generator, spec, pillow) for name in SPLITS}
-        marker = {**_identity(generator, spec), 'counts': {name: asdict(count) for name, count in counts.items()}}
-        write_text(folder / SPEC_FILE, json.dumps(marker, sort_keys=True) + '\n')
-    return GeneratedSummary(Path(root), **counts, written=True)
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError as error:
+        raise InputError('writing images needs Pillow, which is not installed: run pip install pillow.') from error
+    with _renamed_when_complete(Path(root)) as folder:
+        counts = {split: _write_split(folder, split, spec) for split in SPLITS}
+        _write_json(folder / SPEC_FILE, {**spec.identity(), 'counts': counts})
+    return Summary(Path(root), counts, written=True)
 
 
-def read_generated(root: Path, generator: Generator, spec: Spec) -> GeneratedSummary | None:
-    """The summary of the data set that ``root`` holds, or None where ``root`` is empty or does not exist.
+def read_data_set(root: Path, spec: Spec) -> Summary | None:
+    """The summary of the data set that ``root`` contains; None if ``root`` is empty or does not exist.
 
     Raises:
-        InputError: ``root`` holds another data set, other files, or lacks files of this one.
+        InputError: ``root`` contains another data set or other files, or lacks files of this one.
     """
-    root = Path(root)
+    root, identity = Path(root), spec.identity()
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return None
-    advice = 'name a folder that is new or empty, or move this one away'
-    marker = _read_marker(root, generator)
-    if marker is None:
-        raise InputError(f'{root} holds something other than the {generator.name} data set: {advice}.')
-    difference = _difference(marker, generator, spec)
-    if difference:
-        raise InputError(f'{root} holds another {generator.name} data set ({difference}): {advice}.')
-    missing = [name for name in _file_names(spec) if not (root / name).is_file()]
-    if missing:
-        raise InputError(f'{root} lacks {len(missing)} of its files, the first is {missing[0]}: {advice}.')
-    counts = {name: SplitCounts(**marker['counts'][name]) for name in SPLITS}
-    return GeneratedSummary(root, **counts, written=False)
-
-
-def _read_marker(root: Path, generator: Generator) -> dict[str, Any] | None:
+    advice = 'use a new or empty folder, or move this one away'
     try:
         marker = json.loads((root / SPEC_FILE).read_text(encoding='utf-8'))
     except (OSError, ValueError):
-        return None
-    return marker if isinstance(marker, dict) and marker.get('format') == generator.format else None
-
-
-def _identity(generator: Generator, spec: Spec) -> dict[str, Any]:
-    return {'format': generator.format, 'version': generator.version, 'spec': spec.as_json()}
-
-
-def _difference(marker: dict[str, Any], generator: Generator, spec: Spec) -> str:
-    """In words, how the data set of a marker differs from the one asked for; empty where it does not."""
-    if marker.get('version') != generator.version:
-        return f'format version {marker.get("version")} where this release makes {generator.version}'
-    held = marker.get('spec', {})
-    return ', '.join(
-        f'{key} {held.get(key)} where {value} is asked for'
-        for key, value in spec.as_json().items()
-        if held.get(key) != value
-    )
-
-
-def _pillow() -> Any:
-    try:
-        return importlib.import_module('PIL.Image')
-    except ImportError as error:
-        raise InputError('writing pictures needs Pillow, which is not installed: run pip install pillow.') from error
+        marker = None
+    if not isinstance(marker, dict) or marker.get('format') != identity['format']:
+        raise InputError(f'{root} contains something other than the {spec.name} data set: {advice}.')
+    held = {'format version': marker.get('version'), **marker.get('spec', {})}
+    wanted = {'format version': spec.version, **identity['spec']}
+    different = [f'{key} {held.get(key)} instead of {value}' for key, value in wanted.items() if held.get(key) != value]
+    if different:
+        raise InputError(f'{root} contains another {spec.name} data set ({", ".join(different)}): {advice}.')
+    missing = [name for name in spec.file_names() if not (root / name).is_file()]
+    if missing:
+        raise InputError(f'{root} lacks {len(missing)} of its files, the first is {missing[0]}: {advice}.')
+    return Summary(root, marker['counts'], written=False)
 
 
 @contextmanager
-def _renamed_when_whole(root: Path) -> Iterator[Path]:
+def _renamed_when_complete(root: Path) -> Iterator[Path]:
     root = root.resolve()
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=root.parent, prefix=f'.{root.name}-')
     except OSError as error:
-        raise InputError(f'{root} cannot be made ({error.strerror}): name a folder that you may write.') from error
+        raise InputError(f'{root} cannot be created ({error.strerror}): use a folder that you can write.') from error
     with scratch as name:
-        # A folder inside, because the temporary one is closed to other users.
-        folder = Path(name) / 'whole'
+        # A folder inside, because other users cannot read the temporary one.
+        folder = Path(name) / 'complete'
         folder.mkdir()
         yield folder
         try:
             folder.rename(root)
         except OSError as error:
-            raise InputError(f'{root} cannot be put in place ({error.strerror}): name a folder that is new.') from error
+            raise InputError(f'{root} cannot be created ({error.strerror}): use a new folder.') from error
 
 
-def _names(name: str, spec: Spec) -> list[str]:
-    """COCO's twelve digits; a picture keeps its name whatever the sizes of the splits."""
-    first, count = (1, spec.train_count) if name == 'train' else (MAX_PICTURES + 1, spec.val_count)
-    return [f'{number:012d}' for number in range(first, first + count)]
+def _write_split(root: Path, split: str, spec: Spec) -> dict[str, int]:
+    """Write the images, label maps and annotations of a split, and count them."""
+    from PIL import Image
 
-
-def _file_names(spec: Spec) -> Iterator[str]:
-    for name, split in SPLITS.items():
-        yield split.coco_annotations
-        for stem in _names(name, spec):
-            yield f'{split.coco_images}/{stem}.jpg'
-            yield f'{split.ade_images}/{stem}.jpg'
-            yield f'{split.ade_annotations}/{stem}.png'
-
-
-def _write_split(root: Path, name: str, generator: Generator, spec: Spec, pillow: Any) -> SplitCounts:
-    split = SPLITS[name]
-    for folder in (split.coco_images, split.ade_images, split.ade_annotations):
-        (root / folder).mkdir(parents=True)
-    images: list[dict[str, Any]] = []
+    images, links = root / f'{split}2017', root / 'images' / SPLITS[split]
+    label_maps = root / 'annotations' / SPLITS[split]
+    for folder in (images, links, label_maps):
+        folder.mkdir(parents=True)
     annotations: list[dict[str, Any]] = []
-    for index, stem in enumerate(_names(name, spec)):
-        # A generator for each picture, so that no picture depends on how many come before it.
-        rng = np.random.default_rng([spec.seed, list(SPLITS).index(name), index])
-        picture = generator.render(rng, spec, index)
-        _write_pictures(root, split, stem, picture, pillow)
-        images.append({'id': int(stem), 'file_name': f'{stem}.jpg', 'width': spec.width, 'height': spec.height})
-        annotations += _annotations(int(stem), picture)
+    names = spec.image_names(split)
+    for index, name in enumerate(names):
+        # A random generator for each image, so that none depends on the number of images before it.
+        sample = spec.render(np.random.default_rng([spec.seed, list(SPLITS).index(split), index]), index)
+        Image.fromarray(sample.image).save(images / f'{name}.jpg', quality=95, subsampling=0)
+        try:
+            os.link(images / f'{name}.jpg', links / f'{name}.jpg')
+        except OSError:  # a file system without links
+            shutil.copyfile(images / f'{name}.jpg', links / f'{name}.jpg')
+        Image.fromarray(sample.semantic).save(label_maps / f'{name}.png', compress_level=6)
+        for number, instance in enumerate(sample.instances, start=int(name) * IDS_PER_IMAGE + 1):
+            ids = {'id': number, 'image_id': int(name), 'category_id': instance.kind + 1}
+            annotations.append({**ids, **coco_annotation(instance.mask, instance.crowd)})
     content = {
-        'info': {'description': f'{generator.format}, {name} split', 'version': str(generator.version)},
+        'info': {'description': f'swin_backbone {spec.name}, {split} split', 'version': str(spec.version)},
         'licenses': [],
-        'images': images,
+        'images': [
+            {'id': int(name), 'file_name': f'{name}.jpg', 'width': spec.width, 'height': spec.height} for name in names
+        ],
         'annotations': annotations,
         'categories': [
-            {'id': number, 'name': kind, 'supercategory': generator.supercategory}
-            for number, kind in enumerate(generator.classes, start=1)
+            {'id': number, 'name': name, 'supercategory': spec.supercategory}
+            for number, name in enumerate(spec.classes, start=1)
         ],
     }
-    write_text(root / split.coco_annotations, json.dumps(content, sort_keys=True) + '\n')
+    _write_json(root / 'annotations' / f'instances_{split}2017.json', content)
     crowds = sum(annotation['iscrowd'] for annotation in annotations)
-    return SplitCounts(len(images), len(annotations) - crowds, crowds)
+    return {'pictures': len(names), 'objects': len(annotations) - crowds, 'crowds': crowds}
 
 
-def _annotations(image_id: int, picture: Picture) -> list[dict[str, Any]]:
-    return [
-        coco_annotation(
-            instance.mask,
-            instance.crowd,
-            id=image_id * IDS_PER_PICTURE + number,
-            image_id=image_id,
-            category_id=instance.kind + 1,
-        )
-        for number, instance in enumerate(picture.instances, start=1)
-    ]
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, sort_keys=True) + '\n', encoding='utf-8')
 
 
-def _write_pictures(root: Path, split: Split, stem: str, picture: Picture, pillow: Any) -> None:
-    photograph = root / split.coco_images / f'{stem}.jpg'
-    pillow.fromarray(picture.image).save(photograph, quality=95, subsampling=0)
-    _link(photograph, root / split.ade_images / photograph.name)
-    labels = root / split.ade_annotations / f'{stem}.png'
-    pillow.fromarray(picture.semantic).save(labels, compress_level=6)
+def coco_annotation(mask: BoolArray, crowd: bool) -> dict[str, Any]:
+    """COCO's record of an instance: polygons, or run lengths for a crowd or a mask with holes.
+
+    Args:
+        mask: the visible pixels, [H, W], not empty.
+    """
+    polygons = None if crowd else mask_to_polygons(mask)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    left, top = int(columns[0]), int(rows[0])
+    return {
+        'iscrowd': int(crowd),
+        'area': int(mask.sum()),
+        'bbox': [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
+        'segmentation': mask_to_rle(mask) if polygons is None else polygons,
+    }
 
 
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        # Not every file system links.
-        shutil.copyfile(source, target)
+def mask_to_rle(mask: BoolArray) -> dict[str, list[int]]:
+    """COCO's uncompressed run lengths of a mask [H, W]; pycocotools encodes compressed ones only."""
+    flat = np.concatenate([[False], mask.ravel(order='F')])
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    return {'size': list(mask.shape), 'counts': np.diff([0, *changes, mask.size]).tolist()}
+
+
+def mask_to_polygons(mask: BoolArray) -> list[list[int]] | None:
+    """Outlines of a mask [H, W] along the edges of its pixels, which pycocotools cannot find.
+
+    Returns:
+        An outline ``[x0, y0, x1, y1, ...]`` for each piece (pixels that touch at a corner only are two pieces), or None
+        for a mask with a hole, which COCO's polygons cannot express.
+    """
+    padded = np.pad(mask, 1)
+    inside = padded[1:-1, 1:-1]
+    # For each corner (x, y) on a border, the unit steps along the border from it, with the mask on the right-hand side.
+    edges: dict[Point, list[Point]] = {}
+    for neighbour, (right, down), step in (
+        (padded[:-2, 1:-1], (0, 0), (1, 0)),
+        (padded[1:-1, 2:], (1, 0), (0, 1)),
+        (padded[2:, 1:-1], (1, 1), (-1, 0)),
+        (padded[1:-1, :-2], (0, 1), (0, -1)),
+    ):
+        for y, x in np.argwhere(inside & ~neighbour).tolist():
+            edges.setdefault((x + right, y + down), []).append(step)
+    polygons = []
+    while edges:
+        outline = _pop_outline(edges)
+        if outline[0][0] == outline[1][0]:  # down from its leftmost corner: around a hole
+            return None
+        polygons.append([number for point in outline for number in point])
+    return polygons
+
+
+def _pop_outline(edges: dict[Point, list[Point]]) -> list[Point]:
+    """Remove the outline that starts at the leftmost corner, and return its corners."""
+    start = point = min(edges)
+    corners: list[Point] = []
+    step = (0, 0)
+    while not corners or point != start:
+        steps = edges[point]
+        turn = (-step[1], step[0])
+        # Where two corners of the mask touch, a right turn stays on the same piece.
+        following = turn if turn in steps else steps[0]
+        steps.remove(following)
+        if not steps:
+            del edges[point]
+        if following != step:
+            corners.append(point)
+        point, step = (point[0] + following[0], point[1] + following[1]), following
+    return corners

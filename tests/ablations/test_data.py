@@ -11,10 +11,9 @@ from swin_backbone.ablations.data import (
     COLOURS,
     NeighboursSpec,
     classes_of,
-    read_neighbours,
-    render,
     write_neighbours,
 )
+from swin_backbone.datasets.generated import read_data_set
 from swin_backbone.errors import InputError
 
 Image = pytest.importorskip('PIL.Image', reason='Pillow is not installed')
@@ -48,7 +47,7 @@ def test_the_colour_of_a_figure_says_nothing_about_its_class() -> None:
 
 
 def test_a_picture_and_its_truth() -> None:
-    picture = render(np.random.default_rng(1), NeighboursSpec(noise=0))
+    picture = NeighboursSpec(noise=0).render(np.random.default_rng(1))
     covered = np.zeros((128, 128), int)
     for instance in picture.instances:
         covered += instance.mask
@@ -61,7 +60,7 @@ def test_a_picture_and_its_truth() -> None:
 
 def test_both_layouts_hold_the_same_figures_and_stay_as_they_are(tmp_path: Path) -> None:
     summary = write_neighbours(tmp_path / 'set', SPEC)
-    assert summary.written and (summary.train.pictures, summary.val.pictures) == (3, 2)
+    assert summary.written and [summary.counts[split]['pictures'] for split in ('train', 'val')] == [3, 2]
     content = json.loads((tmp_path / 'set/annotations/instances_val2017.json').read_text())
     assert [category['name'] for category in content['categories']] == list(CLASSES)
     for image in content['images']:
@@ -71,8 +70,8 @@ def test_both_layouts_hold_the_same_figures_and_stay_as_they_are(tmp_path: Path)
             area = sum(entry['area'] for entry in own if entry['category_id'] == kind + 1)
             assert area == (labels == kind + 1).sum()
     assert not write_neighbours(tmp_path / 'set', SPEC).written
-    found = read_neighbours(tmp_path / 'set', SPEC)
-    assert found is not None and found.val == summary.val
+    found = read_data_set(tmp_path / 'set', SPEC)
+    assert found is not None and found.counts == summary.counts
 
 
 def test_another_data_set_is_left_alone(tmp_path: Path) -> None:

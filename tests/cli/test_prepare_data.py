@@ -7,7 +7,8 @@ from dataclasses import fields
 import pytest
 
 from swin_backbone.cli import prepare_data, run
-from swin_backbone.datasets.shapes import ShapesSpec, read_shapes
+from swin_backbone.datasets.generated import read_data_set
+from swin_backbone.datasets.shapes import ShapesSpec
 from tests.conftest import REPOSITORY
 
 pytest.importorskip('PIL.Image', reason='Pillow is not installed')
@@ -31,9 +32,9 @@ def test_makes_the_set_once_and_says_how_to_train(prepare, tmp_path):
     root = tmp_path / 'my shapes'
     code, report, errors = prepare('shapes', '--root', root, *SMALL)
     assert (code, errors) == (0, '')
-    assert 'train: 3 pictures' in report
-    assert f"python tools/train.py configs/detection/cascade_swin_demo.py --data-root '{root}'" in report
-    assert read_shapes(root, ShapesSpec(train_count=3, val_count=2, objects=(1, 3))) is not None
+    assert 'train: 3 images' in report
+    assert f"swin-backbone train configs/detection/cascade_swin_demo.py --data-root '{root}'" in report
+    assert read_data_set(root, ShapesSpec(train_count=3, val_count=2, objects=(1, 3))) is not None
     for check in ((), ('--check',)):
         code, report, _ = prepare('shapes', '--root', root, *SMALL, *check)
         assert code == 0
@@ -48,8 +49,8 @@ def test_makes_the_set_once_and_says_how_to_train(prepare, tmp_path):
         (('shapes', '--seed', 'x'), '--seed'),
         (('shapes', '--objects', '4', '2'), 'got 4 and 2'),
         (('shapes', '--root', TOOL.parent), 'something other than the shapes data set'),
-        (('shapes', '--root', TOOL / 'none'), 'cannot be made'),
-        (('shapes', '--root', TOOL.parent / 'none', '--check'), 'holds no data set yet'),
+        (('shapes', '--root', TOOL / 'none'), 'cannot be created'),
+        (('shapes', '--root', TOOL.parent / 'none', '--check'), 'contains no data set yet'),
     ],
 )
 def test_wrong_input_ends_with_one_sentence(prepare, options, sentence):

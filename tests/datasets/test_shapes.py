@@ -1,4 +1,4 @@
-"""The embedded data set: the same seed gives the same bytes, and both layouts tell the same truth."""
+"""The generated data set: the same seed gives the same bytes, and both layouts have the same labels."""
 
 import colorsys
 import hashlib
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from swin_backbone.datasets import generated
+from swin_backbone.datasets.generated import read_data_set
 from swin_backbone.datasets.shapes import (
     CLASSES,
     PALETTE,
@@ -20,11 +21,12 @@ from swin_backbone.datasets.shapes import (
     SEGMENTATION_PALETTE,
     STUFF_CLASSES,
     ShapesSpec,
-    read_shapes,
+    background,
+    inside,
+    object_surface,
+    render,
     write_shapes,
 )
-from swin_backbone.datasets.shapes_render import OUTLINES, render
-from swin_backbone.datasets.shapes_textures import background, object_surface
 from swin_backbone.errors import InputError
 
 Image = pytest.importorskip('PIL.Image', reason='Pillow is not installed')
@@ -138,9 +140,9 @@ def test_semantic_maps_agree_with_instances(coco, root):
 
 
 def test_summary_counts_what_the_files_hold(coco, root):
-    counts = getattr(read_shapes(root, SPEC), coco.split)
+    counts = read_data_set(root, SPEC).counts[coco.split]
     crowds = sum(annotation['iscrowd'] for annotation in coco.dataset['annotations'])
-    assert counts == generated.SplitCounts(len(coco.imgs), len(coco.anns) - crowds, crowds)
+    assert counts == {'pictures': len(coco.imgs), 'objects': len(coco.anns) - crowds, 'crowds': crowds}
 
 
 def test_every_picture_holds_the_objects_asked_for():
@@ -162,7 +164,7 @@ def test_any_size_of_picture(width, height):
 def test_outlines_are_told_apart_by_their_shape():
     axis = np.linspace(-1.2, 1.2, 97)
     u, v = np.meshgrid(axis, axis)
-    drawn = np.stack([OUTLINES[name](u, v) for name in CLASSES]).reshape(len(CLASSES), -1)
+    drawn = np.stack([inside(name, u, v) for name in CLASSES]).reshape(len(CLASSES), -1)
     shared = (drawn[:, None] & drawn).sum(-1) / (drawn[:, None] | drawn).sum(-1)
     assert (shared[~np.eye(len(CLASSES), dtype=bool)] < 0.85).all()
 
@@ -217,7 +219,7 @@ def test_a_file_in_the_way_is_refused(tmp_path):
 
 
 def test_another_set_is_refused_with_the_difference(root):
-    with pytest.raises(InputError, match=r'seed 0 where 5 is asked for'):
+    with pytest.raises(InputError, match=r'seed 0 instead of 5'):
         write_shapes(root, replace(SPEC, seed=5))
 
 
@@ -233,7 +235,7 @@ def test_missing_files_are_named(tmp_path):
     write_shapes(tmp_path / 'set', spec)
     (tmp_path / 'set/val2017/000000100001.jpg').unlink()
     with pytest.raises(InputError, match=r'lacks 1 of its files, the first is val2017/000000100001\.jpg'):
-        read_shapes(tmp_path / 'set', spec)
+        read_data_set(tmp_path / 'set', spec)
 
 
 def test_an_empty_folder_is_filled(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from swin_backbone.datasets.layouts import coco_annotation, mask_to_polygons, mask_to_rle
+from swin_backbone.datasets.generated import coco_annotation, mask_to_polygons, mask_to_rle
 
 coco_mask = pytest.importorskip('pycocotools.mask', reason='pycocotools is not installed')
 
@@ -51,9 +51,8 @@ def test_polygons_of_small_masks(rows, polygons):
 def test_annotation_chooses_the_encoding():
     mask = np.zeros((6, 8), dtype=bool)
     mask[1:5, 2:7] = True
-    ids = {'id': 7, 'image_id': 3, 'category_id': 2}
-    plain = coco_annotation(mask, crowd=False, **ids)
-    assert plain == {**ids, 'iscrowd': 0, 'area': 20, 'bbox': [2, 1, 5, 4], 'segmentation': [[2, 1, 7, 1, 7, 5, 2, 5]]}
-    assert coco_annotation(mask, crowd=True, **ids)['segmentation'] == mask_to_rle(mask)
+    plain = coco_annotation(mask, crowd=False)
+    assert plain == {'iscrowd': 0, 'area': 20, 'bbox': [2, 1, 5, 4], 'segmentation': [[2, 1, 7, 1, 7, 5, 2, 5]]}
+    assert coco_annotation(mask, crowd=True)['segmentation'] == mask_to_rle(mask)
     mask[2, 3] = False
-    assert coco_annotation(mask, crowd=False, **ids)['segmentation'] == mask_to_rle(mask)
+    assert coco_annotation(mask, crowd=False)['segmentation'] == mask_to_rle(mask)
