@@ -33,16 +33,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     from swin_backbone.engine.config import load_config
     from swin_backbone.engine.predict import Predictor, find_files, predict_files
-    from swin_backbone.progress import Progress
+    from swin_backbone.files import progress_bar
 
     if not Path(args.checkpoint).is_file():
         raise InputError(f'there is no checkpoint {args.checkpoint}: give a .pth file that training has written.')
     files = find_files(args.source)
     predictor = Predictor(load_config(args.config, args.cfg_options), args.checkpoint, args.device)
     skipped = []
-    with Progress('predicting', len(files)) as progress:
+    with progress_bar('predicting', len(files), unit=' images') as progress:
         for path, problem in predict_files(predictor, args.source, args.out_dir, args.score_threshold):
-            progress.advance()
+            progress.update()
             if problem:
                 skipped.append(f'skipped {path}: {problem}')
     print(*skipped, sep='\n', end='\n' if skipped else '')
