@@ -27,8 +27,8 @@ strangers = {entry.split('/')[0] for entry in entries if not entry.startswith(('
 assert not strangers, f'the wheel holds more than the package: {sorted(strangers)}'
 binaries = [entry for entry in entries if entry.endswith(('.so', '.pyd', '.pth', '.pt', '.safetensors'))]
 assert not binaries, f'the wheel holds binaries: {binaries}'
-configs = {'swin_backbone/configs/detection/cascade_swin_t_3x.py', 'swin_backbone/configs/segmentation/_base_/upernet.py'}
-assert configs <= set(entries), f'configs are missing: {sorted(configs - set(entries))}'
+wanted = {'swin_backbone/evaluation/page.html', 'swin_backbone/configs/detection/cascade_swin_t_3x.py', 'swin_backbone/configs/segmentation/_base_/upernet.py'}
+assert wanted <= set(entries), f'files are missing: {sorted(wanted - set(entries))}'
 print(f'{names[0]}: {len(entries)} files')
 PROBE
 
