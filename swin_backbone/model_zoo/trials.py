@@ -19,7 +19,7 @@ import torch
 from mmengine.config import Config
 
 from swin_backbone.datasets.generated import SPEC_FILE
-from swin_backbone.datasets.shapes_spec import CLASSES, SEGMENTATION_CLASSES
+from swin_backbone.datasets.shapes import CLASSES, SEGMENTATION_CLASSES
 from swin_backbone.doctor import TOOLKITS, version
 from swin_backbone.engine.classes import needs_masks, set_classes
 from swin_backbone.engine.config import LOADERS, check_data, dicts_in, load_config, move_data_root, set_weights

@@ -11,8 +11,7 @@ import pytest
 from swin_backbone import cli
 from swin_backbone.ablations.paper import METHODS
 from swin_backbone.cli import ablate
-from swin_backbone.datasets.shapes import write_shapes
-from swin_backbone.datasets.shapes_spec import ShapesSpec
+from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from tests.conftest import REPOSITORY
 
 pytest.importorskip('mmseg', reason='MMSegmentation is not installed')

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from swin_backbone.attention.position import relative_position_index
-from swin_backbone.datasets.shapes import write_shapes
-from swin_backbone.datasets.shapes_spec import ShapesSpec
+from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from tests.backbones.test_parity_openmmlab import RENAMES, to_unfold_order
 from tests.conftest import REPOSITORY
 

@@ -13,8 +13,7 @@ pytest.importorskip('mmseg')
 from mmengine.config import Config
 from PIL import Image
 
-from swin_backbone.datasets.shapes import write_shapes
-from swin_backbone.datasets.shapes_spec import ShapesSpec
+from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine.classes import drop_masks, fit_to_data, heads_in, palette, read_classes
 from swin_backbone.engine.config import move_data_root
 from swin_backbone.errors import InputError

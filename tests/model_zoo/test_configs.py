@@ -9,8 +9,7 @@ pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 
 from swin_backbone.checkpoint.published import WEIGHTS
-from swin_backbone.datasets.shapes import write_shapes
-from swin_backbone.datasets.shapes_spec import ShapesSpec
+from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine.config import dicts_in, load_config
 from swin_backbone.model_zoo import trials
 from swin_backbone.model_zoo.page import read_notes

@@ -6,7 +6,7 @@ from typing import Any
 from mmdet.datasets.transforms import InstaBoost as StockInstaBoost
 from pycocotools import mask as coco_mask
 
-from swin_backbone.datasets.layouts import mask_to_rle
+from swin_backbone.datasets.generated import mask_to_rle
 from swin_backbone.errors import InputError
 from swin_backbone.registry import TRANSFORMS
 
