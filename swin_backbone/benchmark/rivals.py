@@ -1,8 +1,12 @@
-"""What is timed: our backbone on every backend that can run, and other people's on the same input."""
+"""The backbones to compare: ours with every kernel, and other implementations on the same input.
+
+Importing this module loads no other implementation; each is imported when it is built.
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -16,19 +20,22 @@ from swin_backbone.attention.plan import WindowPlan
 from swin_backbone.checkpoint.convert import from_native
 from swin_backbone.checkpoint.layouts import WRITABLE
 from swin_backbone.errors import InputError
+from swin_backbone.mmcv_ops import serve_mmcv_ops
 from swin_backbone.variants import DEFAULT_WINDOW, get_variant
 
 Call = Callable[[Any, Tensor], Any]
 Shape = tuple[int, int]
+OURS = {f'swin_backbone ({backend})': backend for backend in reversed(BACKENDS)}
+"""Our backends by the name of their row, the definition first."""
 
 
 @dataclass
 class Subjects:
-    """Implementations of one network, and those that could not be had.
+    """Implementations of one network.
 
     Attributes:
         models: by name, the reference first.
-        left_out: by name, why it is not among them.
+        left_out: by name, why it could not be built.
     """
 
     models: dict[str, Any] = field(default_factory=dict)
@@ -36,29 +43,19 @@ class Subjects:
 
 
 def check_names(against: Sequence[str]) -> None:
-    """Refuse the name of an implementation that is not known here."""
+    """Raise InputError for an unknown implementation."""
     unknown = [name for name in against if name not in BUILDERS]
     if unknown:
         raise InputError(f'unknown implementation {", ".join(unknown)}: use {", ".join(BUILDERS)}.')
 
 
-def ours(backend: str) -> str:
-    """The name of our row for a backend."""
-    return f'swin_backbone ({backend})'
-
-
-def usable_backends(device: str) -> list[str]:
-    """The backends that can run on a device, the definition first."""
-    return list(reversed(BACKENDS))
-
-
 def find_backbones(variant: str, version: int, shape: Shape, against: Sequence[str], device: str) -> Subjects:
-    """Build every implementation without stochastic depth, the toolkits' own with our weights.
+    """Build every implementation without stochastic depth; those of the toolkits get our weights.
 
     Args:
         variant: a name of :data:`swin_backbone.VARIANTS`.
         version: 1 or 2.
-        shape: height and width of the image in pixels, which some implementations must be told.
+        shape: height and width of the image in pixels, which some constructors need.
         against: keys of :data:`BUILDERS`.
         device: 'cpu' or 'cuda'.
 
@@ -71,64 +68,65 @@ def find_backbones(variant: str, version: int, shape: Shape, against: Sequence[s
     found = Subjects()
     for name in against:
         try:
-            found.models[name] = BUILDERS[name](variant, version, shape)
-        except LookupError:
+            model = BUILDERS[name](variant, version, shape)
+        except Exception as error:  # an incompatible package raises anything when it is imported
+            found.left_out[name] = f'it cannot be used: {error}' if find_spec(name) else 'it is not installed'
+            continue
+        if model is None:
             found.left_out[name] = f'it has no {variant} of version {version}'
-        except Exception as error:  # a package that does not fit raises anything when it is imported
-            why = f'it cannot be used: {error}'
-            found.left_out[name] = 'it is not installed' if find_spec(name) is None else why
-    for name in ('mmdet', 'mmseg'):
-        if name in found.models:
-            share_weights(base, found.models[name])
-    for backend in usable_backends(device):
-        model = SwinTransformer(variant, version, drop_path_rate=0.0, backend=backend)
-        model.load_state_dict(base.state_dict())
-        found.models[ours(backend)] = model
+            continue
+        if name in ('mmdet', 'mmseg'):
+            share_weights(base, model)
+        found.models[name] = model
+    for name, backend in OURS.items():
+        found.models[name] = SwinTransformer(variant, version, drop_path_rate=0.0, backend=backend)
+        found.models[name].load_state_dict(base.state_dict())
     for model in found.models.values():
         model.to(device)
     return found
 
 
 def share_weights(source: nn.Module, stock: nn.Module) -> None:
-    """Give a backbone of the toolkits the weights of ours."""
+    """Copy the weights of our backbone to a backbone of the toolkits."""
     dialect = WRITABLE['mmdet']
     state = from_native({name: value.detach() for name, value in source.state_dict().items()}, dialect)
     stock.load_state_dict({name.removeprefix(dialect.roots[0]): value for name, value in state.items()}, strict=False)
 
 
-def build_stock(toolkit: str) -> Callable[[str, int, Shape], Any]:
-    """A builder of a toolkit's own backbone."""
-
-    def build(variant: str, version: int, shape: Shape) -> Any:
-        if version != 1:
-            raise LookupError(version)
-        sizes = get_variant(variant, version)
-        stock = import_module(f'{toolkit}.models.backbones').SwinTransformer
-        return stock(embed_dims=sizes.embed_dim, depths=sizes.depths, num_heads=sizes.num_heads, drop_path_rate=0.0)
-
-    return build
+def build_stock(toolkit: str, variant: str, version: int, shape: Shape) -> Any:
+    """Build the backbone of MMDetection or MMSegmentation."""
+    if version != 1:
+        return None
+    serve_mmcv_ops()
+    sizes = get_variant(variant, version)
+    stock = import_module(f'{toolkit}.models.backbones').SwinTransformer
+    return stock(embed_dims=sizes.embed_dim, depths=sizes.depths, num_heads=sizes.num_heads, drop_path_rate=0.0)
 
 
 def build_timm(variant: str, version: int, shape: Shape) -> Any:
-    """timm's feature pyramid, which has no output norms."""
+    """Build timm's feature pyramid, which has no output norms."""
     timm = import_module('timm')
     name = f'swin_{variant}_patch4_window7_224' if version == 1 else f'swinv2_{variant}_window8_256'
     if name not in timm.list_models('swin*'):
-        raise LookupError(name)
+        return None
     return timm.create_model(name, features_only=True, img_size=shape, strict_img_size=False, drop_path_rate=0.0)
 
 
 def build_torchvision(variant: str, version: int, shape: Shape) -> Any:
-    """torchvision's classifier without its end: the last map only, and no norm after it."""
+    """Build the layers of torchvision's classifier below its norm and head; they return the last map only."""
     models = import_module('torchvision.models')
     name = f'swin_{"v2_" if version == 2 else ""}{variant[0]}'
     if name not in models.list_models():
-        raise LookupError(name)
-    return models.get_model(name, weights=None, stochastic_depth_prob=0.0).features
+        return None
+    layers = models.get_model(name, weights=None).features
+    for layer in layers.modules():
+        if type(layer).__name__ == 'StochasticDepth':
+            layer.p = 0.0  # the rate is not an argument of get_model
+    return layers
 
 
 def build_transformers(variant: str, version: int, shape: Shape) -> Any:
-    """The backbone of Hugging Face's Transformers."""
+    """Build the backbone of Hugging Face Transformers."""
     transformers = import_module('transformers')
     sizes = get_variant(variant, version)
     kind = 'Swin' if version == 1 else 'Swinv2'
@@ -145,27 +143,27 @@ def build_transformers(variant: str, version: int, shape: Shape) -> Any:
 
 
 BUILDERS: dict[str, Callable[[str, int, Shape], Any]] = {
-    'mmdet': build_stock('mmdet'),
-    'mmseg': build_stock('mmseg'),
+    'mmdet': partial(build_stock, 'mmdet'),
+    'mmseg': partial(build_stock, 'mmseg'),
     'timm': build_timm,
     'torchvision': build_torchvision,
     'transformers': build_transformers,
 }
-"""Other implementations; the first that is asked for and there is the reference of all ratios."""
+"""Other implementations: a function of variant, version and shape that returns None where it has no such model."""
 
 
 def maps_of(model: Any, image: Tensor) -> list[Tensor]:
-    """The maps that a backbone of whatever implementation returns."""
+    """Run a backbone of any implementation and return its feature maps."""
     out = model(image)
     out = getattr(out, 'feature_maps', out)
     return [out] if isinstance(out, Tensor) else list(out)
 
 
 def shifted_attention(name: str, model: Any, stage: int) -> Call | None:
-    """How to call a stage's displaced window attention on ``[B, H, W, C]``; None where it has no call of its own."""
-    if name.startswith('swin_backbone'):
-        ours_attn = model.layers[stage].blocks[1].attn
-        return lambda _, x: [ours_attn(x, WindowPlan(x.shape[1], x.shape[2], ours_attn.window), True)]
+    """A call of a stage's shifted window attention on ``[B, H, W, C]``; None if it has no separate call."""
+    if name in OURS:
+        ours = model.layers[stage].blocks[1].attn
+        return lambda _, x: [ours(x, WindowPlan(x.shape[1], x.shape[2], ours.window), True)]
     if name in ('mmdet', 'mmseg'):
         attn = model.stages[stage].blocks[1].attn
         return lambda _, x: [attn(x.flatten(1, 2), tuple(x.shape[1:3]))]
@@ -181,12 +179,12 @@ def stage_input(batch: int, shape: Shape, variant: str, version: int, stage: int
 
 
 def autocast(dtype: torch.dtype, device: str) -> AbstractContextManager[Any]:
-    """Mixed precision in ``dtype``; plain computation in float32."""
+    """Mixed precision in ``dtype``; nothing for float32."""
     return nullcontext() if dtype is torch.float32 else torch.autocast(device, dtype)
 
 
 def forward_step(model: Any, x: Tensor, dtype: torch.dtype, call: Call = maps_of) -> Callable[[], Any]:
-    """One forward pass without gradients; the model must be in evaluation mode."""
+    """A function that runs one forward pass without gradients; the model must be in evaluation mode."""
 
     def step() -> Any:
         with torch.no_grad(), autocast(dtype, x.device.type):
@@ -196,7 +194,7 @@ def forward_step(model: Any, x: Tensor, dtype: torch.dtype, call: Call = maps_of
 
 
 def training_step(model: Any, x: Tensor, dtype: torch.dtype, call: Call = maps_of) -> Callable[[], Any]:
-    """One forward and backward pass; the model must be in training mode."""
+    """A function that runs one forward and backward pass; the model must be in training mode."""
 
     def step() -> None:
         model.zero_grad(set_to_none=True)
@@ -208,8 +206,8 @@ def training_step(model: Any, x: Tensor, dtype: torch.dtype, call: Call = maps_o
 
 
 def make_steps(found: Subjects, calls: dict[str, Call], x: Tensor, dtype: torch.dtype, train: bool) -> dict[str, Any]:
-    """What to time for every implementation that has a call."""
+    """Set the mode of all models, and return the step of every implementation that has a call."""
     make = training_step if train else forward_step
     for model in found.models.values():
-        model.train(train)  # the stock backbones return None here
+        model.train(train)  # `eval()` of the stock backbones does not return the module
     return {name: make(found.models[name], x, dtype, call) for name, call in calls.items()}

@@ -1,4 +1,4 @@
-"""Speed of implementations against each other: interleaved in one process, on one input, with medians."""
+"""Time implementations against each other: in turns in one process, on one input, as medians."""
 
 import importlib.metadata
 import os
@@ -14,21 +14,23 @@ from typing import Any
 
 import torch
 
+from swin_backbone.evaluation.tables import markdown_table
+
 Step = Callable[[], Any]
 PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmsegmentation', 'timm', 'torchvision', 'transformers', 'triton')
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one implementation took.
+    """The times of one implementation.
 
     Attributes:
         part: what was timed, such as a stage.
         name: the implementation.
-        median_ms: median of the timed iterations, in milliseconds.
-        quartiles_ms: lower and upper quartile.
-        ratio: median of the reference over this median: above 1 is faster than the reference.
-        peak_bytes: device memory that a run needs at its peak beside what was held before; None on a CPU.
+        median_ms: median of the timed rounds in milliseconds.
+        quartiles_ms: lower and upper quartile in milliseconds.
+        ratio: median of the reference over this median; above 1 is faster than the reference.
+        peak_bytes: peak GPU memory of a run beyond what was allocated before it; None on a CPU.
     """
 
     part: str
@@ -40,15 +42,15 @@ class Timing:
 
 
 def synchronize(device: str) -> None:
-    """Wait until the device has done what was asked of it."""
+    """Wait for the kernels queued on the device."""
     if device == 'cuda':
         torch.cuda.synchronize()
 
 
 def time_interleaved(steps: dict[str, Step], device: str, warm_up: int, rounds: int) -> dict[str, list[float]]:
-    """Run all ``steps`` in turn, ``rounds`` times after ``warm_up`` rounds; milliseconds of each.
+    """Run all ``steps`` in turn, ``rounds`` times after ``warm_up`` rounds, and return the milliseconds of each.
 
-    Taking turns lets a slow moment of the machine fall on all of them; who begins changes, too.
+    In turns, because a slow period of the machine then affects all of them.
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(warm_up + rounds):
@@ -63,13 +65,13 @@ def time_interleaved(steps: dict[str, Step], device: str, warm_up: int, rounds: 
 
 
 def turns(names: list[str], number: int) -> list[str]:
-    """The order of a round: another implementation begins each time."""
+    """The order of a round, rotated by one from each round to the next."""
     first = number % max(1, len(names))
     return names[first:] + names[:first]
 
 
 def peak_memory(steps: dict[str, Step], device: str) -> dict[str, int]:
-    """Bytes that one run of each step needs at its peak beyond what was there before; empty on a CPU."""
+    """Measure the peak GPU memory in bytes of one run of each step beyond what was allocated before; empty on a CPU."""
     peaks: dict[str, int] = {}
     for name, step in steps.items() if device == 'cuda' else ():
         synchronize(device)
@@ -82,20 +84,20 @@ def peak_memory(steps: dict[str, Step], device: str) -> dict[str, int]:
 
 
 def runnable(steps: dict[str, Step]) -> tuple[dict[str, Step], dict[str, str]]:
-    """The steps that run, and why the others do not: one that cannot do this is no reason to stop."""
+    """Run each step once, and return those that succeed and the errors of the others."""
     good: dict[str, Step] = {}
     failed: dict[str, str] = {}
     for name, step in steps.items():
         try:
             step()
             good[name] = step
-        except Exception as error:  # other people's code refuses in any way
+        except Exception as error:  # third-party code raises anything
             failed[name] = f'it failed with {type(error).__name__}: {" ".join(str(error).split())[:200]}'
     return good, failed
 
 
 def compare(times: dict[str, list[float]], part: str = '', peaks: dict[str, int] | None = None) -> list[Timing]:
-    """Medians, quartiles and ratios against the first implementation measured."""
+    """Summarise the milliseconds of implementations; ratios are against the first one."""
     reference = statistics.median(next(iter(times.values()), [0.0]))
     rows = []
     for name, values in times.items():
@@ -106,7 +108,7 @@ def compare(times: dict[str, list[float]], part: str = '', peaks: dict[str, int]
 
 
 def processor() -> str:
-    """The name of the CPU."""
+    """The model name of the CPU."""
     listing = Path('/proc/cpuinfo')
     lines = listing.read_text().splitlines() if listing.is_file() else []
     names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
@@ -114,9 +116,11 @@ def processor() -> str:
 
 
 def environment(device: str) -> dict[str, Any]:
-    """What the figures were measured on and with, in plain values."""
+    """Collect the hardware, the versions and the command as plain values."""
     present = {dist.metadata['Name'] for dist in importlib.metadata.distributions()}
     names = [name for name in present if name and name.removeprefix('onedl-') in (*PACKAGES, 'mmdetection')]
+    script, *arguments = sys.argv
+    launcher = ['python', script] if script.endswith('.py') else [Path(script).name]
     return dict(
         hardware=torch.cuda.get_device_name() if device == 'cuda' else processor(),
         device=device,
@@ -125,12 +129,12 @@ def environment(device: str) -> dict[str, Any]:
         load=round(os.getloadavg()[0], 2) if hasattr(os, 'getloadavg') else None,
         python=platform.python_version(),
         versions={name: importlib.metadata.version(name) for name in sorted(names)},
-        command=shlex.join(['python', *sys.argv]),
+        command=shlex.join([*launcher, *arguments]),
     )
 
 
 def describe(facts: dict[str, Any]) -> str:
-    """:func:`environment` as text."""
+    """Format the result of :func:`environment` as text."""
     versions = ', '.join(f'{name} {version}' for name, version in facts['versions'].items())
     return (
         f'{facts["hardware"]}, {facts["cores"]} cores, {facts["threads"]} threads, load {facts["load"]} at the start\n'
@@ -139,15 +143,13 @@ def describe(facts: dict[str, Any]) -> str:
 
 
 def as_table(rows: Sequence[Timing]) -> str:
-    """The timings as a Markdown table; memory only where it was measured."""
+    """Format the timings as a Markdown table, with memory if it was measured."""
     memory = any(row.peak_bytes is not None for row in rows)
-    lines = [
-        ['part', 'implementation', 'median ms', 'quartiles ms', 'times as fast', *['peak MB'] * memory],
-        ['---', '---', '--:', '--:', '--:', *['--:'] * memory],
-    ]
+    header = ['part', 'implementation', 'median ms', 'quartiles ms', 'times as fast', *['peak MiB'] * memory]
+    body = []
     for row in rows:
         low, high = row.quartiles_ms
         peak = '-' if row.peak_bytes is None else f'{row.peak_bytes / 2**20:.0f}'
         cells = [row.part, row.name, f'{row.median_ms:.1f}', f'{low:.1f} to {high:.1f}', f'{row.ratio:.2f}']
-        lines.append([*cells, *[peak] * memory])
-    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+        body.append([*cells, *[peak] * memory])
+    return markdown_table(header, body, left=(0, 1))

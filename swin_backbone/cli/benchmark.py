@@ -15,30 +15,37 @@ CONFIG = 'mask_rcnn_swin_t_1x'
 def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(
-        'Time the backbone against others: turns taken in one process, medians after a warm-up.',
+        'Time the backbone against others: in turns in one process, medians after a warm-up.',
         'swin-backbone benchmark backbone --against mmdet --shape 800 1216',
     )
     parser.add_argument(
         'what',
         choices=['backbone', 'attention', 'model'],
-        help='the backbone; the displaced attention of every stage; a config: backbone, heads, post-processing',
+        help='the backbone; the shifted attention of every stage; a whole model: backbone, heads, post-processing',
     )
     parser.add_argument(
         '--against',
         nargs='+',
         metavar='NAME',
-        help='mmdet, mmseg, timm, torchvision, transformers (all that are installed); the first is the reference',
+        help='mmdet, mmseg, timm, torchvision, transformers (default: all installed); the first is the reference',
     )
-    parser.add_argument('--config', metavar='CONFIG', help=f'for model: what to build ({CONFIG})')
-    parser.add_argument('--variant', default='tiny', help='a named size (tiny)')
-    parser.add_argument('--version', type=int, default=1, choices=[1, 2], help='of Swin Transformer (1)')
-    parser.add_argument('--shape', type=int, nargs=2, default=[800, 1216], metavar=('H', 'W'), help='(800 1216)')
-    parser.add_argument('--batch', type=int, default=1, metavar='N', help='pictures (1)')
-    parser.add_argument('--dtype', choices=DTYPES, default='float32', help='half precision is by autocast (float32)')
-    parser.add_argument('--train', action='store_true', help='forward and backward instead of forward')
-    parser.add_argument('--warm-up', type=int, metavar='N', help='rounds before the timed ones (2; 50 on a GPU)')
-    parser.add_argument('--rounds', type=int, metavar='N', help='timed rounds (9; 30 on a GPU)')
-    parser.add_argument('--json', metavar='FILE', help='write the figures here too')
+    parser.add_argument('--config', metavar='CONFIG', help=f'the model to build (default: {CONFIG})')
+    parser.add_argument('--variant', default='tiny', help='a named size (default: %(default)s)')
+    parser.add_argument('--version', type=int, default=1, choices=[1, 2], help='Swin version (default: %(default)s)')
+    parser.add_argument(
+        '--shape', type=int, nargs=2, default=[800, 1216], metavar=('H', 'W'), help='image size (default: 800 1216)'
+    )
+    parser.add_argument('--batch', type=int, default=1, metavar='N', help='images (default: %(default)s)')
+    parser.add_argument(
+        '--dtype', choices=DTYPES, default='float32', help='half precision uses autocast (default: %(default)s)'
+    )
+    parser.add_argument('--train', action='store_true', help='time forward and backward instead of forward')
+    parser.add_argument(
+        '--compile', action='store_true', help='apply torch.compile to every backbone, which takes minutes'
+    )
+    parser.add_argument('--warm-up', type=int, metavar='N', help='untimed rounds (default: 2; 50 on a GPU)')
+    parser.add_argument('--rounds', type=int, metavar='N', help='timed rounds (default: 9; 30 on a GPU)')
+    parser.add_argument('--json', metavar='FILE', help='also write the results to a file')
     return parser
 
 
@@ -47,19 +54,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     import torch
 
-    from swin_backbone.benchmark import timing as speed
+    from swin_backbone.benchmark import timing
     from swin_backbone.files import write_json
 
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     args.warm_up = (2 if device == 'cpu' else 50) if args.warm_up is None else args.warm_up
     args.rounds = (9 if device == 'cpu' else 30) if args.rounds is None else args.rounds
     check(args)
-    facts = speed.environment(device)
+    facts = timing.environment(device)
     rows, left_out = measure(args, device)
-    print(speed.describe(facts))
+    print(timing.describe(facts))
     kind = 'forward and backward' if args.train else 'inference'
-    print(f'{kind} of {args.what}, {args.batch} x 3 x {args.shape[0]} x {args.shape[1]}, {args.dtype}\n')
-    print(speed.as_table(rows))
+    compiled = ', compiled' if args.compile else ''
+    print(f'{kind} of {args.what}, {args.batch} x 3 x {args.shape[0]} x {args.shape[1]}, {args.dtype}{compiled}\n')
+    print(timing.as_table(rows))
     for name, reason in left_out.items():
         print(f'{name} is left out: {reason}')
     if args.json:
@@ -69,38 +77,43 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def check(args: Any) -> None:
-    """Refuse impossible requests."""
+    """Raise InputError for options that do not fit together."""
     if min(*args.shape, args.batch, args.rounds) < 1 or args.warm_up < 0:
         raise InputError('--shape, --batch and --rounds must be at least 1 and --warm-up at least 0: change them.')
     if args.what == 'model' and args.train:
         raise InputError('model times a prediction, which has no backward pass: leave --train out.')
     if args.what != 'model' and args.config:
         raise InputError(f'--config is for model only: leave it out, or time model instead of {args.what}.')
+    if args.what != 'backbone' and args.compile:
+        raise InputError(f'--compile is for backbone only: leave it out, or time backbone instead of {args.what}.')
 
 
 def measure(args: Any, device: str) -> tuple[list[Any], dict[str, str]]:
-    """Timings, and the implementations that were left out with the reason."""
+    """Return the timings, and the implementations that were left out with the reason."""
     import torch
 
-    from swin_backbone.benchmark import rivals as subjects
+    from swin_backbone.benchmark import rivals
 
     dtype, shape = getattr(torch, args.dtype), (args.shape[0], args.shape[1])
-    against = list(subjects.BUILDERS) if args.against is None else args.against
+    against = list(rivals.BUILDERS) if args.against is None else args.against
     if args.what == 'model':
         from swin_backbone.benchmark.models import build_networks, time_networks
         from swin_backbone.engine.config import load_config
 
         found = build_networks(load_config(args.config or CONFIG, None), against, device)
         return time_networks(found, shape, args.batch, dtype, device, args.warm_up, args.rounds), found.left_out
-    found = subjects.find_backbones(args.variant, args.version, shape, against, device)
+    found = rivals.find_backbones(args.variant, args.version, shape, against, device)
     if args.what == 'backbone':
+        if args.compile:
+            for model in found.models.values():
+                model.compile()
         x = torch.randn(args.batch, 3, *shape, device=device)
-        return time_part(args, found, 'backbone', dict.fromkeys(found.models, subjects.maps_of), x)
+        return time_part(args, found, 'backbone', dict.fromkeys(found.models, rivals.maps_of), x)
     rows: list[Any] = []
     left_out: dict[str, str] = {}
     for stage in range(4):
-        x = subjects.stage_input(args.batch, shape, args.variant, args.version, stage).to(device)
-        calls = {name: subjects.shifted_attention(name, model, stage) for name, model in found.models.items()}
+        x = rivals.stage_input(args.batch, shape, args.variant, args.version, stage).to(device)
+        calls = {name: rivals.shifted_attention(name, model, stage) for name, model in found.models.items()}
         more, failed = time_part(args, found, f'stage {stage + 1}', calls, x)
         rows, left_out = rows + more, left_out | failed
     return rows, left_out
@@ -110,13 +123,13 @@ def time_part(args: Any, found: Any, part: str, calls: dict[str, Any], x: Any) -
     """Time one call of every implementation that has it."""
     import torch
 
-    from swin_backbone.benchmark import timing as speed
+    from swin_backbone.benchmark import timing
     from swin_backbone.benchmark.rivals import make_steps
 
-    alone = {name: 'its attention cannot be called alone' for name, call in calls.items() if call is None}
+    alone = {name: 'its attention has no separate call' for name, call in calls.items() if call is None}
     calls = {name: call for name, call in calls.items() if call is not None}
     device = x.device.type
-    steps, failed = speed.runnable(make_steps(found, calls, x, getattr(torch, args.dtype), args.train))
-    times = speed.time_interleaved(steps, device, args.warm_up, args.rounds)
-    rows = speed.compare(times, part, speed.peak_memory(steps, device))
+    steps, failed = timing.runnable(make_steps(found, calls, x, getattr(torch, args.dtype), args.train))
+    times = timing.time_interleaved(steps, device, args.warm_up, args.rounds)
+    rows = timing.compare(times, part, timing.peak_memory(steps, device))
     return rows, found.left_out | alone | failed

@@ -1,6 +1,8 @@
-"""The benchmark runs on a small picture and says what it promises; no time is judged."""
+"""The benchmark runs on a small image and reports what it promises; no time is checked."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,7 @@ import pytest
 import torch
 
 from swin_backbone import SwinTransformer
-from swin_backbone.benchmark import rivals as speed_subjects
-from swin_backbone.benchmark import timing as speed
+from swin_backbone.benchmark import rivals, timing
 from swin_backbone.cli import benchmark
 from swin_backbone.errors import InputError
 from tests.conftest import REPOSITORY
@@ -21,7 +22,7 @@ COLUMNS = {'part', 'name', 'median_ms', 'quartiles_ms', 'ratio', 'peak_bytes'}
 
 
 def call(tmp_path: Path, *options: str) -> dict[str, Any]:
-    """Run the tool in this process, and read what it wrote."""
+    """Run the command in this process, and read the file that it writes."""
     benchmark.main([*options, '--json', str(tmp_path / 'speed.json')])
     return json.loads((tmp_path / 'speed.json').read_text())
 
@@ -35,6 +36,54 @@ def test_backbone_against_stock(extra: list[str], tmp_path: Path, capsys: pytest
     assert content['train'] == ('--train' in extra) and content['timings'][0]['ratio'] == 1.0
     assert content['environment']['versions']['torch'] and content['environment']['threads'] >= 1
     assert 'times as fast' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('extra', [[], ['--train']])
+@pytest.mark.parametrize('name', rivals.BUILDERS)
+def test_every_installed_rival(name: str, extra: list[str], tmp_path: Path) -> None:
+    pytest.importorskip(name)
+    content = call(tmp_path, 'backbone', '--against', name, *SMALL, *extra)
+    assert content['left_out'] == {}
+    assert [row['name'] for row in content['timings']] == [name, *OURS]
+
+
+@pytest.mark.parametrize('name', rivals.BUILDERS)
+def test_rivals_have_no_stochastic_depth(name: str) -> None:
+    pytest.importorskip(name)
+    model = rivals.BUILDERS[name]('tiny', 1, (64, 64))
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    image = torch.randn(2, 3, 64, 64)
+    for first, second in zip(rivals.maps_of(model, image), rivals.maps_of(model, image), strict=True):
+        torch.testing.assert_close(first, second)
+
+
+def test_only_what_is_asked_for_is_imported() -> None:
+    pytest.importorskip('timm')
+    code = """
+import sys
+from swin_backbone.cli import benchmark
+benchmark.main(['backbone', '--against', 'timm', '--shape', '64', '64', '--rounds', '1', '--warm-up', '0'])
+print({'mmengine', 'mmcv', 'mmdet', 'mmseg', 'transformers'} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert '| timm |' in done.stdout and done.stdout.endswith('\nset()\n')
+
+
+def test_the_toolkits_import_in_a_new_process() -> None:
+    pytest.importorskip('mmdet')
+    code = "from swin_backbone.benchmark.rivals import BUILDERS; BUILDERS['mmdet']('tiny', 1, (64, 64))"
+    subprocess.run([sys.executable, '-c', code], capture_output=True, check=True)
+
+
+def test_compile_is_asked_of_every_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip('timm')
+    compiled: list[str] = []
+    monkeypatch.setattr(torch.nn.Module, 'compile', lambda module: compiled.append(type(module).__name__))
+    assert call(tmp_path, 'backbone', '--against', 'timm', *SMALL, '--compile')['compile']
+    assert compiled == ['FeatureListNet', 'SwinTransformer', 'SwinTransformer']
 
 
 def test_attention_of_every_stage(tmp_path: Path) -> None:
@@ -62,8 +111,8 @@ def test_version_2_leaves_the_toolkits_out(tmp_path: Path) -> None:
 def test_stock_backbones_get_our_weights() -> None:
     pytest.importorskip('mmdet')
     ours = SwinTransformer('tiny', drop_path_rate=0.0).eval()
-    stock = speed_subjects.BUILDERS['mmdet']('tiny', 1, (64, 64))
-    speed_subjects.share_weights(ours, stock)
+    stock = rivals.BUILDERS['mmdet']('tiny', 1, (64, 64))
+    rivals.share_weights(ours, stock)
     stock.eval()
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
@@ -72,16 +121,16 @@ def test_stock_backbones_get_our_weights() -> None:
 
 
 def test_ratios_are_against_the_first() -> None:
-    rows = speed.compare({'a': [10.0, 10.0, 10.0], 'b': [4.0, 5.0, 6.0]})
+    rows = timing.compare({'a': [10.0, 10.0, 10.0], 'b': [4.0, 5.0, 6.0]})
     assert [row.ratio for row in rows] == [1.0, 2.0]
 
 
 def test_turns_let_everyone_begin() -> None:
-    assert [speed.turns(['a', 'b', 'c'], number) for number in range(2)] == [['a', 'b', 'c'], ['b', 'c', 'a']]
+    assert [timing.turns(['a', 'b', 'c'], number) for number in range(2)] == [['a', 'b', 'c'], ['b', 'c', 'a']]
 
 
 def test_what_fails_is_left_out_with_its_reason() -> None:
-    good, failed = speed.runnable({'good': lambda: None, 'bad': lambda: 1 // 0})
+    good, failed = timing.runnable({'good': lambda: None, 'bad': lambda: 1 // 0})
     assert list(good) == ['good'] and 'ZeroDivisionError' in failed['bad']
 
 
@@ -93,6 +142,7 @@ def test_what_fails_is_left_out_with_its_reason() -> None:
         ['backbone', '--rounds', '0'],
         ['backbone', '--config', 'configs/detection/cascade_swin_demo.py'],
         ['model', '--train'],
+        ['attention', '--compile'],
     ],
 )
 def test_impossible_requests_are_refused(options: list[str], tmp_path: Path) -> None:
