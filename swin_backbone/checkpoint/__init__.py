@@ -1,7 +1,7 @@
 """Load published and foreign weights into a backbone, completely or with the reason why not.
 
-file -> safe reader (:mod:`.reading`) -> find the backbone and its dialect (:mod:`.dialects`, tables in :mod:`.names`,
-steps in :mod:`.regroup`) -> fit each parameter (:mod:`.adapt`) -> strict merge (:mod:`.merge`) -> model.
+Name, path or URL -> local file (:mod:`.find`) -> contents, read safely (:mod:`.read`) -> backbone under native names
+(:mod:`.convert`, tables in :mod:`.layouts`) -> shapes of the model (:mod:`.fit`) -> strict merge (:mod:`.load`).
 """
 
 from swin_backbone.checkpoint.load import convert_on_load, load_pretrained

@@ -15,11 +15,10 @@ from swin_backbone.checkpoint.layouts import (
     ORIGINAL,
     TIMM,
     Dialect,
-    dialect_name,
     fill,
     flip,
-    native_name,
     parse,
+    rename,
     swap_start,
 )
 from swin_backbone.errors import InputError
@@ -248,7 +247,7 @@ def take(names: Iterable[str], prefix: str, dialect: Dialect) -> dict[str, str]:
 
 def to_native(state: State, dialect: Dialect) -> tuple[State, Dialect]:
     """Translate ``state``, whose keys have no prefix; also tells an original layout from timm's."""
-    native = {native_name(key, dialect): value for key, value in state.items()}
+    native = {rename(key, dialect): value for key, value in state.items()}
     if merges_start_stages(native):
         if dialect is ORIGINAL:
             return to_native(state, TIMM)
@@ -275,7 +274,7 @@ def from_native(state: State, dialect: Dialect) -> State:
         state = shift_merges(state, 1)
     out: State = {}
     for key, value in state.items():
-        name = dialect_name(key, dialect)
+        name = rename(key, dialect, back=True)
         outside = name.startswith(tuple(here for here, _ in dialect.beside))
         out[swap_start(name, dialect.beside) if outside else dialect.roots[version - 1] + name] = value
     return out

@@ -6,7 +6,7 @@ repository's, without any prefix.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 Pairs = tuple[tuple[str, str], ...]
@@ -26,19 +26,17 @@ class Dialect:
     Attributes:
         name: what reports and ``swin-backbone convert`` call it.
         first: a weight of every block that tells this dialect from others with the same ``block``.
-        block: template of what stands before the names within a block.
-        merge: the same for the merging after a stage.
-        norm: the same for the norm of an output.
-        outer: pairs (native, theirs) of how names outside blocks begin, where they differ.
-        inner: the same within blocks. The first pair that fits counts, in both directions.
+        block: template of how names within a block begin; ``merge`` and ``norm``: of a merging layer, an output norm.
+        outer: pairs (native, theirs) of how other names begin, where they differ; ``inner``: the same after ``block``.
+            The first pair that fits counts, in both directions.
         beside: pairs (here, theirs) of how names begin that a file keeps beside the backbone rather than in it.
-        roots: what stands before the backbone's names in a file of its own, for V1 and V2.
+        roots: what precedes the backbone's names in a file of its own, for V1 and V2.
         container: the key that wraps the state dict in a file of its own; empty for none.
-        late_merge: the versions that keep a merging at the start of the stage after it.
+        late_merge: the versions that keep a merging layer at the start of the stage after it.
         unfold: whether merging concatenates channels in the order of ``nn.Unfold``.
         split: whether queries, keys and values have separate projections.
         fused_bias: whether V2 keeps one bias for queries, keys and values.
-        lacks: what its network cannot have, in the words of :mod:`swin_backbone.checkpoint.export`.
+        lacks: what its network cannot have, in the words below.
     """
 
     name: str
@@ -87,10 +85,7 @@ def parse(template: str, key: str) -> tuple[int, int, str] | None:
 
 def swap_start(name: str, pairs: Iterable[tuple[str, str]]) -> str:
     """``name`` with its start exchanged by the first of ``pairs`` (from, to) that fits."""
-    for start, replacement in pairs:
-        if name.startswith(start):
-            return replacement + name[len(start) :]
-    return name
+    return next((end + name[len(start) :] for start, end in pairs if name.startswith(start)), name)
 
 
 def flip(pairs: Pairs) -> Pairs:
@@ -98,26 +93,16 @@ def flip(pairs: Pairs) -> Pairs:
     return tuple((second, first) for first, second in pairs)
 
 
-def rename(key: str, templates: Pairs, outer: Pairs, inner: Pairs) -> str:
-    """``key`` in other names; ``templates`` are pairs (from, to), that of a block first."""
-    for source, target in templates:
+def rename(key: str, dialect: Dialect, back: bool = False) -> str:
+    """Translate a name of ``dialect`` into the native one, or ``back``; names that are not in its table stay."""
+    turn = tuple if back else flip
+    templates = ((NATIVE_BLOCK, dialect.block), (NATIVE_MERGE, dialect.merge), (NATIVE_NORM, dialect.norm))
+    for source, target in turn(templates):
         parsed = parse(source, key)
         if parsed is not None:
             stage, block, rest = parsed
-            return fill(target, stage, block) + (swap_start(rest, inner) if '{block}' in source else rest)
-    return swap_start(key, outer)
-
-
-def native_name(key: str, dialect: Dialect) -> str:
-    """The native name of what ``dialect`` calls ``key``; names it does not know stay."""
-    templates = ((dialect.block, NATIVE_BLOCK), (dialect.merge, NATIVE_MERGE), (dialect.norm, NATIVE_NORM))
-    return rename(key, templates, flip(dialect.outer), flip(dialect.inner))
-
-
-def dialect_name(key: str, dialect: Dialect) -> str:
-    """What ``dialect`` calls ``key``, a native name."""
-    templates = ((NATIVE_BLOCK, dialect.block), (NATIVE_MERGE, dialect.merge), (NATIVE_NORM, dialect.norm))
-    return rename(key, templates, dialect.outer, dialect.inner)
+            return fill(target, stage, block) + (swap_start(rest, turn(dialect.inner)) if '{block}' in source else rest)
+    return swap_start(key, turn(dialect.outer))
 
 
 ABSOLUTE, ABSOLUTE_V2 = 'an absolute position embedding', 'V2 with an absolute position embedding'
@@ -164,55 +149,47 @@ TORCHVISION = Dialect(
     fused_bias=True,
     lacks=(ABSOLUTE, NO_PATCH_NORM, NO_QKV_BIAS, NO_RELATIVE, MAIN_NORM),
 )
-TRANSFORMERS_OUTER: Pairs = (
-    ('patch_embed.proj.', 'embeddings.patch_embeddings.projection.'),
-    ('patch_embed.norm.', 'embeddings.norm.'),
-    ('absolute_pos_embed', 'embeddings.position_embeddings'),
-    ('mask_token', 'embeddings.mask_token'),
-    ('norm.', 'layernorm.'),
-    ('norm.', 'swin.layernorm.'),  # in files of its backbone class, which keep all else without prefix
-)
-TRANSFORMERS_NORMS: Pairs = (('norm1.', 'layernorm_before.'), ('norm2.', 'layernorm_after.'))
-TRANSFORMERS_BESIDE: Pairs = (('head.', 'classifier.'), ('hidden_states_norms.', 'hidden_states_norms.'))
 TRANSFORMERS = Dialect(
     'transformers',
     first='attention.self.query.weight',
     block='encoder.layers.{stage}.blocks.{block}.',
     merge='encoder.layers.{stage}.downsample.',
     norm='hidden_states_norms.stage{next}.',
-    outer=TRANSFORMERS_OUTER,
+    outer=(
+        ('patch_embed.proj.', 'embeddings.patch_embeddings.projection.'),
+        ('patch_embed.norm.', 'embeddings.norm.'),
+        ('absolute_pos_embed', 'embeddings.position_embeddings'),
+        ('mask_token', 'embeddings.mask_token'),
+        ('norm.', 'layernorm.'),
+        ('norm.', 'swin.layernorm.'),  # in files of its backbone class, which keep all else without prefix
+    ),
     inner=(
-        *TRANSFORMERS_NORMS,
+        ('norm1.', 'layernorm_before.'),
+        ('norm2.', 'layernorm_after.'),
         ('attn.proj.', 'attention.output.dense.'),
         ('attn.cpb_mlp.', 'attention.self.continuous_position_bias_mlp.'),
         ('attn.', 'attention.self.'),
         ('mlp.fc1.', 'intermediate.dense.'),
         ('mlp.fc2.', 'output.dense.'),
     ),
-    beside=TRANSFORMERS_BESIDE,
+    beside=(('head.', 'classifier.'), ('hidden_states_norms.', 'hidden_states_norms.')),
     roots=('swin.', 'swinv2.'),
     split=True,
     lacks=(ABSOLUTE_V2, NO_PATCH_NORM, NO_RELATIVE, MAIN_NORM),
 )
 # Version 5 of that library renames the modules of V1, and still writes files with the names above.
-TRANSFORMERS_MODULE = Dialect(
-    'transformers (in memory)',
+TRANSFORMERS_MODULE = replace(
+    TRANSFORMERS,
+    name='transformers (in memory)',
     first='attention.q_proj.weight',
-    block='encoder.layers.{stage}.blocks.{block}.',
-    merge='encoder.layers.{stage}.downsample.',
-    norm='hidden_states_norms.stage{next}.',
-    outer=TRANSFORMERS_OUTER,
     inner=(
-        *TRANSFORMERS_NORMS,
+        *TRANSFORMERS.inner[:2],
         ('attn.proj.', 'attention.o_proj.'),
         ('attn.query.', 'attention.q_proj.'),
         ('attn.key.', 'attention.k_proj.'),
         ('attn.value.', 'attention.v_proj.'),
         ('attn.', 'attention.relative_position_bias.'),
     ),
-    beside=TRANSFORMERS_BESIDE,
-    roots=('swin.', 'swinv2.'),
-    split=True,
 )
 
 # 'timm' differs from 'original' only in where merging stands, which is found out after renaming.

@@ -51,22 +51,18 @@ def ade(release: str, variant: str, start: str = 'ImageNet-1K') -> Weights:
     return Weights(release, variant, f'{start}, ADE20K', image_size=512, licence=APACHE)
 
 
+SWIN_T_DIGEST = (
+    'sha384:210021216e1f205617d885836b1ac59d725b8c41dbff8dc4c513e838911436b0b75e06529737e472d3167519a7c1a6ad'
+)
 IN22K = 'ImageNet-22K'
-FINETUNED = 'ImageNet-22K, ImageNet-1K'
+TUNED = 'ImageNet-22K, ImageNet-1K'
 MOBY = 'ImageNet-1K without labels (MoBY)'
 W8, W16, W12 = (8, 8, 8, 8), (16, 16, 16, 8), (12, 12, 12, 6)
 
 # Model hub of microsoft/Swin-Transformer and read-me files of the original detection and segmentation code. V2 windows
 # as the last stages really had them: where a map was smaller than the window, the window shrank to it.
 WEIGHTS: dict[str, Weights] = {
-    'swin_t_in1k': Weights(
-        'v1.0.0/swin_tiny_patch4_window7_224.pth',
-        'tiny',
-        size=114_342_173,
-        digest=(
-            'sha384:210021216e1f205617d885836b1ac59d725b8c41dbff8dc4c513e838911436b0b75e06529737e472d3167519a7c1a6ad'
-        ),
-    ),
+    'swin_t_in1k': Weights('v1.0.0/swin_tiny_patch4_window7_224.pth', 'tiny', size=114_342_173, digest=SWIN_T_DIGEST),
     'swin_s_in1k': Weights('v1.0.0/swin_small_patch4_window7_224.pth', 'small'),
     'swin_b_in1k': Weights('v1.0.0/swin_base_patch4_window7_224.pth', 'base'),
     'swin_b_384_in1k': Weights('v1.0.0/swin_base_patch4_window12_384.pth', 'base', image_size=384, window=12),
@@ -76,14 +72,12 @@ WEIGHTS: dict[str, Weights] = {
     'swin_b_384_in22k': Weights('v1.0.0/swin_base_patch4_window12_384_22k.pth', 'base', IN22K, 384, 12),
     'swin_l_in22k': Weights('v1.0.0/swin_large_patch4_window7_224_22k.pth', 'large', IN22K),
     'swin_l_384_in22k': Weights('v1.0.0/swin_large_patch4_window12_384_22k.pth', 'large', IN22K, 384, 12),
-    'swin_t_in22k_ft_in1k': Weights('v1.0.8/swin_tiny_patch4_window7_224_22kto1k_finetune.pth', 'tiny', FINETUNED),
-    'swin_s_in22k_ft_in1k': Weights('v1.0.8/swin_small_patch4_window7_224_22kto1k_finetune.pth', 'small', FINETUNED),
-    'swin_b_in22k_ft_in1k': Weights('v1.0.0/swin_base_patch4_window7_224_22kto1k.pth', 'base', FINETUNED),
-    'swin_b_384_in22k_ft_in1k': Weights('v1.0.0/swin_base_patch4_window12_384_22kto1k.pth', 'base', FINETUNED, 384, 12),
-    'swin_l_in22k_ft_in1k': Weights('v1.0.0/swin_large_patch4_window7_224_22kto1k.pth', 'large', FINETUNED),
-    'swin_l_384_in22k_ft_in1k': Weights(
-        'v1.0.0/swin_large_patch4_window12_384_22kto1k.pth', 'large', FINETUNED, 384, 12
-    ),
+    'swin_t_in22k_ft_in1k': Weights('v1.0.8/swin_tiny_patch4_window7_224_22kto1k_finetune.pth', 'tiny', TUNED),
+    'swin_s_in22k_ft_in1k': Weights('v1.0.8/swin_small_patch4_window7_224_22kto1k_finetune.pth', 'small', TUNED),
+    'swin_b_in22k_ft_in1k': Weights('v1.0.0/swin_base_patch4_window7_224_22kto1k.pth', 'base', TUNED),
+    'swin_b_384_in22k_ft_in1k': Weights('v1.0.0/swin_base_patch4_window12_384_22kto1k.pth', 'base', TUNED, 384, 12),
+    'swin_l_in22k_ft_in1k': Weights('v1.0.0/swin_large_patch4_window7_224_22kto1k.pth', 'large', TUNED),
+    'swin_l_384_in22k_ft_in1k': Weights('v1.0.0/swin_large_patch4_window12_384_22kto1k.pth', 'large', TUNED, 384, 12),
     'moby_swin_t_in1k': Weights('v1.0.3/moby_swin_t_300ep_pretrained.pth', 'tiny', MOBY),
     'swinv2_t_in1k_w8': Weights('v2.0.0/swinv2_tiny_patch4_window8_256.pth', 'tiny', 'ImageNet-1K', 256, 8, 2, W8),
     'swinv2_s_in1k_w8': Weights('v2.0.0/swinv2_small_patch4_window8_256.pth', 'small', 'ImageNet-1K', 256, 8, 2, W8),
@@ -96,16 +90,16 @@ WEIGHTS: dict[str, Weights] = {
     'swinv2_b_in22k_w12': Weights('v2.0.0/swinv2_base_patch4_window12_192_22k.pth', 'base', IN22K, 192, 12, 2, W12),
     'swinv2_l_in22k_w12': Weights('v2.0.0/swinv2_large_patch4_window12_192_22k.pth', 'large', IN22K, 192, 12, 2, W12),
     'swinv2_b_in22k_ft_in1k_w16': Weights(
-        'v2.0.0/swinv2_base_patch4_window12to16_192to256_22kto1k_ft.pth', 'base', FINETUNED, 256, 16, 2, W12
+        'v2.0.0/swinv2_base_patch4_window12to16_192to256_22kto1k_ft.pth', 'base', TUNED, 256, 16, 2, W12
     ),
     'swinv2_b_in22k_ft_in1k_w24': Weights(
-        'v2.0.0/swinv2_base_patch4_window12to24_192to384_22kto1k_ft.pth', 'base', FINETUNED, 384, 24, 2, W12
+        'v2.0.0/swinv2_base_patch4_window12to24_192to384_22kto1k_ft.pth', 'base', TUNED, 384, 24, 2, W12
     ),
     'swinv2_l_in22k_ft_in1k_w16': Weights(
-        'v2.0.0/swinv2_large_patch4_window12to16_192to256_22kto1k_ft.pth', 'large', FINETUNED, 256, 16, 2, W12
+        'v2.0.0/swinv2_large_patch4_window12to16_192to256_22kto1k_ft.pth', 'large', TUNED, 256, 16, 2, W12
     ),
     'swinv2_l_in22k_ft_in1k_w24': Weights(
-        'v2.0.0/swinv2_large_patch4_window12to24_192to384_22kto1k_ft.pth', 'large', FINETUNED, 384, 24, 2, W12
+        'v2.0.0/swinv2_large_patch4_window12to24_192to384_22kto1k_ft.pth', 'large', TUNED, 384, 24, 2, W12
     ),
     'mask_rcnn_swin_t_1x': coco('v1.0.3/mask_rcnn_swin_tiny_patch4_window7_1x.pth', 'tiny'),
     'mask_rcnn_swin_t_3x': coco('v1.0.2/mask_rcnn_swin_tiny_patch4_window7.pth', 'tiny'),
