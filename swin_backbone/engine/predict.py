@@ -1,6 +1,8 @@
 """Predictions for any picture: drawn, and as JSON."""
 
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,9 @@ ENDINGS = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp'}
 
 
 class Predictor:
-    """A detector or segmenter with the test pipeline of its config, for pictures outside of any data set.
+    """A detector or segmenter with the test pipeline of its config, for images outside of any data set.
 
-    Everything is built within the toolkit's own registry scope and leaves the default scope of the process alone, so
+    Everything is built within the toolkit's own registry scope and changes no state of the process, so
     predictors of both toolkits work beside each other.
 
     Args:
@@ -40,7 +42,6 @@ class Predictor:
     """
 
     def __init__(self, config: Config, checkpoint: str | Path, device: str | None = None) -> None:
-        ignore_warnings()
         set_weights(config, 'none')
         self.scope = config.get('default_scope', 'mmdet')
         data_set = innermost(config.test_dataloader.dataset)
@@ -52,8 +53,11 @@ class Predictor:
             self.meta = meta.get('dataset_meta') or DATASETS.build(dict(data_set, lazy_init=True)).metainfo
         self.model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()
 
-    def _scope(self) -> Any:
-        return DefaultScope.overwrite_default_scope(self.scope)
+    @contextmanager
+    def _scope(self) -> Iterator[None]:
+        with DefaultScope.overwrite_default_scope(self.scope), warnings.catch_warnings():
+            ignore_warnings()
+            yield
 
     @torch.no_grad()
     def __call__(self, path: str | Path) -> Any:

@@ -1,6 +1,8 @@
 """Pictures from anywhere: what is written for them, and what is passed over."""
 
 import json
+import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +40,16 @@ def predictor_of(path: Path, pictures: Path, checkpoint: Path) -> Predictor:
     return Predictor(demo_config(path, pictures.parent), checkpoint, 'cpu')
 
 
-def scope_name() -> str | None:
-    """The toolkit whose registries this process takes by default."""
+def process_state() -> tuple[Any, ...]:
+    """What a prediction must leave as it was: default registry scope, environment, safe globals, warning filters."""
     scope = DefaultScope.get_current_instance()
-    return None if scope is None else scope.scope_name
+    name = None if scope is None else scope.scope_name
+    return name, dict(os.environ), set(map(repr, torch.serialization.get_safe_globals())), list(warnings.filters)
 
 
 def run(path: Path, pictures: Path, out: Path) -> dict[str, Any]:
-    scope = scope_name()
+    torch.save(dict(state_dict=build_model(demo_config(path, pictures.parent)).state_dict()), out / 'unused.pth')
+    before = process_state()
     predictor = predictor_of(path, pictures, out / 'model.pth')
     done = {file.name: seen for file, seen in predict_files(predictor, pictures, out / 'drawn', THRESHOLD)}
     assert done == {
@@ -56,7 +60,7 @@ def run(path: Path, pictures: Path, out: Path) -> dict[str, Any]:
         'notes.txt': 'not a picture',
         'wide.png': '',
     }
-    assert scope_name() == scope
+    assert process_state() == before
     drawing = cv2.imread(str(out / 'drawn' / 'inner' / 'wide.png'))
     assert drawing is not None
     return json.loads((out / 'drawn' / 'inner' / 'wide.json').read_text())
