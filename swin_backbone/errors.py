@@ -1,4 +1,4 @@
-"""The one kind of error that a user can mend."""
+"""Errors that the command lines report without a traceback."""
 
 
 class InputError(ValueError):
@@ -6,4 +6,11 @@ class InputError(ValueError):
 
     The library raises it like any ``ValueError``; the command lines turn it into one sentence on standard error and
     exit code 2 (see :mod:`swin_backbone.cli`).
+    """
+
+
+class RunFailure(RuntimeError):
+    """A run that cannot go on although its input is valid: the message says what failed, where, and what was saved.
+
+    The command lines print it on standard error and exit with code 1.
     """

@@ -15,7 +15,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
 from typing import Any, NoReturn, TextIO
 
-from swin_backbone.errors import InputError
+from swin_backbone.errors import InputError, RunFailure
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -113,8 +113,9 @@ def results_only() -> Iterator[TextIO]:
 def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> NoReturn:
     """Run ``main(argv)`` and end the process with the project's exit codes.
 
-    0 on success, 2 with one sentence for an :class:`~swin_backbone.errors.InputError`, 1 with a traceback for any other
-    failure, 130 when interrupted, 141 without a word when nobody reads the output any more.
+    0 on success, 2 with one sentence for an :class:`~swin_backbone.errors.InputError`, 1 for any other failure, with a
+    traceback unless it is a :class:`~swin_backbone.errors.RunFailure`, 130 when interrupted, 141 without a word when
+    nobody reads the output any more.
     """
     # Raised inside the toolkits at import; a user's error must be the only thing on standard error.
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
@@ -129,6 +130,9 @@ def outcome(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | 
     except InputError as error:
         print(f'error: {error}', file=sys.stderr)
         return EXIT_USAGE
+    except RunFailure as error:
+        print(f'error: {error}', file=sys.stderr)
+        return EXIT_FAILURE
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return EXIT_INTERRUPTED

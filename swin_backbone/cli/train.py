@@ -28,6 +28,12 @@ def build_parser() -> Parser:
     parser.add_argument('--deterministic', action='store_true', help='choose deterministic algorithms')
     parser.add_argument('--max-iters', type=int, metavar='N', help='train N iterations, then evaluate')
     parser.add_argument('--checkpoint-interval', type=int, metavar='N', help='save every N epochs (iterations)')
+    parser.add_argument(
+        '--nonfinite-patience',
+        type=int,
+        metavar='N',
+        help='stop after N iterations in a row with a NaN or infinite loss (1); 0 never stops',
+    )
     parser.add_argument('--wandb', metavar='PROJECT', help='send curves to this project of Weights & Biases too')
     parser.add_argument('--dry-run', action='store_true', help='build and print everything, train nothing')
     return parser
@@ -60,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         change.limit_iterations(config, args.max_iters)
     if args.checkpoint_interval is not None:
         change.set_checkpoint_interval(config, args.checkpoint_interval)
+    if args.nonfinite_patience is not None:
+        config.nonfinite_patience = args.nonfinite_patience
     if args.seed is not None or args.deterministic:
         config.randomness = dict(seed=args.seed, deterministic=args.deterministic)
     train(config, recipe_precision, dry_run=args.dry_run)
@@ -69,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse, and refuse numbers that make no sense."""
     args = build_parser().parse_args(argv)
-    for name in ('max_iters', 'checkpoint_interval'):
+    for name, least in (('max_iters', 1), ('checkpoint_interval', 1), ('nonfinite_patience', 0)):
         value = getattr(args, name)
-        if value is not None and value < 1:
-            raise InputError(f'--{name.replace("_", "-")} must be at least 1, got {value}.')
+        if value is not None and value < least:
+            raise InputError(f'--{name.replace("_", "-")} must be at least {least}, got {value}.')
     return args

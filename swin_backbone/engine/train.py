@@ -17,6 +17,7 @@ from torch import nn
 
 from swin_backbone.engine.checkpoints import load_safely
 from swin_backbone.engine.hooks import PredictionSheetHook, WholeModelHook
+from swin_backbone.engine.numbers import FiniteLossHook
 from swin_backbone.engine.runner import ignore_warnings, quiet_console
 from swin_backbone.errors import InputError
 from swin_backbone.evaluation.curves import draw_curves
@@ -50,10 +51,15 @@ class QuietRunner(Runner):
 
 
 def train(config: Config, recipe_precision: str, dry_run: bool = False) -> None:
-    """Train and evaluate; leaves ``summary.json``, ``curves.png`` and ``predictions.png`` in the work dir."""
+    """Train and evaluate; leaves ``summary.json``, ``curves.png`` and ``predictions.png`` in the work dir.
+
+    Raises:
+        RunFailure: the loss was not finite; there is no summary then.
+    """
     runner = build_runner(config)
     runner.register_hook(WholeModelHook(heads=bool(config.get('resume'))))
     runner.register_hook(StartSummaryHook(recipe_precision, dry_run))
+    runner.register_hook(FiniteLossHook(config.get('nonfinite_patience', 1)))
     started = time.perf_counter()
     try:
         runner.train()
