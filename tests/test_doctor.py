@@ -1,4 +1,4 @@
-"""The doctor against made-up environments: a folder of stand-in packages is all that the interpreter can see."""
+"""The doctor in simulated environments: a folder of stand-in packages is all that the interpreter can import."""
 
 import json
 import shutil
@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from swin_backbone import doctor
-from swin_backbone import doctor as environment
 from tests.conftest import REPOSITORY
 
 TOOL = REPOSITORY / 'tools' / 'doctor.py'
@@ -116,20 +115,20 @@ def test_standard_library_alone(world: World) -> None:
     assert rows['toolkits']['remedy'] == 'scripts/setup.sh'
 
 
-def test_table_puts_the_command_below_what_it_mends(world: World) -> None:
+def test_table_puts_the_command_below_what_it_fixes(world: World) -> None:
     done = world.run()
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     torch = next(number for number, line in enumerate(lines) if line.startswith('fail  torch '))
     assert lines[torch + 1].strip().startswith('run: ')
-    assert lines[-1].endswith(' to mend.')
+    assert lines[-1].endswith(' problems to fix.')
     assert done.stderr == ''
 
 
 def test_all_well(healthy: World) -> None:
     done = healthy.run()
     assert done.returncode == 0, done.stdout
-    assert done.stdout.endswith('All is well.\n')
+    assert done.stdout.endswith('No problems found.\n')
     rows = healthy.examine(0)
     assert {row['status'] for row in rows.values()} == {'ok'}
     assert rows['mmseg']['detail'] == '1.0 (mmsegmentation)'
@@ -260,7 +259,7 @@ def test_unknown_option(world: World) -> None:
 
 
 def test_desktop_libraries_missing() -> None:
-    remedy = environment.mend_import('mmcv', ImportError('libGL.so.1: cannot open shared object file'))
+    remedy = doctor.fix_import('mmcv', ImportError('libGL.so.1: cannot open shared object file'))
     assert 'opencv-python-headless' in remedy
 
 
@@ -268,3 +267,14 @@ def test_this_environment() -> None:
     pytest.importorskip('mmdet')
     failures = [row for row in doctor.diagnose() if row.status == doctor.FAIL]
     assert failures == []
+
+
+def test_the_last_line_counts_the_problems() -> None:
+    found = [doctor.Diagnosis('a', doctor.FAIL, 'x', 'fix a'), doctor.Diagnosis('b', doctor.WARN, 'y', 'fix a')]
+    assert doctor.table(found).splitlines() == [
+        'fail  a  x',
+        '      run: fix a',
+        'warn  b  y',
+        '      run: the command for a',
+        '1 problem to fix.',
+    ]

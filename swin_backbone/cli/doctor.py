@@ -1,4 +1,4 @@
-"""Report what is installed; needs the standard library alone, since torch may be what is missing."""
+"""Report installed versions and incompatibilities; needs the standard library alone, as torch may be missing."""
 
 import json
 import sys
@@ -10,11 +10,11 @@ from swin_backbone.cli import EXIT_FAILURE, Parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the diagnoses; the exit code is 1 if something needs fixing."""
+    """Print the results; the exit code is 1 if there is a problem to fix."""
     parser = Parser(
         'Report installed versions, incompatibilities, and the command that fixes each.', 'swin-backbone doctor --json'
     )
-    parser.add_argument('--json', action='store_true', help='a list of {name, status, detail, remedy}')
+    parser.add_argument('--json', action='store_true', help='print a list of {name, status, detail, remedy}')
     args = parser.parse_args(argv)
     found = doctor.diagnose()
     print(json.dumps([asdict(diagnosis) for diagnosis in found], indent=2) if args.json else doctor.table(found))
