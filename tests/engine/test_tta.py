@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 
 
 def read(name: str, **options: Any) -> Config:
-    return load_config(str(REPOSITORY / 'configs' / name), options)
+    return load_config(str(REPOSITORY / 'configs' / name), [f'{key}={value}' for key, value in options.items()])
 
 
 def alternatives(config: Config) -> list[Any]:
