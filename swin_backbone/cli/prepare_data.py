@@ -31,8 +31,8 @@ GENERATED = (
         'generate the data set of the demos: textured, overlapping shapes in the layouts of COCO and ADE20K',
         '--train-count 100 --objects 1 3',
         (
-            'swin-backbone train configs/detection/cascade_swin_demo.py --data-root',
-            'swin-backbone train configs/segmentation/upernet_swin_demo.py --data-root',
+            'swin-backbone train cascade_swin_demo --data-root',
+            'swin-backbone train upernet_swin_demo --data-root',
         ),
     ),
     Generated(

@@ -234,10 +234,8 @@ class DataSet:
 
 
 DATA_SETS = {
-    'coco': DataSet('data/coco', check_coco, 'configs/detection/cascade_swin_t_3x.py', ('test', 'stuff')),
-    'ade20k': DataSet(
-        'data/ade/ADEChallengeData2016', check_ade20k, 'configs/segmentation/upernet_swin_t_160k.py', ('test',)
-    ),
+    'coco': DataSet('data/coco', check_coco, 'cascade_swin_t_3x', ('test', 'stuff')),
+    'ade20k': DataSet('data/ade/ADEChallengeData2016', check_ade20k, 'upernet_swin_t_160k', ('test',)),
 }
 
 

@@ -33,7 +33,7 @@ def test_makes_the_set_once_and_says_how_to_train(prepare, tmp_path):
     code, report, errors = prepare('shapes', '--root', root, *SMALL)
     assert (code, errors) == (0, '')
     assert 'train: 3 images' in report
-    assert f"swin-backbone train configs/detection/cascade_swin_demo.py --data-root '{root}'" in report
+    assert f"swin-backbone train cascade_swin_demo --data-root '{root}'" in report
     assert read_data_set(root, ShapesSpec(train_count=3, val_count=2, objects=(1, 3))) is not None
     for check in ((), ('--check',)):
         code, report, _ = prepare('shapes', '--root', root, *SMALL, *check)

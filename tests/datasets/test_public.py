@@ -37,7 +37,7 @@ def test_a_whole_coco_is_counted_and_can_be_trained_on(root: Path) -> None:
     text = '\n'.join(lines)
     assert f'instances_train2017.json: 3 images, {objects} instances (a subset' in text
     assert 'val2017: 2 images' in text
-    assert lines[-1] == (f"  swin-backbone train configs/detection/cascade_swin_t_3x.py --data-root '{root}'")
+    assert lines[-1] == (f"  swin-backbone train cascade_swin_t_3x --data-root '{root}'")
 
 
 def test_a_whole_ade20k_is_counted_and_can_be_trained_on(root: Path) -> None:
