@@ -43,7 +43,7 @@ def test_a_whole_coco_is_counted_and_can_be_trained_on(root: Path) -> None:
 def test_a_whole_ade20k_is_counted_and_can_be_trained_on(root: Path) -> None:
     text = '\n'.join(prepare('ade20k', root))
     assert 'images/training: 3 images' in text and 'annotations/validation: 2 label maps' in text
-    assert 'configs/segmentation/upernet_swin_t_160k.py --data-root' in text
+    assert 'upernet_swin_t_160k --data-root' in text
 
 
 def test_every_missing_piece_of_coco_is_named(root: Path) -> None:
