@@ -30,7 +30,7 @@ NORMS, FEWEST_NORMS = 100, 20
 """Gradient norms that the running median covers, and how many it needs."""
 
 SHOWN = 4
-"""Images that the message names; the log names all."""
+"""Losses and images that the message names; the log names all images."""
 
 
 @dataclass
@@ -179,10 +179,7 @@ class FiniteLossHook(Hook):
             with replacing(file) as part:
                 torch.save(self.content, part)
         row = max(self.bad, self.skipped)
-        losses = ', '.join(f'{name} {value}' for name, value in report.losses.items())
-        shown = ', '.join(report.images[:SHOWN])
-        if report.images[SHOWN:]:
-            shown += f' and {len(report.images) - SHOWN} more'
+        losses, shown = shorten([f'{name} {value}' for name, value in report.losses.items()]), shorten(report.images)
         message = (
             f'the loss is not finite at iteration {report.iteration} ({losses})'
             f'{f", and {row} times in a row" if row > 1 else ""}: {report.cause}. The batch'
@@ -231,6 +228,12 @@ class FiniteLossHook(Hook):
             f'The gradient norm is {norms[-1]:.3g} at iteration {self.iteration}, {norms[-1] / np.median(before):.0f} '
             f'times the median of the {len(before)} before; further such norms are not reported.'
         )
+
+
+def shorten(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f' and {len(names) - SHOWN} more' if names[SHOWN:] else ''
+    return ', '.join(names[:SHOWN]) + more
 
 
 def unwrap(model: nn.Module) -> Any:

@@ -56,7 +56,7 @@ def test_images_of_a_batch_do_not_see_each_other(
 @given(
     window=WINDOWS,
     grid=st.tuples(st.integers(4, 6), st.integers(4, 6)),
-    move=st.tuples(st.integers(0, 1), st.integers(0, 1)),
+    move=st.sampled_from(((0, 1), (1, 0), (1, 1))),
     stages=st.integers(1, 2),
 )
 @examples(10)

@@ -230,6 +230,13 @@ def test_parameters_that_are_broken_before_are_named(tmp_path: Path) -> None:
     assert 'parameter norm.bias (and 1 more) is not finite before this iteration' in failure(runner)
 
 
+def test_a_batch_that_is_broken_is_named(tmp_path: Path) -> None:
+    runner = build(tmp_path, {})
+    runner.train_dataloader.dataset.vectors[2] = torch.nan
+    said = failure(runner)
+    assert 'at iteration 2 (loss_a nan): the first output that is not finite is that of data_preprocessor.' in said
+
+
 def test_gradients_that_break_weights_are_found_at_the_next_iteration(tmp_path: Path) -> None:
     said = failure(build(tmp_path, {3: 'gradients nan'}))
     assert 'at iteration 4 (loss_a nan): parameter embed.weight (and 5 more) is not finite before' in said
