@@ -12,7 +12,7 @@ def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(
         'Predict one picture, or every picture in a folder: a drawing and a JSON file each.',
-        'swin-backbone predict configs/detection/cascade_swin_t_3x.py cascade.pth photographs/ --out-dir drawn',
+        'swin-backbone predict cascade_swin_t_3x cascade.pth photographs/ --out-dir drawn',
     )
     parser.add_argument('config', metavar='CONFIG', help='a config file')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a checkpoint of the whole model')
@@ -24,6 +24,7 @@ def build_parser() -> Parser:
         '--score-threshold', metavar='S', type=float, default=0.3, help='least score of a detection (default: 0.3)'
     )
     parser.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1 ... (default: a GPU if there is one)')
+    parser.add_argument('--classes', metavar='A,B,C|FILE', help='the classes that the model was trained on')
     add_config_options(parser)
     return parser
 
@@ -31,14 +32,25 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Predict every image of a folder, and name the files that were skipped."""
     args = build_parser().parse_args(argv)
-    from swin_backbone.engine.config import load_config
+    from swin_backbone.engine.classes import name_classes, read_classes
+    from swin_backbone.engine.config import check_writable, load_config, require_test
+    from swin_backbone.engine.explain import advising, explained
     from swin_backbone.engine.predict import Predictor, find_files, predict_files
     from swin_backbone.files import progress_bar
 
     if not Path(args.checkpoint).is_file():
         raise InputError(f'there is no checkpoint {args.checkpoint}: give a .pth file that training has written.')
     files = find_files(args.source)
-    predictor = Predictor(load_config(args.config, args.cfg_options), args.checkpoint, args.device)
+    if not 0 <= args.score_threshold <= 1:
+        raise InputError(f'--score-threshold must be from 0 to 1, got {args.score_threshold}.')
+    check_writable(args.out_dir, '--out-dir')
+    check_device(args.device)
+    config = load_config(args.config, args.cfg_options)
+    with explained(config), advising(args.checkpoint):
+        require_test(config, ('test_dataloader',))
+        if args.classes is not None:
+            name_classes(config, read_classes(args.classes))
+        predictor = Predictor(config, args.checkpoint, args.device)
     skipped = []
     with progress_bar('predicting', len(files), unit=' images') as progress:
         for path, problem in predict_files(predictor, args.source, args.out_dir, args.score_threshold):
@@ -50,3 +62,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f'{args.source} holds no picture: give a picture or a folder with pictures.')
     count = len(files) - len(skipped)
     print(f'{count} picture{"s" if count > 1 else ""} predicted, drawings and JSON in {args.out_dir}')
+
+
+def check_device(name: str | None) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        InputError: it cannot hold a tensor.
+    """
+    import torch
+
+    try:
+        torch.empty(1, device=name or 'cpu')
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip('.')
+        raise InputError(
+            f'--device {name} cannot be used ({reason}): give cpu, or cuda where a GPU is visible.'
+        ) from error

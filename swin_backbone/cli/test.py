@@ -1,7 +1,9 @@
 """Evaluate a checkpoint of a detector or segmenter."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from swin_backbone.cli import Parser
 from swin_backbone.cli._options import add_run_options, export_local_rank, leave_together
@@ -12,7 +14,7 @@ def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(
         'Evaluate a checkpoint and write summary.json into the work dir.',
-        'swin-backbone test configs/detection/cascade_swin_t_3x.py work_dirs/cascade_swin_t_3x/epoch_36.pth',
+        'swin-backbone test cascade_swin_t_3x work_dirs/cascade_swin_t_3x/epoch_36.pth',
     )
     parser.add_argument('config', metavar='CONFIG', help='a config file')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a checkpoint of the whole model')
@@ -34,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate, or write submission files."""
     args = build_parser().parse_args(argv)
     from swin_backbone.engine import config as change
-    from swin_backbone.engine.classes import fit_to_data
-    from swin_backbone.engine.submission import format_for_server
+    from swin_backbone.engine.explain import advising, explained
+    from swin_backbone.engine.model_check import check_model
     from swin_backbone.engine.test import run_test
     from swin_backbone.engine.tta import use_tta
 
@@ -43,17 +45,47 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f'there is no checkpoint {args.checkpoint}: give a .pth file that training has written.')
     export_local_rank(args)
     config = change.load_config(args.config, args.cfg_options)
+    with explained(config), advising(args.checkpoint):
+        change.require_test(config)
+        submission = set_options(config, args)
+        change.use_own_types(config)
+        check_model(config, ('test_dataloader',))
+        views = use_tta(config) if args.tta else 1
+        run_test(config, views, args.show_dir, submission)
+    leave_together()
+
+
+def set_options(config: Any, args: argparse.Namespace) -> Any:
+    """Apply the options to a config, and check both against the data.
+
+    Returns:
+        The submission to write, or None.
+
+    Raises:
+        InputError: they do not fit.
+    """
+    from swin_backbone.engine import config as change
+    from swin_backbone.engine.class_check import check_classes, check_truth
+    from swin_backbone.engine.classes import fit_to_data
+    from swin_backbone.engine.submission import format_for_server
+    from swin_backbone.engine.type_check import check_types
+
+    change.check_ranges(config)
+    check_types(config)
     change.set_work_dir(config, args.work_dir, args.config)
+    if args.show_dir:
+        change.check_writable(args.show_dir, '--show-dir')
     if args.data_root:
         change.move_data_root(config, args.data_root)
     fit_to_data(config, args.classes, args.no_masks)
     submission = format_for_server(config, f'{config.work_dir}/submission') if args.format_only else None
     change.check_data(config, ('test_dataloader',))
+    check_classes(config, ('test_dataloader',))
+    if submission is None:
+        check_truth(config, 'test_dataloader', 'test_evaluator')
     change.set_launcher(config, args.launcher)
     change.set_weights(config, 'none')
     config.load_from = args.checkpoint
     if args.out:
         change.keep_predictions(config, args.out)
-    views = use_tta(config) if args.tta else 1
-    run_test(config, views, args.show_dir, submission)
-    leave_together()
+    return submission

@@ -2,17 +2,20 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from swin_backbone.cli import Parser
 from swin_backbone.cli._options import add_run_options, export_local_rank, leave_together
 from swin_backbone.errors import InputError
+
+LOADERS = ('train_dataloader', 'val_dataloader')
 
 
 def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(
         'Train a detector or segmenter from a config; evaluates as the config says and ends with a summary.',
-        'swin-backbone train configs/detection/cascade_swin_t_3x.py --data-root data/coco',
+        'swin-backbone train cascade_swin_t_3x --data-root data/coco',
     )
     parser.add_argument('config', metavar='CONFIG', help='a config file')
     add_run_options(parser)
@@ -24,7 +27,7 @@ def build_parser() -> Parser:
         '--auto-scale-lr', action='store_true', help="scale the learning rate with the batch, from the recipe's"
     )
     parser.add_argument('--weights', metavar='NAME|PATH|URL|none', help='backbone weights; none trains from scratch')
-    parser.add_argument('--seed', type=int, metavar='N', help='seed of everything random')
+    parser.add_argument('--seed', type=int, metavar='N', help='random seed')
     parser.add_argument('--deterministic', action='store_true', help='choose deterministic algorithms')
     parser.add_argument('--max-iters', type=int, metavar='N', help='train N iterations, then evaluate')
     parser.add_argument('--checkpoint-interval', type=int, metavar='N', help='save every N epochs (iterations)')
@@ -35,7 +38,9 @@ def build_parser() -> Parser:
         help='stop after N iterations in a row with a NaN or infinite loss (1); 0 never stops',
     )
     parser.add_argument('--wandb', metavar='PROJECT', help='send curves to this project of Weights & Biases too')
-    parser.add_argument('--dry-run', action='store_true', help='build and print everything, train nothing')
+    parser.add_argument(
+        '--dry-run', action='store_true', help='build and print everything, try one batch, train nothing'
+    )
     return parser
 
 
@@ -43,23 +48,52 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train, then evaluate."""
     args = parse(argv)
     from swin_backbone.engine import config as change
-    from swin_backbone.engine.classes import fit_to_data
+    from swin_backbone.engine.explain import explained
+    from swin_backbone.engine.model_check import check_model, dry_run
     from swin_backbone.engine.train import precision_of, set_trackers, train
 
     export_local_rank(args)
     config = change.load_config(args.config, args.cfg_options)
-    change.require_training(config)
+    with explained(config):
+        change.require_training(config)
+        set_options(config, args)
+        change.use_own_types(config)
+        recipe_precision = precision_of(config.optim_wrapper.type, config.optim_wrapper.get('dtype'))
+        change.set_precision(config, args.amp)
+        check_model(config, LOADERS)
+        set_trackers(config, args.wandb)
+        if args.dry_run:
+            dry_run(config, recipe_precision)
+        else:
+            train(config, recipe_precision)
+    leave_together()
+
+
+def set_options(config: Any, args: argparse.Namespace) -> None:
+    """Apply the options to a config, and check both against the data.
+
+    Raises:
+        InputError: they do not fit.
+    """
+    from swin_backbone.engine import config as change
+    from swin_backbone.engine.class_check import check_classes, check_truth
+    from swin_backbone.engine.classes import fit_to_data
+    from swin_backbone.engine.type_check import check_types
+
+    if args.seed is not None or args.deterministic:
+        config.randomness = dict(seed=args.seed, deterministic=args.deterministic)
+    change.check_ranges(config)
+    check_types(config)
     change.set_work_dir(config, args.work_dir, args.config)
     if args.data_root:
         change.move_data_root(config, args.data_root)
     fit_to_data(config, args.classes, args.no_masks)
-    change.check_data(config, ('train_dataloader', 'val_dataloader'))
+    change.check_data(config, LOADERS)
+    check_classes(config, LOADERS)
+    check_truth(config, *LOADERS[1:], 'val_evaluator')
     change.set_launcher(config, args.launcher)
     change.set_weights(config, args.weights)
     change.set_resume(config, args.resume)
-    set_trackers(config, args.wandb)
-    recipe_precision = precision_of(config.optim_wrapper.type, config.optim_wrapper.get('dtype'))
-    change.set_precision(config, args.amp)
     if args.auto_scale_lr:
         change.set_learning_rate_scaling(config)
     if args.max_iters is not None:
@@ -68,10 +102,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         change.set_checkpoint_interval(config, args.checkpoint_interval)
     if args.nonfinite_patience is not None:
         config.nonfinite_patience = args.nonfinite_patience
-    if args.seed is not None or args.deterministic:
-        config.randomness = dict(seed=args.seed, deterministic=args.deterministic)
-    train(config, recipe_precision, dry_run=args.dry_run)
-    leave_together()
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,9 +1,7 @@
-"""Fit a config to somebody's own data: another list of classes, and boxes without masks."""
+"""Fit a config to one's own data: another list of classes, and boxes without masks."""
 
 import colorsys
-import difflib
 import inspect
-import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -12,14 +10,23 @@ from typing import Any
 
 from mmengine.config import Config
 
+from swin_backbone.engine.class_check import (
+    annotation_file,
+    check_labels,
+    find_data_sets,
+    missing_class,
+    read_categories,
+)
 from swin_backbone.engine.config import EVALUATORS, LOADERS, dicts_in
 from swin_backbone.errors import InputError
 
 LOGGER = logging.getLogger('swin_backbone')
 OTHER_CLASSES = ('semantic_head', 'rpn_head')
 """Heads whose classes are not those of the objects: stuff maps, and object or not."""
-SAMPLED_MAPS = 20
-UNLABELLED = 255
+
+OTHER_TYPES = ('STDCHead',)
+"""Types of heads of the same kind: edge or not."""
+QUERIES = ('num_queries', 'num_query', 'num_proposals')
 FILE_OPTIONS = ('img_suffix', 'seg_map_suffix', 'reduce_zero_label')
 """What a data set of MMSegmentation knows about its files, beside its classes."""
 
@@ -70,29 +77,107 @@ def set_classes(config: Config, names: Sequence[str]) -> None:
     names = list(names)
     data_sets = list(find_data_sets(config))
     if 'decode_head' in config.model:
+        check_softmax(config, len(names))
         for data_set in data_sets:
             adapt_semantic(data_set, names)
     else:
         names = order_as_annotated(data_sets, names)
+    name_classes(config, names)
+
+
+def name_classes(config: Config, names: Sequence[str]) -> None:
+    """Write classes into every head and data set of a config, without a look at the data.
+
+    Raises:
+        InputError: the heads cannot have other classes.
+    """
     metainfo = dict(classes=tuple(names), palette=palette(len(names)))
-    for data_set in data_sets:
+    for data_set in find_data_sets(config):
         data_set['metainfo'] = metainfo
-    for head in heads_in(config.model):
-        head['num_classes'] = len(names)
+    set_head_classes(config, len(names))
 
 
-def find_data_sets(config: Config) -> Iterator[dict[str, Any]]:
-    """The innermost data sets of all loaders."""
-    for loader in LOADERS:
-        for node in dicts_in(config.get(loader) or {}):
-            if 'data_root' in node and 'dataset' not in node:
-                yield node
+def set_head_classes(config: Config, count: int) -> None:
+    """Give every head of a model this many classes, with their loss weights and at most as many detections.
+
+    Raises:
+        InputError: the model has no head with classes, or one for things and stuff, or classes of different weights.
+    """
+    heads = list(heads_in(config.model))
+    if not heads:
+        kind = config.model.get('type')
+        raise InputError(
+            f'--classes: no head of {kind} in {config.filename} has num_classes: set its classes in the config instead.'
+        )
+    for head in heads:
+        old = head.get('num_classes', head.get('num_things_classes', 0) + head.get('num_stuff_classes', 0))
+        if head.get('num_stuff_classes'):
+            raise InputError(
+                f'--classes: {head.get("type")} separates things from stuff: set num_things_classes, '
+                'num_stuff_classes and the metainfo of the data sets in the config instead.'
+            )
+        head['num_classes' if 'num_classes' in head else 'num_things_classes'] = count
+        for loss in dicts_in(head):
+            if isinstance(loss.get('class_weight'), (list, tuple)):
+                loss['class_weight'] = fit_weights(loss['class_weight'], old, count)
+    place, most = detection_limit(config, count)
+    if place is not None:
+        LOGGER.warning('%s lowered to %d: there are no more pairs of a query and a class', place[1], most)
+        place[0][place[1]] = most
+
+
+def fit_weights(weights: Sequence[float], old: int, count: int) -> list[float]:
+    """The weights of ``old`` classes for ``count`` classes; one for 'no object' may follow them.
+
+    Raises:
+        InputError: the classes have different weights.
+    """
+    own, rest = list(weights[:old]), list(weights[old:])
+    if len(own) != old or len(rest) > 1 or len(set(own)) > 1:
+        raise InputError(
+            f'--classes: class_weight has {len(weights)} weights for {old} classes, which cannot be carried over to '
+            f'{count}: set class_weight in the config.'
+        )
+    return own[:1] * count + rest
+
+
+def detection_limit(config: Config, count: int) -> tuple[tuple[dict[str, Any], str] | None, int]:
+    """Find a limit of detections above what the queries of a model can give.
+
+    Returns:
+        Where the limit is, as a dict and its key, if it is too high; and the number of pairs of a query and a class.
+    """
+    model = config.model
+    parts = [model, *(model.get(key) or {} for key in ('panoptic_head', 'bbox_head', 'rpn_head'))]
+    numbers = [part.get(key) for part in parts if isinstance(part, dict) for key in QUERIES]
+    queries = next((number for number in numbers if isinstance(number, int)), None)
+    for node in dicts_in(model.get('test_cfg')):
+        for key in ('max_per_image', 'max_per_img'):
+            if queries is not None and isinstance(node.get(key), int) and node[key] > queries * count:
+                return (node, key), queries * count
+    return None, (queries or 0) * count
+
+
+def check_softmax(config: Config, count: int) -> None:
+    """Refuse to segment a single class by a softmax, which gives every pixel to it and learns nothing.
+
+    Raises:
+        InputError: the decode head has one class and no sigmoid.
+    """
+    heads = config.model.get('decode_head')
+    head = heads[-1] if isinstance(heads, (list, tuple)) else heads
+    if count != 1 or 'loss_cls' in head or any(part.get('use_sigmoid') for part in dicts_in(head.get('loss_decode'))):
+        return
+    raise InputError(
+        f'{config.filename} would segment a single class, and a softmax over one class learns nothing: name two, the '
+        'background first, as in --classes background,part, with reduce_zero_label=False if label 0 is background.'
+    )
 
 
 def heads_in(node: Any) -> Iterator[dict[str, Any]]:
     """Every part of a model that has the object classes."""
     if isinstance(node, dict):
-        if 'num_classes' in node:
+        if ('num_classes' in node or 'num_things_classes' in node) and node.get('type') not in OTHER_TYPES:
             yield node
         for key, child in node.items():
             if key not in OTHER_CLASSES:
@@ -133,30 +218,6 @@ def order_as_annotated(data_sets: Sequence[dict[str, Any]], names: list[str]) ->
     return ordered
 
 
-def annotation_file(data_set: dict[str, Any]) -> str:
-    """The COCO file of a data set; empty if it has none or it is not there, which is for others to say."""
-    path = os.path.join(data_set['data_root'] or '', data_set.get('ann_file') or '')
-    return path if path.endswith('.json') and os.path.isfile(path) else ''
-
-
-def read_categories(path: str) -> list[str]:
-    """The names of the categories of a COCO file, in its order."""
-    try:
-        with open(path) as file:
-            return [category['name'] for category in json.load(file)['categories']]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f'{path} is no annotation file in the format of COCO ({error}): convert it first.') from error
-
-
-def missing_class(name: str, path: str) -> str:
-    """The error for a class that an annotation file does not have."""
-    there = read_categories(path)
-    close = difflib.get_close_matches(name, there, n=1)
-    hint = f'did you mean {close[0]!r}?' if close else 'give names from the file.'
-    some = ', '.join(there[:10]) + (f' and {len(there) - 10} more' if len(there) > 10 else '')
-    return f'class {name!r} is not in {path}, which has {some}: {hint}'
-
-
 def adapt_semantic(data_set: dict[str, Any], names: Sequence[str]) -> None:
     """Let a data set of MMSegmentation have these classes.
 
@@ -179,25 +240,7 @@ def adapt_semantic(data_set: dict[str, Any], names: Sequence[str]) -> None:
         if option in arguments:
             data_set.setdefault(option, arguments[option].default)
     data_set['type'] = 'BaseSegDataset'
-    check_labels(data_set, len(names))
-
-
-def check_labels(data_set: dict[str, Any], count: int) -> None:
-    """Refuse maps with labels beyond the classes, by a sample of them."""
-    import numpy as np
-    from PIL import Image
-
-    folder = Path(data_set['data_root'] or '', (data_set.get('data_prefix') or {}).get('seg_map_path', ''))
-    maps = sorted(folder.glob(f'*{data_set.get("seg_map_suffix", ".png")}'))
-    first = 1 if data_set.get('reduce_zero_label') else 0
-    for path in maps[:: max(1, len(maps) // SAMPLED_MAPS)]:
-        labels = np.unique(np.asarray(Image.open(path)))
-        highest = max((int(label) for label in labels if label != UNLABELLED), default=0)
-        if highest >= first + count:
-            raise InputError(
-                f'{path} holds label {highest}, but {count} classes have the labels {first} to {first + count - 1}: '
-                'name all classes, in the order of their labels.'
-            )
+    check_labels(data_set, names)
 
 
 def drop_masks(config: Config) -> None:

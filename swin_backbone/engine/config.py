@@ -1,6 +1,9 @@
 """Changes that the command lines make to a config, each a small step on an mmengine ``Config``."""
 
+import copy
+import math
 import os
+import tempfile
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -13,11 +16,51 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.config.utils import MODULE2PACKAGE
 
+from swin_backbone.engine.explain import reading_problem, shorten
 from swin_backbone.errors import InputError
 from swin_backbone.files import find_config
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
+OWN_METRICS = {'CocoMetric': 'swin_backbone.CocoMetric', 'IoUMetric': 'swin_backbone.IoUMetric'}
+"""The toolkits' metrics round what they report, and CocoMetric needs annotation ids from 1; these do neither."""
+
+
+def is_whole(least: int) -> Callable[[Any], bool]:
+    """The condition of being an integer of at least ``least``."""
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number of at least 1, also as a float: configs divide."""
+    return is_whole(1)(value) or (isinstance(value, float) and value.is_integer() and value >= 1)
+
+
+def is_positive(value: Any) -> bool:
+    """Whether a value is a finite number above 0."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def are_positive(value: Any) -> bool:
+    """Whether a value is a list of finite numbers above 0."""
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(is_positive, value))
+
+
+RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    *((f'{loader}.batch_size', is_whole(1), 'an integer of at least 1') for loader in LOADERS),
+    *((f'{loader}.num_workers', is_whole(0), 'an integer of at least 0') for loader in LOADERS),
+    ('optim_wrapper.optimizer.lr', is_positive, 'a number above 0'),
+    ('optim_wrapper.optimizer.weight_decay', lambda v: v == 0 or is_positive(v), 'a number of at least 0'),
+    ('optim_wrapper.accumulative_counts', is_whole(1), 'an integer of at least 1'),
+    ('optim_wrapper.clip_grad.max_norm', is_positive, 'a number above 0'),
+    ('train_cfg.max_epochs', is_count, 'an integer of at least 1'),
+    ('train_cfg.max_iters', is_count, 'an integer of at least 1'),
+    ('train_cfg.val_interval', is_count, 'an integer of at least 1'),
+    ('auto_scale_lr.base_batch_size', is_positive, 'a number above 0'),
+    ('randomness.seed', lambda v: is_whole(0)(v) and v < 2**32, 'an integer from 0 to 4294967295'),
+    ('tta_factors', are_positive, 'a list of numbers above 0, such as [0.75,1.0,1.25]'),
+)
+"""Options with a range: key, condition, and what is expected."""
 
 
 def load_config(name: str, overrides: Sequence[str] | None = None) -> Config:
@@ -32,17 +75,40 @@ def load_config(name: str, overrides: Sequence[str] | None = None) -> Config:
     """
     path = str(find_config(name))
     name_forks()
+    options = parse_overrides(overrides or ())
     try:
         config = Config.fromfile(path)
-        config.merge_from_dict(parse_overrides(overrides or ()))
-    except (SyntaxError, KeyError, TypeError, OSError, ImportError, IndexError) as error:
-        raise InputError(
-            f'config {path} cannot be read: {error}. Check it, and the values of --cfg-options.'
-        ) from error
-    if 'model' not in config:
+    except Exception as error:
+        raise InputError(reading_problem(path, error)) from error
+    merge_options(config, options)
+    if not isinstance(config.get('model'), dict):
         raise InputError(f'config {path} has no model: give a config of a detector or segmenter.')
     write_defaults(config)
     return config
+
+
+def merge_options(config: Config, options: dict[str, Any]) -> None:
+    """Merge ``--cfg-options`` into a config.
+
+    Raises:
+        InputError: names the option that does not fit.
+    """
+    before = copy.deepcopy(config._cfg_dict)
+    try:
+        config.merge_from_dict(options)
+    except Exception as error:
+        key = next((key for key in options if not fits(before, {key: options[key]})), ', '.join(options))
+        reason = str(error).split(' of list ')[0].split(' You may set')[0].rstrip('.')
+        raise InputError(f'--cfg-options {key} does not fit {config.filename}: {shorten(reason)}.') from error
+
+
+def fits(content: Any, options: dict[str, Any]) -> bool:
+    """Whether options can be merged into the content of a config."""
+    try:
+        Config(copy.deepcopy(content)).merge_from_dict(options)
+    except Exception:
+        return False
+    return True
 
 
 def write_defaults(config: Config) -> None:
@@ -54,6 +120,9 @@ def write_defaults(config: Config) -> None:
         config.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
     if config.get('optim_wrapper'):
         config.optim_wrapper.setdefault('type', 'OptimWrapper')
+    for loader in LOADERS:
+        if (config.get(loader) or {}).get('num_workers') == 0:
+            config[loader].persistent_workers = False  # there are none that could persist
 
 
 def require_training(config: Config) -> None:
@@ -65,6 +134,61 @@ def require_training(config: Config) -> None:
     missing = [key for key in ('train_dataloader', 'train_cfg', 'optim_wrapper') if not config.get(key)]
     if missing:
         raise InputError(f'{config.filename} cannot be trained: it has no {", ".join(missing)}; add them.')
+
+
+TEST_KEYS = ('test_dataloader', 'test_cfg', 'test_evaluator')
+
+
+def require_test(config: Config, keys: Sequence[str] = TEST_KEYS) -> None:
+    """Refuse to test or predict with a config that cannot.
+
+    Raises:
+        InputError: it lacks one of ``keys``, or has several test sets where one is needed.
+    """
+    missing = [key for key in keys if not config.get(key)]
+    if missing:
+        raise InputError(f'{config.filename} cannot be tested: it has no {", ".join(missing)}; add them.')
+    node = config.test_dataloader.get('dataset') or {}
+    while 'dataset' in node:
+        node = node['dataset']
+    if 'pipeline' not in node:
+        raise InputError(
+            f'{config.filename}: test_dataloader has {node.get("type") or "no data set"} without a pipeline of its '
+            'own, and tests take one data set: give it the merged annotations.'
+        )
+
+
+def check_ranges(config: Config) -> None:
+    """Refuse numbers that no run can use, before anything is built or written.
+
+    Raises:
+        InputError: names the key, its value and what is expected.
+    """
+    for key, fits, expected in RANGES:
+        node: Any = config
+        for part in key.split('.'):
+            node = node.get(part) if isinstance(node, (dict, Config)) else None
+        if node is not None and not fits(node):
+            raise InputError(f'{key} must be {expected}, got {node!r}: change it in the config or with --cfg-options.')
+
+
+def check_writable(path: str | os.PathLike[str], option: str) -> None:
+    """Refuse a folder that could not be created or written to; leaves nothing behind.
+
+    Raises:
+        InputError: it is a file, or lies in a place without write access.
+    """
+    folder = Path(path)
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise InputError(f'{option} {path}: {folder} is a file where a folder is needed: name another folder.')
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f'{option} {path} cannot be written: {folder}: {reason}. Name another folder.') from error
 
 
 def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
@@ -102,11 +226,16 @@ def is_installed_as(name: str) -> bool:
 
 
 def set_work_dir(config: Config, work_dir: str | None, config_path: str) -> None:
-    """Where the run writes: the option, else the config's own, else ``work_dirs/<config name>``."""
+    """Where the run writes: the option, else the config's own, else ``work_dirs/<config name>``.
+
+    Raises:
+        InputError: it cannot be written to.
+    """
     if work_dir is not None:
         config.work_dir = work_dir
     elif config.get('work_dir') is None:
         config.work_dir = str(Path('work_dirs') / Path(config_path).stem)
+    check_writable(config.work_dir, '--work-dir')
 
 
 def dicts_in(node: Any) -> Iterator[dict[str, Any]]:
@@ -160,13 +289,23 @@ def missing_data(config: Config, loaders: tuple[str, ...]) -> list[str]:
             root = data_set.get('data_root')
             if not isinstance(root, str):
                 continue
-            prefixes = (data_set.get('data_prefix') or {}).values()
+            prefixes = [prefix for key, prefix in (data_set.get('data_prefix') or {}).items() if is_read(data_set, key)]
             names = [data_set.get('ann_file'), *prefixes]
             paths += [os.path.join(root, name) for name in names if isinstance(name, str) and name]
             folders.update(os.path.join(root, name) for name in prefixes if isinstance(name, str) and name)
     # A link that a copy did not keep is a file in its place.
     present = {path for path in paths if os.path.exists(path) and not (path in folders and os.path.isfile(path))}
     return sorted({path for path in paths if '://' not in path} - present)
+
+
+def is_read(data_set: Any, prefix: str) -> bool:
+    """Whether a data set reads the folder of a prefix: CocoDataset reads semantic maps only for a step that loads them.
+
+    Configs for instances that are derived from panoptic ones still name the folder.
+    """
+    if prefix != 'seg' or str(data_set.get('type')).rpartition('.')[2] != 'CocoDataset':
+        return True
+    return any(step.get('with_seg') for step in dicts_in(data_set.get('pipeline')))
 
 
 def check_data(config: Config, loaders: tuple[str, ...]) -> None:
@@ -184,10 +323,30 @@ def check_data(config: Config, loaders: tuple[str, ...]) -> None:
         )
 
 
+def check_local(source: str, option: str) -> None:
+    """Refuse a path that does not exist; names and URLs are left to the reader.
+
+    Raises:
+        InputError: it does not exist.
+    """
+    path = Path(source).expanduser()
+    is_path = os.sep in source or path.suffix in ('.pth', '.pt', '.safetensors', '.bin')
+    if is_path and '://' not in source and not path.exists():
+        raise InputError(
+            f'{option} {source} does not exist: expected a .pth or .safetensors checkpoint; check the path.'
+        )
+
+
 def set_weights(config: Config, weights: str | None) -> None:
-    """``--weights``: a published name, a path or a URL for the backbone; 'none' to start from scratch."""
+    """``--weights``: a published name, a path or a URL for the backbone; 'none' to start from scratch.
+
+    Raises:
+        InputError: the path does not exist.
+    """
     if weights is None:
         return
+    if weights != 'none':
+        check_local(weights, '--weights')
     init = None if weights == 'none' else dict(type='Pretrained', checkpoint=weights)
     config.model.backbone.init_cfg = init
     if config.model.get('pretrained') is not None:
@@ -229,7 +388,14 @@ def set_learning_rate_scaling(config: Config) -> None:
         raise InputError(
             '--auto-scale-lr needs auto_scale_lr.base_batch_size in the config: add it with --cfg-options.'
         )
-    config.auto_scale_lr.enable = True
+    scaling = config.auto_scale_lr
+    recipe = scaling.get('recipe_batch_size', scaling.base_batch_size)
+    # mmengine compares base_batch_size with the images of an iteration; the optimizer sees those of a whole step.
+    scaling.update(
+        enable=True,
+        recipe_batch_size=recipe,
+        base_batch_size=recipe / config.optim_wrapper.get('accumulative_counts', 1),
+    )
 
 
 def limit_iterations(config: Config, iterations: int) -> None:
@@ -257,6 +423,8 @@ def set_resume(config: Config, resume: str | None) -> None:
         InputError: the checkpoint named is not there.
     """
     if resume is None:
+        if isinstance(config.get('load_from'), str):
+            check_local(config.load_from, 'load_from')
         return
     config.resume = True
     if resume != 'auto':
@@ -265,8 +433,31 @@ def set_resume(config: Config, resume: str | None) -> None:
         config.load_from = resume
 
 
+LAUNCHER_VARIABLES = {
+    'pytorch': ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
+    'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK', 'MASTER_ADDR'),
+}
+STARTERS = {'pytorch': 'torchrun --nproc-per-node N', 'slurm': 'srun', 'mpi': 'mpirun, with MASTER_ADDR set'}
+
+
+def check_launcher(launcher: str) -> None:
+    """Refuse a launcher that has not started this process.
+
+    Raises:
+        InputError: its environment variables are missing.
+    """
+    missing = [name for name in LAUNCHER_VARIABLES.get(launcher, ()) if name not in os.environ]
+    if missing:
+        raise InputError(
+            f'--launcher {launcher} needs the environment of {launcher} and {missing[0]} is not set: start the command '
+            f'with {STARTERS[launcher]}, or leave --launcher out.'
+        )
+
+
 def set_launcher(config: Config, launcher: str) -> None:
     """``--launcher``; processes without GPUs talk over gloo, and their norms are not synchronised."""
+    check_launcher(launcher)
     config.launcher = launcher
     if launcher == 'none' or torch.cuda.is_available():
         return
@@ -290,7 +481,27 @@ def keep_predictions(config: Config, path: str) -> None:
     """
     if not path.endswith(('.pkl', '.pickle')):
         raise InputError(f'--out must name a .pkl file, got {path}.')
+    if Path(path).is_dir():
+        raise InputError(f'--out {path} is a folder: name a file.')
+    check_writable(Path(path).parent, '--out')
     detection = config.get('default_scope') == 'mmdet'
     dump = dict(type='DumpDetResults' if detection else 'DumpResults', out_file_path=path)
     evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
     config.test_evaluator = [*evaluators, dump]
+
+
+def use_own_types(config: Config) -> None:
+    """Score, in training and in tests, with metrics that are exact, on data sets that fill in what annotations lack."""
+    for key in EVALUATORS:
+        for evaluator in dicts_in(config.get(key) or {}):
+            kind = str(evaluator.get('type')).rpartition('.')[2]
+            if kind in OWN_METRICS and not isinstance(evaluator['type'], type):
+                evaluator['type'] = OWN_METRICS[kind]
+    coco = [
+        node for loader in LOADERS for node in dicts_in(config.get(loader) or {}) if node.get('type') == 'CocoDataset'
+    ]
+    if coco:
+        import swin_backbone.openmmlab.detection.coco_metric  # noqa: F401  registers the data set
+
+    for data_set in coco:
+        data_set['type'] = 'swin_backbone.CocoDataset'

@@ -42,7 +42,7 @@ class Submission:
 def format_for_server(config: Config, folder: str) -> Submission:
     """Let a test write predictions for a server instead of scoring them.
 
-    The server's test pictures are taken where they lie under the data root, else the config's own test split.
+    The server's test images are used if the data root has them, else the config's own test split.
 
     Args:
         config: changed in place.
@@ -62,12 +62,15 @@ def format_for_server(config: Config, folder: str) -> Submission:
     config.test_evaluator = evaluator
     evaluator = config.test_evaluator
     evaluator.format_only = True
+    # No truth is read: the images may have none.
+    drop_annotations(data_set)
     if kind == 'CocoMetric':
         evaluator.outfile_prefix = str(out / 'raw' / 'results')
         public = use_coco_test(data_set, evaluator)
         split = 'test-dev2017' if public else Path(data_set.ann_file).stem.rpartition('_')[2]
     else:
         evaluator.output_dir = str(out / 'labels')
+        data_set.data_prefix = dict(img_path=data_set.data_prefix.img_path)
         public = use_ade20k_test(data_set)
         split = 'testing' if public else Path(data_set.data_prefix.img_path).name
     return Submission(split, public, out, name, kind == 'CocoMetric')
@@ -80,7 +83,6 @@ def use_coco_test(data_set: Any, evaluator: Any) -> bool:
         return False
     data_set.ann_file, data_set.data_prefix = COCO_TEST[0], dict(img=COCO_TEST[1])
     evaluator.ann_file = str(root / COCO_TEST[0])
-    drop_annotations(data_set)
     return True
 
 
@@ -91,7 +93,6 @@ def use_ade20k_test(data_set: Any) -> bool:
         return False
     data_set.data_prefix = dict(img_path=folder)
     data_set.test_mode = True
-    drop_annotations(data_set)
     return True
 
 

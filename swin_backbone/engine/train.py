@@ -12,10 +12,11 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger, print_log
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
-from swin_backbone.engine.checkpoints import load_safely
+from swin_backbone import SwinTransformer
+from swin_backbone.engine.checkpoints import load_safely, reading_safely
 from swin_backbone.engine.hooks import PredictionSheetHook, WholeModelHook
 from swin_backbone.engine.numbers import FiniteLossHook
 from swin_backbone.engine.runner import ignore_warnings, quiet_console
@@ -151,12 +152,34 @@ def describe_weights(runner: Runner, model: nn.Module) -> str:
     if runner._resume and runner.iter > 0:
         return f'resumed after {runner.iter} iterations'
     if runner._load_from:
-        return f'whole model from {runner._load_from}'
+        return describe_whole(runner._load_from, model)
     init = getattr(model.backbone, 'init_cfg', None)
     if not init:
         return 'none: trained from scratch'
     report = getattr(model.backbone, 'load_report', None)
     return str(report) if report is not None else f'backbone: {init}'
+
+
+def describe_whole(source: str, model: nn.Module) -> str:
+    """Which parameters of a model a checkpoint of a whole model does not have, or has in another shape.
+
+    Our backbones translate other layouts, and are checked where the checkpoint is loaded.
+    """
+    with reading_safely():
+        content = CheckpointLoader.load_checkpoint(source, map_location='cpu')
+    state = {name.removeprefix('module.'): value for name, value in content.get('state_dict', content).items()}
+    backbones = tuple(f'{name}.' for name, module in model.named_modules() if isinstance(module, SwinTransformer))
+    own = {name: value for name, value in model.named_parameters() if not name.startswith(backbones)}
+    absent = [name for name, value in own.items() if name not in state or state[name].shape != value.shape]
+    if not absent:
+        return f'whole model from {source}'
+    first = absent[0]
+    shapes = f'{tuple(state[first].shape)} there, {tuple(own[first].shape)} here' if first in state else 'not there'
+    listed = ', '.join(absent[:12]) + (', ...' if len(absent) > 12 else '')
+    return (
+        f'model from {source}; WARNING: {len(absent)} of the {len(own)} parameters outside the backbone are not in it '
+        f'or have another shape and start from scratch: {listed} ({first}: {shapes})'
+    )
 
 
 def describe_data(runner: Runner) -> str:
@@ -174,7 +197,8 @@ def describe_batch(runner: Runner) -> str:
     batch = runner.world_size * per_process * accumulated
     text = f'{batch} = {runner.world_size} process(es) x {per_process} pictures x {accumulated} accumulated step(s)'
     scaling: dict[str, Any] = runner.auto_scale_lr or {}
-    recipe = scaling.get('base_batch_size')
+    # With gradient accumulation, base_batch_size is set for mmengine, which counts a single iteration.
+    recipe = scaling.get('recipe_batch_size', scaling.get('base_batch_size'))
     rate = runner.optim_wrapper.param_groups[0].get('initial_lr', runner.optim_wrapper.param_groups[0]['lr'])
     if recipe is None or recipe == batch:
         return f'{text}, as in the recipe; learning rate {rate:g}'

@@ -1,0 +1,381 @@
+"""Compare the classes of a config with the annotations and label maps of its data, before anything is built."""
+
+import difflib
+import inspect
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from swin_backbone.engine.config import EVALUATORS, LOADERS, dicts_in
+from swin_backbone.errors import InputError
+
+PAIRS = dict(zip(LOADERS[1:], EVALUATORS, strict=True))
+"""Loaders with their evaluators."""
+
+LOGGER = logging.getLogger('swin_backbone')
+SAMPLED_MAPS = 20
+SEARCHED_MAPS = 1000
+"""Label maps that are read for their highest label, and for one that seems never to occur."""
+
+UNLABELLED = 255
+SHOWN = 10
+
+
+def find_data_sets(config: Config, loaders: Sequence[str] = LOADERS) -> Iterator[dict[str, Any]]:
+    """The innermost data sets of loaders."""
+    waiting = [(config.get(loader) or {}).get('dataset') for loader in reversed(loaders)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (list, tuple)):
+            waiting += reversed(node)
+        elif isinstance(node, dict):
+            inner = node.get('dataset', node.get('datasets'))
+            if inner is None:
+                yield node
+            waiting.append(inner)
+
+
+def annotation_file(data_set: dict[str, Any]) -> str:
+    """The COCO file of a data set; empty if it has none or it is not there, which is for others to say."""
+    name = data_set.get('ann_file') or ''
+    path = os.path.join(data_set.get('data_root') or '', name) if isinstance(name, str) else ''
+    return path if path.endswith('.json') and os.path.isfile(path) else ''
+
+
+def read_categories(path: str) -> list[str]:
+    """The names of the categories of a COCO file, in its order."""
+    try:
+        return [category['name'] for category in load_categories(path)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f'{path} is no annotation file in the format of COCO ({error}): convert it first.') from error
+
+
+def load_categories(path: str) -> list[dict[str, Any]]:
+    """The categories of a COCO file, which may have hundreds of megabytes of annotations beside them."""
+    text = Path(path).read_text(encoding='utf-8')
+    for position in (text.rfind('"categories"'), text.find('"categories"')):
+        start = text.find('[', position)
+        if min(position, start) < 0 or text[position + len('"categories"') : start].strip() != ':':
+            continue
+        found, _ = json.JSONDecoder().raw_decode(text, start)
+        if found and all(isinstance(one, dict) and {'id', 'name'} <= one.keys() for one in found):
+            return list(found)
+    return list(json.loads(text)['categories'])
+
+
+def missing_class(name: str, path: str) -> str:
+    """The error for a class that an annotation file does not have."""
+    there = read_categories(path)
+    close = difflib.get_close_matches(name, there, n=1)
+    hint = f'did you mean {close[0]!r}?' if close else 'give names from the file.'
+    some = ', '.join(there[:10]) + (f' and {len(there) - 10} more' if len(there) > 10 else '')
+    return f'class {name!r} is not in {path}, which has {some}: {hint}'
+
+
+def shortened(names: Sequence[str]) -> str:
+    """A list of names, cut after the first ones."""
+    return ', '.join(map(str, names[:SHOWN])) + (f' and {len(names) - SHOWN} more' if len(names) > SHOWN else '')
+
+
+def maps_of(data_set: dict[str, Any]) -> list[Path]:
+    """The label maps of a data set of MMSegmentation."""
+    folder = Path(data_set.get('data_root') or '', (data_set.get('data_prefix') or {}).get('seg_map_path', ''))
+    return sorted(folder.rglob(f'*{data_set.get("seg_map_suffix", ".png")}'))
+
+
+def labels_in(path: Path) -> set[int]:
+    """The labels in a map, without 255."""
+    import numpy as np
+    from PIL import Image
+
+    return {int(label) for label in np.unique(np.asarray(Image.open(path)))} - {UNLABELLED}
+
+
+def check_labels(data_set: dict[str, Any], names: Sequence[str]) -> set[int]:
+    """Refuse label maps with labels beyond the classes, by a sample of them.
+
+    Args:
+        data_set: of MMSegmentation, with all classes in the order of their labels.
+        names: the classes.
+
+    Returns:
+        The labels seen.
+
+    Raises:
+        InputError: a map has a label beyond the classes.
+    """
+    first, maps = (1 if data_set.get('reduce_zero_label') else 0), maps_of(data_set)
+    seen: set[int] = set()
+    for path in maps[:: max(1, len(maps) // SAMPLED_MAPS)]:
+        labels = labels_in(path)
+        highest = max(labels, default=0)
+        if highest >= first + len(names):
+            raise InputError(
+                f'{path} holds label {highest}, but {len(names)} classes have the labels {first} to '
+                f'{first + len(names) - 1}: name all classes, in the order of their labels.'
+            )
+        seen |= labels
+    return seen
+
+
+def check_occurrence(maps: Sequence[Path], seen: set[int], names: Sequence[str], first: int) -> None:
+    """Refuse an ignored label 0 where the highest class never occurs; name other classes that do not.
+
+    Raises:
+        InputError: the labels seem to count from 0 and are read as if they counted from 1.
+    """
+    wanted = set(range(first, first + len(names)))
+    for path in maps[:: max(1, len(maps) // SEARCHED_MAPS)]:
+        if wanted <= seen:
+            return
+        seen |= labels_in(path)
+    if first == 1 and 0 in seen and len(names) not in seen:
+        options = ' '.join(
+            f'{loader}.dataset.{key}=False'
+            for loader in LOADERS
+            for key in ('reduce_zero_label', 'pipeline.1.reduce_zero_label')
+        )
+        raise InputError(
+            f'the maps beside {maps[0]} have label 0 and never label {len(names)} ({names[-1]}), but reduce_zero_label '
+            f'ignores label 0 and counts the classes from 1: if label 0 is {names[0]}, add --cfg-options {options}; if '
+            'it is unlabelled, leave out classes that never occur.'
+        )
+    absent = [names[label - first] for label in sorted(wanted - seen)]
+    if absent:
+        LOGGER.warning('no label map in %s has the classes %s', maps[0].parent, shortened(absent))
+
+
+def check_classes(config: Config, loaders: Sequence[str]) -> None:
+    """Compare the classes of the data sets of ``loaders`` with their files.
+
+    Raises:
+        InputError: the files have other classes, other endings or another meaning of label 0.
+    """
+    reduced: dict[str, bool] = {}
+    for loader in loaders:
+        if not config.get(loader):
+            continue
+        for data_set in find_data_sets(config, (loader,)):
+            where = f'{config.filename}: {loader}'
+            kind = data_set_type(config, data_set)
+            if kind is None:
+                continue
+            classes = classes_of(data_set, kind, where)
+            if not isinstance(data_set.get('ann_file', ''), (str, type(None))):
+                raise InputError(
+                    f'{where}: ann_file is a list, and {kind.__name__} reads one file: merge the files, or use '
+                    "type='ConcatDataset' with one data set per file."
+                )
+            if is_coco(kind):
+                check_categories(data_set, classes, where)
+            elif is_semantic(kind):
+                reduced[loader] = check_semantic(data_set, kind, classes, where)
+    if 'train_dataloader' not in loaders:
+        reduced |= trained_with(config)
+    if len(set(reduced.values())) > 1:
+        listed = ', '.join(f'{value} in {loader}' for loader, value in reduced.items())
+        raise InputError(
+            f'{config.filename}: reduce_zero_label is {listed}, which are different labels: set one value.'
+        )
+
+
+def trained_with(config: Config) -> dict[str, bool]:
+    """Whether label 0 is ignored in the config's training data, if these are of MMSegmentation."""
+    for data_set in find_data_sets(config, ('train_dataloader',)):
+        kind = data_set_type(config, data_set)
+        if is_semantic(kind):
+            default = inspect.signature(kind.__init__).parameters.get('reduce_zero_label')
+            value = data_set.get('reduce_zero_label', default.default if default else False)
+            return {'train_dataloader': bool(value)}
+    return {}
+
+
+def data_set_type(config: Config, data_set: dict[str, Any]) -> Any:
+    """The class of a data set; None if there is none of its name, which building it will report."""
+    from mmengine.registry import DATASETS
+
+    kind = data_set.get('type')
+    with DATASETS.switch_scope_and_registry(data_set.get('_scope_') or config.get('default_scope')) as registry:
+        return registry.get(kind) if isinstance(kind, str) else kind
+
+
+def classes_of(data_set: dict[str, Any], kind: Any, where: str) -> tuple[str, ...]:
+    """The classes of a data set; empty if it has none.
+
+    Raises:
+        InputError: they are a single string, which would be read letter by letter.
+    """
+    classes = (data_set.get('metainfo') or {}).get('classes') or getattr(kind, 'METAINFO', {}).get('classes') or ()
+    if isinstance(classes, str):
+        if os.path.isfile(classes):
+            return tuple(line.strip() for line in Path(classes).read_text().splitlines())
+        raise InputError(f'{where}: metainfo.classes is the string {classes!r}: write a tuple, as in ({classes!r},).')
+    return tuple(classes)
+
+
+def is_coco(kind: Any) -> bool:
+    """Whether a data set numbers its classes as MMDetection's CocoDataset does."""
+    try:
+        from mmdet.datasets import CocoDataset
+    except ImportError:
+        return False
+    return inspect.isclass(kind) and getattr(kind, 'load_data_list', None) is CocoDataset.load_data_list
+
+
+def is_semantic(kind: Any) -> bool:
+    """Whether a data set reads folders of images and label maps as MMSegmentation does."""
+    try:
+        from mmseg.datasets import BaseSegDataset
+    except ImportError:
+        return False
+    return inspect.isclass(kind) and getattr(kind, 'load_data_list', None) is BaseSegDataset.load_data_list
+
+
+def check_categories(data_set: dict[str, Any], classes: Sequence[str], where: str) -> None:
+    """Compare classes with the categories of a COCO file, by whose order MMDetection numbers them.
+
+    Raises:
+        InputError: there are other categories, or they are in another order.
+    """
+    path = annotation_file(data_set)
+    if not path:
+        return
+    there = read_categories(path)
+    found = [name for name in there if name in classes]
+    if not found:
+        raise InputError(
+            f'{path} has the classes {shortened(there)}, and the config asks for {shortened(classes)}: none of them. '
+            f'Add --classes {",".join(there) if len(there) <= SHOWN else "A,B,..."} or set its metainfo ({where}).'
+        )
+    absent = [name for name in classes if name not in found]
+    if absent:
+        raise InputError(f'{where}: {missing_class(absent[0], path)} Name the classes to use with --classes.')
+    if found != list(classes):
+        raise InputError(
+            f'{path} lists the classes as {shortened(found)} and the config as {shortened(classes)}; MMDetection '
+            f'numbers them in the order of each file: write them in one order everywhere ({where}).'
+        )
+
+
+def check_semantic(data_set: dict[str, Any], kind: Any, classes: Sequence[str], where: str) -> bool:
+    """Compare endings, label 0 and labels of a data set of MMSegmentation with its files.
+
+    Returns:
+        Whether label 0 is ignored.
+
+    Raises:
+        InputError: they do not fit.
+    """
+    options = inspect.signature(kind.__init__).parameters
+    stated = {
+        key: data_set.get(key, options[key].default if key in options else None)
+        for key in ('img_suffix', 'seg_map_suffix', 'reduce_zero_label')
+    }
+    check_endings(data_set, stated['img_suffix'], where)
+    for step in dicts_in(data_set.get('pipeline')):
+        given = step.get('reduce_zero_label')
+        if str(step.get('type')).endswith('LoadAnnotations') and given not in (None, stated['reduce_zero_label']):
+            raise InputError(
+                f'{where}: reduce_zero_label is {stated["reduce_zero_label"]} in the data set and {given} in '
+                'LoadAnnotations: set both to the same value, or leave the latter out.'
+            )
+    known = getattr(kind, 'METAINFO', {}).get('classes') or ()
+    if classes and not (known and set(classes) < set(known)):
+        complete = {**data_set, **stated}
+        seen = check_labels(complete, classes)
+        # A published data set numbers its labels right, and a sample of it may lack many classes.
+        if not known and 'train_dataloader' in where:
+            check_occurrence(maps_of(complete), seen, classes, 1 if stated['reduce_zero_label'] else 0)
+    return bool(stated['reduce_zero_label'])
+
+
+def check_endings(data_set: dict[str, Any], ending: str | None, where: str) -> None:
+    """Refuse a folder without an image of the data set's ending.
+
+    Raises:
+        InputError: names the endings that are there.
+    """
+    prefix = (data_set.get('data_prefix') or {}).get('img_path')
+    folder = Path(data_set.get('data_root') or '', prefix or '')
+    if not ending or data_set.get('ann_file') or prefix is None or not folder.is_dir():
+        return
+    counts: dict[str, int] = {}
+    for path in folder.rglob('*'):
+        if path.is_file() and not path.name.endswith(ending):
+            counts[path.suffix] = counts.get(path.suffix, 0) + 1
+    others = ', '.join(f'{count} *{suffix}' for suffix, count in sorted(counts.items(), key=lambda item: -item[1])[:3])
+    if any(folder.rglob(f'*{ending}')):
+        if others:
+            LOGGER.warning('%s: %s in %s are not read, only *%s', where, others, folder, ending)
+        return
+    best = max(counts, key=counts.__getitem__, default='')
+    remedy = (
+        f'set img_suffix={best} in every data set, as in --cfg-options {where.rpartition(" ")[2]}.dataset.img_suffix='
+    )
+    raise InputError(
+        f'there is no *{ending} in {folder}, but {others}: {remedy}{best}.'
+        if others
+        else f'there is no *{ending} in {folder}: give the folder of the data set with --data-root.'
+    )
+
+
+def check_truth(config: Config, loader: str, evaluator: str) -> None:
+    """Compare the annotation files of an evaluator with those of its data sets.
+
+    Raises:
+        InputError: the evaluator has none, or one of other images.
+    """
+    data_sets = list(find_data_sets(config, (loader,)))
+    for node in as_list(config.get(evaluator)):
+        if not str(node.get('type')).endswith('CocoMetric') or node.get('format_only') or not data_sets:
+            continue
+        files = [os.path.join(one.get('data_root') or '', one.get('ann_file') or '') for one in data_sets]
+        truth = node.get('ann_file')
+        if truth is None:
+            steps = [step for one in data_sets for step in dicts_in(one.get('pipeline'))]
+            if not any('instances' in step.get('meta_keys', ()) for step in steps):
+                several = ' The data are several files: merge them into one.' if len(set(files)) > 1 else ''
+                raise InputError(f'{config.filename}: {evaluator} has no ann_file: set it to {files[0]}.{several}')
+        elif any(os.path.realpath(truth) != os.path.realpath(file) for file in files) and len(set(files)) > 0:
+            compare_images(truth, files, f'{config.filename}: {evaluator}.ann_file', loader)
+
+
+def as_list(node: Any) -> Iterable[Any]:
+    """The evaluators of a config, which may be one, several or none."""
+    return node if isinstance(node, (list, tuple)) else [node] if node else []
+
+
+def compare_images(truth: str, files: Sequence[str], where: str, loader: str) -> None:
+    """Refuse an evaluator's file that has other images or boxes under the ids of a data set's file, or lacks some.
+
+    Raises:
+        InputError: it does.
+    """
+    if not os.path.isfile(truth):
+        raise InputError(f'{where} {truth} is not there: name the annotation file of {loader}, {files[0]}.')
+    known = images_of(truth)
+    seen: dict[Any, str] = {}
+    for file in dict.fromkeys(files):
+        for number, content in images_of(file).items() if os.path.isfile(file) else ():
+            if known.get(number) != content or seen.setdefault(number, file) != file:
+                raise InputError(
+                    f'{where} is {truth}, and {loader} reads {file}: image {content[0]} with the id {number!r} is '
+                    'another one there, or has other boxes. Name the same file in both'
+                    + (', with all images in it.' if len(set(files)) > 1 else '.')
+                )
+
+
+def images_of(path: str) -> dict[Any, tuple[str, list[Any]]]:
+    """The file names and boxes of a COCO file's images by id."""
+    with open(path, encoding='utf-8') as file:
+        content = json.load(file)
+    images: dict[Any, tuple[str, list[Any]]] = {one['id']: (one['file_name'], []) for one in content['images']}
+    for one in content.get('annotations') or ():
+        if one.get('image_id') in images:
+            images[one['image_id']][1].append(one.get('bbox'))
+    return images
