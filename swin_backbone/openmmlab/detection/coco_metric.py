@@ -1,26 +1,69 @@
-"""COCO's average precision to full precision, with the curves behind it."""
+"""COCO's average precision to full precision, with the curves behind it, on annotations as people have them."""
 
 import contextlib
 import io
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from mmdet.datasets import CocoDataset as StockCocoDataset
 from mmdet.datasets.api_wrappers import COCO, COCOeval
 from mmdet.evaluation import CocoMetric as StockCocoMetric
 from mmengine.logging import MMLogger
+from mmengine.registry import DATASETS as ROOT_DATASETS
 
-from swin_backbone.registry import METRICS
+from swin_backbone.errors import InputError
+from swin_backbone.registry import METRICS, SCOPE, PluginRegistry
 
 NAMES = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
-"""The first six figures that COCO's protocol summarises, in its order."""
+"""The first six metrics that COCO's protocol summarises, in its order."""
+
+DATASETS = PluginRegistry('dataset', parent=ROOT_DATASETS, scope=SCOPE)
+
+
+def complete_annotations(content: dict[str, Any]) -> None:
+    """Fill in what COCO's tools need and annotation files often lack, in place.
+
+    Annotations get ``iscrowd`` 0 and the area of their box where they have none, and ids from 1 where an id is missing,
+    0 or repeated: pycocotools looks annotations up by their id, and takes a match with the id 0 for no match.
+    """
+    annotations = content.get('annotations', [])
+    for one in annotations:
+        one.setdefault('iscrowd', 0)
+        if 'area' not in one and 'bbox' in one:
+            one['area'] = float(one['bbox'][2]) * float(one['bbox'][3])
+    ids = {one.get('id') for one in annotations}
+    if len(ids) < len(annotations) or not ids.isdisjoint((None, 0, '0')):
+        for number, one in enumerate(annotations, start=1):
+            one['id'] = number
+
+
+class CompleteCOCO(COCO):
+    """MMDetection's COCO, with annotations completed when they are read."""
+
+    def createIndex(self) -> None:  # noqa: N802
+        """Complete the annotations, then index them as ever."""
+        complete_annotations(self.dataset)
+        super().createIndex()
+        self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
+
+
+@DATASETS.register_module()
+class CocoDataset(StockCocoDataset):
+    """MMDetection's data set, for annotations without ``iscrowd`` or ``area``, and with ids that are not unique."""
+
+    COCOAPI = CompleteCOCO
 
 
 @METRICS.register_module()
 class CocoMetric(StockCocoMetric):
-    """MMDetection's metric without its rounding to three decimals.
+    """MMDetection's metric without its rounding to three decimals, for the images that were predicted.
+
+    The annotations are completed as in :class:`CocoDataset`. Images of the file that were not predicted, because the
+    data set is a subset of it, are left out.
 
     Attributes:
         evaluations: per 'bbox' and 'segm', COCO's own evaluation with its arrays, once the metrics are computed.
@@ -31,24 +74,58 @@ class CocoMetric(StockCocoMetric):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.evaluations: dict[str, COCOeval] = {}
+        self._truth = self._coco_api
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        """Evaluate boxes and masks; anything else is left to MMDetection."""
-        if self.format_only or self.classwise or self.metric_items or not set(self.metrics) <= {'bbox', 'segm'}:
+        """Evaluate boxes and masks; anything else is left to MMDetection.
+
+        Returns:
+            The metrics by name, with ``classwise`` also ``<kind>_<class>_precision``. Nothing for boxes or masks of
+            which the file has none: there is no score then, and COCO's -1 would be taken for one.
+        """
+        if self._truth is not None and not self.format_only:
+            self._coco_api = restrict_truth(self._truth, {truth['img_id'] for truth, _ in results})
+        self.cat_ids = self.img_ids = None
+        if self.format_only or self.metric_items or not set(self.metrics) <= {'bbox', 'segm'}:
             return super().compute_metrics(results)
         truths, predictions = zip(*results, strict=True)
         with prefix_or_temporary(self.outfile_prefix) as prefix:
             if self._coco_api is None:
-                self._coco_api = COCO(self.gt_to_coco_json(gt_dicts=truths, outfile_prefix=prefix))
+                self._coco_api = CompleteCOCO(self.gt_to_coco_json(gt_dicts=truths, outfile_prefix=prefix))
             self.cat_ids = self._coco_api.get_cat_ids(cat_names=self.dataset_meta['classes'])
+            check_order(self._coco_api, self.cat_ids, self.dataset_meta['classes'])
             self.img_ids = self._coco_api.get_img_ids()
             files = self.results2json(predictions, prefix)
             self.evaluations = {kind: self.evaluate_file(files[kind], kind) for kind in self.metrics}
-        return {
-            f'{kind}_{name}': float(value)
-            for kind, evaluation in self.evaluations.items()
-            for name, value in zip(NAMES, evaluation.stats, strict=False)
-        }
+        return self.collect_metrics()
+
+    def collect_metrics(self) -> dict[str, float]:
+        """Name the scores of :attr:`evaluations`."""
+        metrics: dict[str, float] = {}
+        for kind, evaluation in self.evaluations.items():
+            if evaluation.stats[0] < 0:
+                MMLogger.get_current_instance().warning(f'{kind}: the annotations have none, so there is no score')
+                continue
+            metrics |= {f'{kind}_{name}': float(v) for name, v in zip(NAMES, evaluation.stats, strict=False)}
+            if self.classwise:
+                metrics |= self.log_classes(kind, evaluation)
+        return metrics
+
+    def log_classes(self, kind: str, evaluation: COCOeval) -> dict[str, float]:
+        """Log a table of the classes' average precisions; return the mAP of each class that has objects."""
+        precision = evaluation.eval['precision']  # [IoU, recall, class, area, detections]
+        names = [category['name'] for category in self._coco_api.load_cats(self.cat_ids)]
+        parts = [precision[..., 0, -1], precision[:1, ..., 0, -1], precision[5:6, ..., 0, -1]]
+        parts += [precision[..., area, -1] for area in (1, 2, 3)]
+        means = [[mean_precision(part[:, :, index]) for part in parts] for index in range(len(names))]
+        width = max(map(len, names))
+        rows = [f'{"":{width}}' + ''.join(f'{name:>8}' for name in NAMES)]
+        rows += [
+            f'{n:{width}}' + ''.join(f'{value:8.3f}' for value in row) for n, row in zip(names, means, strict=True)
+        ]
+        MMLogger.get_current_instance().info('\n'.join([f'{kind} of each class:', *rows]))
+        values = {name: row[0] for name, row in zip(names, means, strict=True) if not np.isnan(row[0])}
+        return {f'{kind}_{name.replace("/", "_")}_precision': value for name, value in values.items()}
 
     def evaluate_file(self, path: str, kind: str) -> COCOeval:
         """Run COCO's evaluation on a file of results; ``kind`` is 'bbox' or 'segm'."""
@@ -71,6 +148,53 @@ class CocoMetric(StockCocoMetric):
         return evaluation
 
 
+def mean_precision(precision: Any) -> float:
+    """Mean over IoUs and recalls; not a number where a class has no object."""
+    return float(precision[precision > -1].mean()) if (precision > -1).any() else float('nan')
+
+
+def check_order(truth: COCO, categories: Sequence[Any], classes: Sequence[str]) -> None:
+    """Refuse to score labels against categories of other names.
+
+    Raises:
+        InputError: the file lacks a class or lists the classes in another order, by which MMDetection numbers them.
+    """
+    names = [category['name'] for category in truth.load_cats(categories)]
+    if names != list(classes):
+        raise InputError(
+            f'the annotation file lists the classes as {", ".join(names) or "none of them"} and the data set as '
+            f'{", ".join(classes)}: write them in one order.'
+        )
+
+
+def restrict_truth(truth: COCO, predicted: Collection[Any]) -> COCO:
+    """Completed annotations of those images that were predicted.
+
+    Raises:
+        InputError: the file does not have one of them.
+    """
+    content = truth.dataset
+    unknown = set(predicted) - {image['id'] for image in content['images']}
+    if unknown:
+        raise InputError(
+            f'image id {next(iter(unknown))!r} of the data set is not in the annotation file of the evaluator: '
+            'name the same file in both.'
+        )
+    part = CompleteCOCO()
+    images = [image for image in content['images'] if image['id'] in predicted]
+    if len(images) < len(content['images']):
+        MMLogger.get_current_instance().warning(
+            f'{len(images)} of the {len(content["images"])} images of the annotation file were predicted: '
+            'only these are scored'
+        )
+    ids = {image['id'] for image in images}
+    annotations = [dict(one) for one in content.get('annotations', []) if one['image_id'] in ids]
+    part.dataset = {**content, 'images': images, 'annotations': annotations}
+    with contextlib.redirect_stdout(io.StringIO()):
+        part.createIndex()
+    return part
+
+
 @contextlib.contextmanager
 def prefix_or_temporary(prefix: str | None) -> Iterator[str]:
     """``prefix``, or one in a folder that is gone afterwards."""
@@ -82,7 +206,7 @@ def prefix_or_temporary(prefix: str | None) -> Iterator[str]:
         yield str(Path(folder) / 'results')
 
 
-def load_results(truth: COCO, predictions: list[dict[str, Any]]) -> COCO:
+def load_results(truth: COCO, predictions: Sequence[dict[str, Any]]) -> COCO:
     """Predictions as COCO's API wants them; it cannot load none."""
     if predictions:
         return truth.loadRes(predictions)
