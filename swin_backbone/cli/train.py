@@ -92,6 +92,8 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
     check_classes(config, LOADERS)
     check_truth(config, *LOADERS[1:], 'val_evaluator')
     change.set_launcher(config, args.launcher)
+    if args.weights not in (None, 'none'):
+        change.check_local(args.weights, '--weights')
     change.set_weights(config, args.weights)
     change.set_resume(config, args.resume)
     if args.auto_scale_lr:

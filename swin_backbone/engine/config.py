@@ -338,15 +338,9 @@ def check_local(source: str, option: str) -> None:
 
 
 def set_weights(config: Config, weights: str | None) -> None:
-    """``--weights``: a published name, a path or a URL for the backbone; 'none' to start from scratch.
-
-    Raises:
-        InputError: the path does not exist.
-    """
+    """``--weights``: a published name, a path or a URL for the backbone; 'none' to start from scratch."""
     if weights is None:
         return
-    if weights != 'none':
-        check_local(weights, '--weights')
     init = None if weights == 'none' else dict(type='Pretrained', checkpoint=weights)
     config.model.backbone.init_cfg = init
     if config.model.get('pretrained') is not None:
