@@ -124,7 +124,7 @@ def check_labels(data_set: dict[str, Any], names: Sequence[str]) -> set[int]:
 
 
 def check_occurrence(maps: Sequence[Path], seen: set[int], names: Sequence[str], first: int) -> None:
-    """Refuse an ignored label 0 where the highest class never occurs; name other classes that do not.
+    """Refuse an ignored label 0 where all labels occur but the highest; else name the classes that do not occur.
 
     Raises:
         InputError: the labels seem to count from 0 and are read as if they counted from 1.
@@ -134,7 +134,7 @@ def check_occurrence(maps: Sequence[Path], seen: set[int], names: Sequence[str],
         if wanted <= seen:
             return
         seen |= labels_in(path)
-    if first == 1 and 0 in seen and len(names) not in seen:
+    if first == 1 and len(names) not in seen and set(range(len(names))) <= seen:
         options = ' '.join(
             f'{loader}.dataset.{key}=False'
             for loader in LOADERS
@@ -147,7 +147,8 @@ def check_occurrence(maps: Sequence[Path], seen: set[int], names: Sequence[str],
         )
     absent = [names[label - first] for label in sorted(wanted - seen)]
     if absent:
-        LOGGER.warning('no label map in %s has the classes %s', maps[0].parent, shortened(absent))
+        ignored = ' (label 0 occurs, and reduce_zero_label ignores it)' if first == 1 and 0 in seen else ''
+        LOGGER.warning('no label map in %s has the classes %s%s', maps[0].parent, shortened(absent), ignored)
 
 
 def check_classes(config: Config, loaders: Sequence[str]) -> None:

@@ -271,8 +271,10 @@ def inherited(key: str, config: Config) -> bool:
 
 
 def shorten(message: str) -> str:
-    """The beginning of a message, on one line."""
-    line = ' '.join(message.strip('\'"').split())
+    """The beginning of a message, on one line; a KeyError's comes in quotes."""
+    line = ' '.join(message.split(', the current sys.path is')[0].split())
+    if len(line) > 1 and line[0] == line[-1] and line[0] in '\'"' and line[0] not in line[1:-1]:
+        line = line[1:-1]
     return line if len(line) <= LONGEST else f'{line[:LONGEST]}...'
 
 

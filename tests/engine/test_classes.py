@@ -14,7 +14,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
-from swin_backbone.engine.classes import drop_masks, fit_to_data, heads_in, palette, read_classes
+from swin_backbone.engine.classes import drop_masks, fit_to_data, heads_in, palette, read_classes, set_head_classes
 from swin_backbone.engine.config import move_data_root
 from swin_backbone.errors import InputError
 from swin_backbone.model_zoo import trials as smoke
@@ -142,6 +142,44 @@ def test_a_segmenter_becomes_a_general_one(tmp_path: Path) -> None:
 def test_labels_beyond_the_classes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match='holds label 4, but 3 classes have the labels 1 to 3'):
         fit_to_data(load('upernet_swin_t_160k', ade_root(tmp_path, [0, 4])), ','.join(NAMES), no_masks=False)
+
+
+def mask2former(queries: int, weights: list[float]) -> Config:
+    """What set_head_classes looks at in a Mask2Former of MMDetection."""
+    head = dict(num_queries=queries, num_things_classes=80, num_stuff_classes=0, loss_cls=dict(class_weight=weights))
+    fusion = dict(type='MaskFormerFusionHead', num_things_classes=80, num_stuff_classes=0)
+    test_cfg = dict(max_per_image=100)
+    return Config(dict(model=dict(panoptic_head=head, panoptic_fusion_head=fusion, test_cfg=test_cfg)))
+
+
+@pytest.mark.parametrize(('queries', 'most'), [(20, 60), (100, 100)])
+def test_heads_for_things_get_the_classes_and_their_weights(queries: int, most: int) -> None:
+    config = mask2former(queries, [2.0] * 80 + [0.1])
+    set_head_classes(config, 3)
+    head = config.model.panoptic_head
+    assert head.num_things_classes == config.model.panoptic_fusion_head.num_things_classes == 3
+    assert head.loss_cls.class_weight == [2.0, 2.0, 2.0, 0.1]
+    assert config.model.test_cfg.max_per_image == most
+
+
+@pytest.mark.parametrize('weights', [[2.0] * 79 + [3.0, 0.1], [1.0] * 5])
+def test_weights_that_belong_to_certain_classes_are_refused(weights: list[float]) -> None:
+    with pytest.raises(InputError, match='set class_weight in the config'):
+        set_head_classes(mask2former(100, weights), 3)
+
+
+def test_heads_that_are_not_known_are_refused() -> None:
+    panoptic = mask2former(100, [1.0] * 134)
+    panoptic.model.panoptic_head.num_stuff_classes = 53
+    with pytest.raises(InputError, match='separates things from stuff'):
+        set_head_classes(panoptic, 3)
+    with pytest.raises(InputError, match='no head of Own in '):
+        set_head_classes(Config(dict(model=dict(type='Own', head=dict(type='X')))), 3)
+
+
+def test_a_single_class_needs_a_background(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match='as in --classes background,part'):
+        fit_to_data(load('upernet_swin_t_160k', ade_root(tmp_path, [0, 1])), 'part', no_masks=False)
 
 
 def test_some_classes_of_a_known_data_set_stay_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

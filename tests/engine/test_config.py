@@ -14,9 +14,11 @@ from swin_backbone.engine.config import (
     missing_data,
     parse_overrides,
     require_training,
+    set_learning_rate_scaling,
+    use_own_types,
 )
 from swin_backbone.errors import InputError
-from tests.toolkits import SEGMENTATION, demo_config
+from tests.toolkits import DETECTION, SEGMENTATION, demo_config
 
 
 def test_a_file_in_the_place_of_a_folder_is_missing_data(tmp_path: Path) -> None:
@@ -82,3 +84,35 @@ def test_an_override_without_a_value_is_refused(pair: str) -> None:
 def test_overrides_are_read_as_mmengine_reads_them() -> None:
     found = parse_overrides(['a.b=1', 'c=[1,2.5]', 'd=(1,x)', 'e=None', 'f=text'])
     assert found == {'a.b': 1, 'c': [1, 2.5], 'd': (1, 'x'), 'e': None, 'f': 'text'}
+
+
+@pytest.mark.parametrize(('batch', 'accumulated', 'expected'), [(2, 2, 1.0), (4, 1, 1.0), (4, 2, 2.0), (1, 1, 0.25)])
+def test_scaling_of_the_rate_counts_accumulated_gradients(batch: int, accumulated: int, expected: float) -> None:
+    """The recipe's rate belongs to 4 images a step; mmengine divides the batch of an iteration by base_batch_size."""
+    config = load_config(str(DETECTION))
+    config.optim_wrapper.accumulative_counts = accumulated
+    for _ in range(2):  # a config of a work dir, scaled again
+        set_learning_rate_scaling(config)
+    assert batch / config.auto_scale_lr.base_batch_size == expected
+    assert config.auto_scale_lr.recipe_batch_size == 4
+
+
+def test_no_workers_persist_where_there_are_none() -> None:
+    config = load_config(str(DETECTION), ['train_dataloader.num_workers=0'])
+    assert config.train_dataloader.persistent_workers is False
+    assert config.val_dataloader.persistent_workers is True
+
+
+def test_metrics_and_data_sets_are_ours_in_training_too() -> None:
+    config = load_config(str(DETECTION))
+    use_own_types(config)
+    assert config.val_evaluator.type == config.test_evaluator.type == 'swin_backbone.CocoMetric'
+    assert config.train_dataloader.dataset.type == config.val_dataloader.dataset.type == 'swin_backbone.CocoDataset'
+
+
+def test_a_folder_that_no_step_reads_may_be_absent(tmp_path: Path) -> None:
+    config = demo_config(DETECTION, tmp_path)
+    config.train_dataloader.dataset.data_prefix = dict(img='train2017/', seg='annotations/panoptic_train2017/')
+    assert not any('panoptic' in path for path in missing_data(config, ('train_dataloader',)))
+    config.train_dataloader.dataset.pipeline[1].with_seg = True
+    assert any('panoptic' in path for path in missing_data(config, ('train_dataloader',)))
