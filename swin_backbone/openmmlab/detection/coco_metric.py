@@ -12,6 +12,7 @@ import numpy as np
 from mmdet.datasets import CocoDataset as StockCocoDataset
 from mmdet.datasets.api_wrappers import COCO, COCOeval
 from mmdet.evaluation import CocoMetric as StockCocoMetric
+from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS as ROOT_DATASETS
 
@@ -71,10 +72,15 @@ class CocoMetric(StockCocoMetric):
 
     _coco_api: Any
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, ann_file: str | None = None, *args: Any, sort_categories: bool = False, **options: Any) -> None:
+        super().__init__(None, *args, **options)
         self.evaluations: dict[str, COCOeval] = {}
-        self._truth = self._coco_api
+        self._truth: COCO | None = None
+        if ann_file is not None:
+            with get_local_path(ann_file, backend_args=self.backend_args) as path:
+                self._truth = self._coco_api = CompleteCOCO(path)
+            if sort_categories:
+                self._truth.dataset['categories'].sort(key=lambda category: category['id'])
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         """Evaluate boxes and masks; anything else is left to MMDetection.

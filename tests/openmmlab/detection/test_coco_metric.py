@@ -1,5 +1,6 @@
 """The reported AP against an independent computation from the same files."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
 
 from swin_backbone.datasets.shapes import CLASSES, ShapesSpec, write_shapes
+from swin_backbone.errors import InputError
 from swin_backbone.evaluation.charts import scores_of
-from swin_backbone.openmmlab.detection.coco_metric import CocoMetric
+from swin_backbone.openmmlab.detection.coco_metric import CocoDataset, CocoMetric
 from tests.openmmlab.detection import coco_protocol
 
 ANNOTATIONS = 'annotations/instances_val2017.json'
@@ -52,10 +54,10 @@ def guesses(truth: dict[str, Any], image: dict[str, Any], rng: np.random.Generat
 
 
 def run_metric(
-    truth_file: Path, predictions: dict[int, Any], out: Path | None, names: list[str]
+    truth_file: Path, predictions: dict[int, Any], out: Path | None, names: list[str], **more: Any
 ) -> tuple[dict[str, float], CocoMetric]:
     prefix = str(out / 'results') if out else None
-    options = dict(ann_file=str(truth_file), metric=['bbox', 'segm'], outfile_prefix=prefix)
+    options: dict[str, Any] = dict(ann_file=str(truth_file), metric=['bbox', 'segm'], outfile_prefix=prefix, **more)
     with DefaultScope.overwrite_default_scope('mmdet'):
         evaluator = Evaluator(dict(type='swin_backbone.CocoMetric', **options))
     evaluator.dataset_meta = dict(classes=names)
@@ -110,3 +112,112 @@ def test_nothing_found_is_zero_and_not_an_error(truth_file: Path) -> None:
     predictions = {image['id']: empty for image in truth['images']}
     reported, _ = run_metric(truth_file, predictions, None, list(CLASSES))
     assert reported['coco/bbox_mAP'] == reported['coco/segm_mAP_50'] == 0.0
+
+
+def perfect(truth: dict[str, Any], names: list[str], images: int | None = None) -> dict[int, Any]:
+    """Detections equal to the truth."""
+    found = {}
+    for image in truth['images'][:images]:
+        size = (image['height'], image['width'])
+        own = [one for one in truth['annotations'] if one['image_id'] == image['id']]
+        kinds = {category['id']: category['name'] for category in truth['categories']}
+        corners = [[x, y, x + width, y + height] for x, y, width, height in (one['bbox'] for one in own)]
+        masks = [coco_protocol.fill(one['segmentation'], *size) for one in own]
+        found[image['id']] = dict(
+            bboxes=torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
+            masks=torch.from_numpy(np.array(masks, bool).reshape(-1, *size)),
+            labels=torch.tensor([names.index(kinds[one['category_id']]) for one in own], dtype=torch.long),
+            scores=torch.full((len(own),), 0.9),
+        )
+    return found
+
+
+def as_it_is(number: int, one: dict[str, Any]) -> None:
+    pass
+
+
+def from_zero(number: int, one: dict[str, Any]) -> None:
+    one['id'] = number
+
+
+def all_equal(number: int, one: dict[str, Any]) -> None:
+    one['id'] = 1
+
+
+def without_id(number: int, one: dict[str, Any]) -> None:
+    del one['id']
+
+
+def without_crowd(number: int, one: dict[str, Any]) -> None:
+    del one['iscrowd']
+
+
+def without_area(number: int, one: dict[str, Any]) -> None:
+    del one['area']
+
+
+@pytest.fixture(scope='module')
+def plain_truth(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    root = tmp_path_factory.mktemp('plain') / 'shapes'
+    write_shapes(root, ShapesSpec(train_count=1, val_count=6, crowd_share=0.0))
+    return dict(json.loads((root / ANNOTATIONS).read_text()))
+
+
+@pytest.mark.parametrize('change', [as_it_is, from_zero, all_equal, without_id, without_crowd, without_area])
+def test_a_perfect_detector_scores_one_on_any_ids(change: Any, plain_truth: dict[str, Any], tmp_path: Path) -> None:
+    names = [category['name'] for category in plain_truth['categories']]
+    predictions = perfect(plain_truth, names)
+    content = copy.deepcopy(plain_truth)
+    for number, one in enumerate(content['annotations']):
+        change(number, one)
+    (tmp_path / 'own.json').write_text(json.dumps(content))
+    reported, _ = run_metric(tmp_path / 'own.json', predictions, None, names)
+    assert reported['coco/bbox_mAP'] == pytest.approx(1.0, abs=1e-6)
+    options: dict[str, Any] = dict(metainfo=dict(classes=names), data_prefix=dict(img='val2017/'), test_mode=True)
+    data = CocoDataset(ann_file=str(tmp_path / 'own.json'), **options)
+    boxes = {sample['img_id']: [one['bbox'] for one in sample['instances']] for sample in data}
+    assert boxes == {number: found['bboxes'].tolist() for number, found in predictions.items()}
+
+
+def test_a_subset_is_scored_against_itself(plain_truth: dict[str, Any], tmp_path: Path) -> None:
+    names = [category['name'] for category in plain_truth['categories']]
+    (tmp_path / 'own.json').write_text(json.dumps(plain_truth))
+    reported, _ = run_metric(tmp_path / 'own.json', perfect(plain_truth, names, images=2), None, names)
+    assert reported['coco/bbox_mAP'] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_other_orders_and_images_are_refused(plain_truth: dict[str, Any], tmp_path: Path) -> None:
+    names = [category['name'] for category in plain_truth['categories']]
+    predictions = perfect(plain_truth, names)
+    content = copy.deepcopy(plain_truth)
+    content['categories'].reverse()
+    (tmp_path / 'order.json').write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r'lists the classes as .* and the data set as'):
+        run_metric(tmp_path / 'order.json', predictions, None, names)
+    content = dict(plain_truth, images=plain_truth['images'][1:])
+    (tmp_path / 'images.json').write_text(json.dumps(content))
+    with pytest.raises(InputError, match='is not in the annotation file of the evaluator'):
+        run_metric(tmp_path / 'images.json', predictions, None, names)
+
+
+def test_both_tables_of_classes_are_reported(plain_truth: dict[str, Any], tmp_path: Path) -> None:
+    names = [category['name'] for category in plain_truth['categories']]
+    (tmp_path / 'own.json').write_text(json.dumps(plain_truth))
+    predictions = perfect(plain_truth, names)
+    for found in predictions.values():
+        found['masks'] = torch.zeros_like(found['masks'])
+        found['masks'][:, 0, 0] = True
+    reported, metric = run_metric(tmp_path / 'own.json', predictions, None, names, classwise=True)
+    there = {one['category_id'] for one in plain_truth['annotations']}
+    for category in plain_truth['categories']:
+        if category['id'] in there:
+            assert reported[f'coco/bbox_{category["name"]}_precision'] == pytest.approx(1.0, abs=1e-6)
+            assert reported[f'coco/segm_{category["name"]}_precision'] == 0.0
+    assert set(metric.evaluations) == {'bbox', 'segm'}
+
+
+def test_no_truth_is_no_score(plain_truth: dict[str, Any], tmp_path: Path) -> None:
+    names = [category['name'] for category in plain_truth['categories']]
+    (tmp_path / 'own.json').write_text(json.dumps(dict(plain_truth, annotations=[])))
+    reported, _ = run_metric(tmp_path / 'own.json', perfect(plain_truth, names), None, names)
+    assert reported == {}
