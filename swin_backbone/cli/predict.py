@@ -1,4 +1,4 @@
-"""Predict pictures with a trained detector or segmenter: drawings and JSON."""
+"""Predict images with a trained detector or segmenter: drawings and JSON."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ from swin_backbone.errors import InputError
 def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(
-        'Predict one picture, or every picture in a folder: a drawing and a JSON file each.',
+        'Predict one image, or every image in a folder: a drawing and a JSON file each.',
         'swin-backbone predict cascade_swin_t_3x cascade.pth photographs/ --out-dir drawn',
     )
     parser.add_argument('config', metavar='CONFIG', help='a config file')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a checkpoint of the whole model')
-    parser.add_argument('source', metavar='IMAGE|FOLDER', type=Path, help='a picture, or a folder with pictures')
+    parser.add_argument('source', metavar='IMAGE|FOLDER', type=Path, help='an image, or a folder of images')
     parser.add_argument(
         '--out-dir', metavar='DIR', type=Path, default=Path('predictions'), help='where to write (default: %(default)s)'
     )
@@ -59,9 +59,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 skipped.append(f'skipped {path}: {problem}')
     print(*skipped, sep='\n', end='\n' if skipped else '')
     if len(skipped) == len(files):
-        raise InputError(f'{args.source} holds no picture: give a picture or a folder with pictures.')
+        raise InputError(f'{args.source} holds no image: give an image or a folder of images.')
     count = len(files) - len(skipped)
-    print(f'{count} picture{"s" if count > 1 else ""} predicted, drawings and JSON in {args.out_dir}')
+    print(f'{count} image{"s" if count > 1 else ""} predicted, drawings and JSON in {args.out_dir}')
 
 
 def check_device(name: str | None) -> None:
