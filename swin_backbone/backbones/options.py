@@ -51,7 +51,7 @@ class BackboneOptions:
     embed_dim: int
     depths: tuple[int, ...]
     num_heads: tuple[int, ...]
-    window: tuple[int, int]
+    windows: tuple[tuple[int, int], ...]
     main_norm_every: int
     mlp_ratio: float
     qkv_bias: bool
@@ -102,7 +102,7 @@ def resolve_options(
     embed_dim: int | None,
     depths: Sequence[int] | None,
     num_heads: Sequence[int] | None,
-    window_size: int | Sequence[int] | None,
+    window_size: int | Sequence[int] | Sequence[Sequence[int]] | None,
     mlp_ratio: float,
     qkv_bias: bool,
     patch_size: int,
@@ -149,7 +149,7 @@ def resolve_options(
         embed_dim=positive(embed_dim, 'embed_dim'),
         depths=stage_depths,
         num_heads=integers(num_heads, 'num_heads'),
-        window=pair(DEFAULT_WINDOW[version] if window_size is None else window_size, 'window_size'),
+        windows=stage_windows(DEFAULT_WINDOW[version] if window_size is None else window_size, len(stage_depths)),
         main_norm_every=main_norm_every,
         mlp_ratio=mlp_ratio,
         qkv_bias=qkv_bias,
@@ -197,6 +197,16 @@ def pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
     if len(both) != 2 or not all(is_integer(side) and side > 0 for side in both):
         raise InputError(f'{name} must be a positive integer or a pair (rows, columns) of them, got {value!r}.')
     return both
+
+
+def stage_windows(value: Any, stages: int) -> tuple[tuple[int, int], ...]:
+    """(rows, columns) of the windows of every stage; two integers are one window, whatever the number of stages."""
+    per_stage = isinstance(value, Sequence) and (len(value) != 2 or isinstance(value[0], Sequence))
+    if per_stage and len(value) != stages:
+        raise InputError(
+            f'window_size must be a side, a pair (rows, columns), or one of them per stage ({stages}), got {value!r}.'
+        )
+    return tuple(pair(window, 'window_size') for window in (value if per_stage else [value] * stages))
 
 
 def one_of(value: str, known: Collection[str], name: str) -> str:

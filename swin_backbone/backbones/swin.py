@@ -31,7 +31,8 @@ class SwinTransformer(nn.Module):
         embed_dim: channels of the first stage; stage ``i`` has ``2**i`` times as many. Overrides the variant.
         depths: blocks per stage. Overrides the variant.
         num_heads: attention heads per stage. Overrides the variant.
-        window_size: side of a window in tokens, or (rows, columns); by default 7 for V1 and 8 for V2.
+        window_size: side of a window in tokens, or (rows, columns), for all stages; or one of them per stage, as in
+            ``(7, 7, 14, 7)`` (two integers are rows and columns). 7 for V1 and 8 for V2 by default.
         mlp_ratio: hidden channels of an MLP as a multiple of its input channels.
         qkv_bias: whether queries, keys and values have a bias (V2: queries and values).
         patch_size: side of a patch in pixels, the stride of the first map.
@@ -69,7 +70,7 @@ class SwinTransformer(nn.Module):
         embed_dim: int | None = None,
         depths: Sequence[int] | None = None,
         num_heads: Sequence[int] | None = None,
-        window_size: int | Sequence[int] | None = None,
+        window_size: int | Sequence[int] | Sequence[Sequence[int]] | None = None,
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
         patch_size: int = 4,
@@ -263,7 +264,7 @@ def build_attention(options: BackboneOptions, index: int, number: int) -> nn.Mod
     return classes[options.version - 1](
         AttentionOptions(
             dim=options.channels(index),
-            window=options.window,
+            window=options.windows[index],
             num_heads=options.num_heads[index],
             qkv_bias=options.qkv_bias,
             attn_drop=options.attn_drop_rate,
@@ -298,7 +299,7 @@ def build_stage(options: BackboneOptions, index: int) -> Stage:
     return Stage(
         [build_block(options, index, number) for number in range(options.depths[index])],
         None if last else PatchMerging(options.channels(index), norm_last=options.version == 2),
-        options.window,
+        options.windows[index],
         with_cp=index in options.checkpointed_stages,
     )
 

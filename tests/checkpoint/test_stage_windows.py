@@ -1,0 +1,62 @@
+"""One window per stage, as in timm's swin_s3: its weights give its maps."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from swin_backbone import SwinTransformer, load_pretrained
+from swin_backbone.errors import InputError
+from tests.checkpoint.peers import peer_maps
+from tests.helpers import TINY, randomize, relative_error, tiny_backbone
+
+S3 = {
+    'tiny': dict(depths=(2, 2, 6, 2), window_size=(7, 7, 14, 7)),
+    'small': dict(depths=(2, 2, 18, 2), window_size=(14, 14, 14, 7)),
+    'base': dict(depths=(2, 2, 30, 2), window_size=(7, 7, 14, 7)),
+}
+# Every map has whole windows, and more than one along each axis.
+SIDE = 448
+
+
+@pytest.mark.parametrize('name', S3)
+def test_timms_swin_s3_gives_its_maps(name: str) -> None:
+    """The networks of timm with their windows and depths, and fewer channels."""
+    timm = pytest.importorskip('timm')
+    sizes: dict[str, Any] = dict(embed_dim=8, num_heads=(1, 2, 4, 8))
+    theirs: nn.Module = randomize(
+        timm.create_model(f'swin_s3_{name}_224', img_size=SIDE, num_classes=3, drop_path_rate=0.0, **sizes)
+    ).eval()
+    ours = SwinTransformer(None, **sizes, **S3[name], drop_path_rate=0.0).eval()
+    report = load_pretrained(ours, theirs.state_dict())
+    assert report.complete and not report.adapted and report.dialect == 'timm'
+    image = torch.randn(1, 3, SIDE, SIDE)
+    with torch.no_grad():
+        for a, b in zip(ours(image), peer_maps('timm', theirs, image, stages=4), strict=True):
+            assert relative_error(a, b) < 1e-5
+
+
+def test_tables_of_every_stage_are_fitted_to_its_window() -> None:
+    source = tiny_backbone(window_size=(3, 3, 4, 2))
+    target = tiny_backbone(window_size=(3, (2, 4), 5, 2))
+    report = load_pretrained(target, source.state_dict())
+    assert {name.split('.')[1]: note for name, note in report.adapted.items()} == {
+        '1': 'window 3x3 to 2x4',
+        '2': 'window 4x4 to 5x5',
+    }
+
+
+@pytest.mark.parametrize('window', [4, (3, 5)])
+def test_a_window_for_all_stages_is_the_same_as_one_for_each(window: int | tuple[int, int]) -> None:
+    image = torch.randn(1, 3, 50, 70)
+    one = tiny_backbone(window_size=window).eval()
+    each = SwinTransformer(**TINY, window_size=(window,) * 4).eval()
+    load_pretrained(each, one.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(one(image), each(image), strict=True))
+
+
+@pytest.mark.parametrize('window', [(7, 7, 14), (7, 7, 14, 7, 7), ((7, 7), (7, 7)), (7, 7, 0, 7), '7777'])
+def test_windows_of_another_number_of_stages_are_refused(window: Any) -> None:
+    with pytest.raises(InputError, match='window_size must be'):
+        SwinTransformer(**TINY, window_size=window)
