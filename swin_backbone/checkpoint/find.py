@@ -1,4 +1,4 @@
-"""Find the local file behind a published name, a path or a URL."""
+"""Find the local file behind a published name, a path, a URL, or a name of the Hugging Face Hub or timm."""
 
 import difflib
 import hashlib
@@ -6,20 +6,35 @@ import os
 import urllib.parse
 from pathlib import Path, PurePosixPath
 
-import torch
-
+from swin_backbone.checkpoint.hub import HUB, cache_dir, file_in_folder, find_on_hub, timm_source
 from swin_backbone.checkpoint.published import WEIGHTS, Weights
 from swin_backbone.errors import InputError
 from swin_backbone.files import download
 
 SCHEMES = ('https', 'http', 'file')
+SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors', '.pkl', '.json')
+TIMM = 'timm/'
+
+
+def is_remote(source: str) -> bool:
+    """Whether a source is a name or an address, which :func:`find_file` looks up, and not a path."""
+    if source in WEIGHTS or '://' in source or source.startswith(HUB):
+        return True
+    path = Path(source).expanduser()
+    return not path.exists() and (is_timm_repository(path) or (len(path.parts) == 1 and path.suffix not in SUFFIXES))
+
+
+def is_timm_repository(path: Path) -> bool:
+    """Whether a path that does not exist is the name of a repository of timm's."""
+    return path.parts[:1] == ('timm',) and len(path.parts) == 2 and path.suffix not in SUFFIXES
 
 
 def find_file(source: str | os.PathLike[str]) -> Path:
     """The local file that ``source`` means, downloaded if need be.
 
     Args:
-        source: a key of :data:`swin_backbone.checkpoint.published.WEIGHTS`, a path, or a URL.
+        source: a key of :data:`swin_backbone.checkpoint.published.WEIGHTS`, a path of a file, or of a folder as
+            libraries save one, a URL, ``hf-hub:OWNER/NAME[@REVISION]``, ``timm/NAME``, or a model that timm names.
 
     Raises:
         InputError: it is none of these, or the download failed.
@@ -27,6 +42,8 @@ def find_file(source: str | os.PathLike[str]) -> Path:
     text = os.fspath(source)
     if text in WEIGHTS:
         return fetch(WEIGHTS[text].url, WEIGHTS[text])
+    if text.startswith(HUB):
+        return find_on_hub(text.removeprefix(HUB))
     scheme, found, _ = text.partition('://')
     if found:
         if scheme not in SCHEMES:
@@ -34,9 +51,14 @@ def find_file(source: str | os.PathLike[str]) -> Path:
         known = next((weights for weights in WEIGHTS.values() if weights.url == text), None)
         return fetch(text, known)
     path = Path(text).expanduser()
-    if not path.exists() and not path.suffix and len(path.parts) == 1:
+    if not is_remote(text):
+        return file_in_folder(path)
+    if is_timm_repository(path):
+        return find_on_hub(text)
+    address = timm_source(text)
+    if address is None:
         raise InputError(unknown_name(text))
-    return path
+    return find_file(address)
 
 
 def unknown_name(name: str) -> str:
@@ -46,11 +68,6 @@ def unknown_name(name: str) -> str:
         f'{name!r} is neither a file nor a published name: names are like {", ".join(close)} (all of them: '
         'swin_backbone.checkpoint.published.WEIGHTS).'
     )
-
-
-def cache_dir() -> Path:
-    """The folder of downloads: PyTorch's own, under ``TORCH_HOME``."""
-    return Path(torch.hub.get_dir()) / 'checkpoints'
 
 
 def fetch(url: str, known: Weights | None = None) -> Path:

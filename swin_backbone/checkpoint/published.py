@@ -1,6 +1,10 @@
-"""Published weights: their names here, where their authors put them, and what they were trained with."""
+"""Published weights: their names here, where their authors put them, what they were trained with, what they score."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from swin_backbone.errors import InputError
 
 RELEASES = 'https://github.com/SwinTransformer/storage/releases/download'
 MIT = 'MIT (microsoft/Swin-Transformer)'
@@ -22,6 +26,10 @@ class Weights:
         licence: under which terms the authors publish it.
         size: bytes of the file; 0 where it is not known.
         digest: algorithm and hexadecimal hash of the file; empty where it is not known.
+        config: the installed config of the whole model; empty for a backbone, and for a model that has no config here.
+        scores: of the whole model at one scale in percent, as published with the file, by their names in
+            ``summary.json``: on val2017 of COCO, or the validation images of ADE20K.
+        tta_scores: the same at several scales with flips, where they were published.
     """
 
     release: str
@@ -34,21 +42,51 @@ class Weights:
     licence: str = MIT
     size: int = 0
     digest: str = ''
+    config: str = ''
+    scores: Mapping[str, float] = field(default_factory=dict)
+    tta_scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
         """Where the file is."""
         return f'{RELEASES}/{self.release}'
 
+    @property
+    def images(self) -> int:
+        """How many images :attr:`scores` were measured on."""
+        return VALIDATION_IMAGES[self.data.rpartition(', ')[2]]
 
-def coco(release: str, variant: str, start: str = 'ImageNet-1K') -> Weights:
-    """A detector of the original detection code."""
-    return Weights(release, variant, f'{start}, COCO', image_size=0, licence=APACHE)
+
+VALIDATION_IMAGES = {'COCO': 5000, 'ADE20K': 2000}
 
 
-def ade(release: str, variant: str, start: str = 'ImageNet-1K') -> Weights:
-    """UperNet of the original segmentation code."""
-    return Weights(release, variant, f'{start}, ADE20K', image_size=512, licence=APACHE)
+def coco(
+    release: str, variant: str, config: str, box: float, mask: float | None = None, start: str = 'ImageNet-1K'
+) -> Weights:
+    """A detector of the original detection code with its box and mask AP."""
+    scores = {'bbox_mAP': box} if mask is None else {'bbox_mAP': box, 'segm_mAP': mask}
+    return Weights(release, variant, f'{start}, COCO', 0, licence=APACHE, config=config, scores=scores)
+
+
+def ade(release: str, variant: str, config: str, single: float, several: float, start: str = 'ImageNet-1K') -> Weights:
+    """UperNet of the original segmentation code with its mIoU at one scale, and at several with flips."""
+    scores, tta_scores = {'mIoU': single}, {'mIoU': several}
+    return Weights(
+        release, variant, f'{start}, ADE20K', 512, licence=APACHE, config=config, scores=scores, tta_scores=tta_scores
+    )
+
+
+def released_for(config: str) -> str:
+    """The name of the file that the authors released for a config, which may be given as a path.
+
+    Raises:
+        InputError: there is none.
+    """
+    name = Path(config).stem
+    known = [published for published, weights in WEIGHTS.items() if weights.config == published]
+    if name not in known:
+        raise InputError(f'the authors released no whole model for {name}: they did for {", ".join(known)}.')
+    return name
 
 
 SWIN_T_DIGEST = (
@@ -101,21 +139,56 @@ WEIGHTS: dict[str, Weights] = {
     'swinv2_l_in22k_ft_in1k_w24': Weights(
         'v2.0.0/swinv2_large_patch4_window12to24_192to384_22kto1k_ft.pth', 'large', TUNED, 384, 24, 2, W12
     ),
-    'mask_rcnn_swin_t_1x': coco('v1.0.3/mask_rcnn_swin_tiny_patch4_window7_1x.pth', 'tiny'),
-    'mask_rcnn_swin_t_3x': coco('v1.0.2/mask_rcnn_swin_tiny_patch4_window7.pth', 'tiny'),
-    'mask_rcnn_swin_s_3x': coco('v1.0.2/mask_rcnn_swin_small_patch4_window7.pth', 'small'),
-    'cascade_swin_t_1x': coco('v1.0.3/cascade_mask_rcnn_swin_tiny_patch4_window7_1x.pth', 'tiny'),
-    'cascade_swin_t_3x': coco('v1.0.2/cascade_mask_rcnn_swin_tiny_patch4_window7.pth', 'tiny'),
-    'cascade_swin_s_3x': coco('v1.0.2/cascade_mask_rcnn_swin_small_patch4_window7.pth', 'small'),
-    'cascade_swin_b_3x': coco('v1.0.2/cascade_mask_rcnn_swin_base_patch4_window7.pth', 'base'),
-    'reppoints_v2_swin_t_3x': coco('v1.0.9/reppointsv2_swin_tiny_patch4_window7_3x.pth', 'tiny'),
-    'mask_reppoints_v2_swin_t_3x': coco('v1.0.9/mask_reppointsv2_swin_tiny_patch4_window7_3x.pth', 'tiny'),
-    'moby_mask_rcnn_swin_t_1x': coco('v1.0.3/moby_mask_rcnn_swin_tiny_patch4_window7_1x.pth', 'tiny', MOBY),
-    'moby_mask_rcnn_swin_t_3x': coco('v1.0.3/moby_mask_rcnn_swin_tiny_patch4_window7_3x.pth', 'tiny', MOBY),
-    'moby_cascade_swin_t_1x': coco('v1.0.3/moby_cascade_mask_rcnn_swin_tiny_patch4_window7_1x.pth', 'tiny', MOBY),
-    'moby_cascade_swin_t_3x': coco('v1.0.3/moby_cascade_mask_rcnn_swin_tiny_patch4_window7_3x.pth', 'tiny', MOBY),
-    'upernet_swin_t_160k': ade('v1.0.1/upernet_swin_tiny_patch4_window7_512x512.pth', 'tiny'),
-    'upernet_swin_s_160k': ade('v1.0.1/upernet_swin_small_patch4_window7_512x512.pth', 'small'),
-    'upernet_swin_b_160k': ade('v1.0.1/upernet_swin_base_patch4_window7_512x512.pth', 'base'),
-    'moby_upernet_swin_t_160k': ade('v1.0.3/moby_upernet_swin_tiny_patch4_window7_512x512.pth', 'tiny', MOBY),
+    # The scores are those of the tables beside the files, in the read-me files of the two codes.
+    'mask_rcnn_swin_t_1x': coco(
+        'v1.0.3/mask_rcnn_swin_tiny_patch4_window7_1x.pth', 'tiny', 'mask_rcnn_swin_t_1x', 43.7, 39.8
+    ),
+    'mask_rcnn_swin_t_3x': coco(
+        'v1.0.2/mask_rcnn_swin_tiny_patch4_window7.pth', 'tiny', 'mask_rcnn_swin_t_3x', 46.0, 41.6
+    ),
+    'mask_rcnn_swin_s_3x': coco(
+        'v1.0.2/mask_rcnn_swin_small_patch4_window7.pth', 'small', 'mask_rcnn_swin_s_3x', 48.5, 43.3
+    ),
+    'cascade_swin_t_1x': coco(
+        'v1.0.3/cascade_mask_rcnn_swin_tiny_patch4_window7_1x.pth', 'tiny', 'cascade_swin_t_1x', 48.1, 41.7
+    ),
+    'cascade_swin_t_3x': coco(
+        'v1.0.2/cascade_mask_rcnn_swin_tiny_patch4_window7.pth', 'tiny', 'cascade_swin_t_3x', 50.4, 43.7
+    ),
+    'cascade_swin_s_3x': coco(
+        'v1.0.2/cascade_mask_rcnn_swin_small_patch4_window7.pth', 'small', 'cascade_swin_s_3x', 51.9, 45.0
+    ),
+    'cascade_swin_b_3x': coco(
+        'v1.0.2/cascade_mask_rcnn_swin_base_patch4_window7.pth', 'base', 'cascade_swin_b_3x', 51.9, 45.0
+    ),
+    'reppoints_v2_swin_t_3x': coco(
+        'v1.0.9/reppointsv2_swin_tiny_patch4_window7_3x.pth', 'tiny', 'reppoints_v2_swin_t_3x', 50.0
+    ),
+    'mask_reppoints_v2_swin_t_3x': coco(
+        'v1.0.9/mask_reppointsv2_swin_tiny_patch4_window7_3x.pth', 'tiny', '', 50.4, 43.8
+    ),
+    'moby_mask_rcnn_swin_t_1x': coco(
+        'v1.0.3/moby_mask_rcnn_swin_tiny_patch4_window7_1x.pth', 'tiny', 'mask_rcnn_swin_t_1x', 43.6, 39.6, MOBY
+    ),
+    'moby_mask_rcnn_swin_t_3x': coco(
+        'v1.0.3/moby_mask_rcnn_swin_tiny_patch4_window7_3x.pth', 'tiny', 'mask_rcnn_swin_t_3x', 46.0, 41.7, MOBY
+    ),
+    'moby_cascade_swin_t_1x': coco(
+        'v1.0.3/moby_cascade_mask_rcnn_swin_tiny_patch4_window7_1x.pth', 'tiny', 'cascade_swin_t_1x', 48.1, 41.5, MOBY
+    ),
+    'moby_cascade_swin_t_3x': coco(
+        'v1.0.3/moby_cascade_mask_rcnn_swin_tiny_patch4_window7_3x.pth', 'tiny', 'cascade_swin_t_3x', 50.2, 43.5, MOBY
+    ),
+    'upernet_swin_t_160k': ade(
+        'v1.0.1/upernet_swin_tiny_patch4_window7_512x512.pth', 'tiny', 'upernet_swin_t_160k', 44.51, 45.81
+    ),
+    'upernet_swin_s_160k': ade(
+        'v1.0.1/upernet_swin_small_patch4_window7_512x512.pth', 'small', 'upernet_swin_s_160k', 47.64, 49.47
+    ),
+    'upernet_swin_b_160k': ade(
+        'v1.0.1/upernet_swin_base_patch4_window7_512x512.pth', 'base', 'upernet_swin_b_160k', 48.13, 49.72
+    ),
+    'moby_upernet_swin_t_160k': ade(
+        'v1.0.3/moby_upernet_swin_tiny_patch4_window7_512x512.pth', 'tiny', 'upernet_swin_t_160k', 44.06, 45.58, MOBY
+    ),
 }

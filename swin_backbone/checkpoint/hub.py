@@ -1,0 +1,109 @@
+"""Weights on the Hugging Face Hub and those that timm names, and the checkpoint in a folder as libraries save it."""
+
+import json
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from swin_backbone.errors import InputError
+
+HUB = 'hf-hub:'
+SHARDED = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
+FILES = ('model.safetensors', 'pytorch_model.bin', *SHARDED)
+"""What libraries call the weights in a folder or a repository, in the order in which they are preferred."""
+
+
+def cache_dir() -> Path:
+    """The folder of downloads: PyTorch's own, under ``TORCH_HOME``."""
+    return Path(torch.hub.get_dir()) / 'checkpoints'
+
+
+def file_in_folder(folder: Path) -> Path:
+    """The file of :data:`FILES` in a folder, or the folder itself if there is none."""
+    return next((folder / name for name in FILES if (folder / name).is_file()), folder)
+
+
+def find_on_hub(name: str) -> Path:
+    """The local copy of the weights in a repository of the Hugging Face Hub, downloaded if need be.
+
+    Args:
+        name: ``OWNER/NAME`` or ``OWNER/NAME@REVISION``.
+
+    Returns:
+        The file of weights, or the index of its shards, which lie beside it. A folder ``OWNER--NAME`` or
+        ``OWNER--NAME@REVISION`` among the downloads comes first: it needs neither network nor ``huggingface_hub``.
+
+    Raises:
+        InputError: it is no such name, there are no weights, or they cannot be downloaded.
+    """
+    repository, _, revision = name.partition('@')
+    if not re.fullmatch(r'[\w.-]+/[\w.-]+', repository):
+        raise InputError(f'{HUB}{name} names no repository of the Hugging Face Hub: write {HUB}OWNER/NAME[@REVISION].')
+    placed = cache_dir() / name.replace('/', '--')
+    if file_in_folder(placed) != placed:
+        return file_in_folder(placed)
+    url = f'https://huggingface.co/{repository}/resolve/{revision or "main"}/{FILES[0]}'
+    remedy = f'download {url} elsewhere (or {", ".join(FILES[1:])}) and put it into {placed}.'
+    if find_spec('huggingface_hub') is None:
+        raise InputError(f'{HUB}{name} needs the package huggingface_hub: run pip install huggingface_hub, or {remedy}')
+    return download_from_hub(repository, revision or None, remedy)
+
+
+def download_from_hub(repository: str, revision: str | None, remedy: str) -> Path:
+    """The first file of :data:`FILES` that a repository has, in the cache of ``huggingface_hub``; with its shards.
+
+    Raises:
+        InputError: it has none, or cannot be reached; ``remedy`` says what to do then.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    unreachable: Exception | None = None
+    for file in FILES:
+        try:
+            offline = unreachable is not None
+            path = Path(hf_hub_download(repository, file, revision=revision, local_files_only=offline))
+            if file in SHARDED:
+                for shard in sorted(set(json.loads(path.read_text())['weight_map'].values())):
+                    hf_hub_download(repository, shard, revision=revision, local_files_only=offline)
+            return path
+        except LocalEntryNotFoundError as error:  # no connection: another of the files may be in the cache
+            unreachable = unreachable or error
+        except EntryNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise cannot_download(repository, error, remedy) from error
+    if unreachable is not None:
+        raise cannot_download(repository, unreachable, remedy) from unreachable
+    raise InputError(f'{HUB}{repository} has no weights: expected one of {", ".join(FILES)}; give the URL of a file.')
+
+
+def cannot_download(repository: str, error: Exception, remedy: str) -> InputError:
+    """The error for a repository that does not answer, or refuses."""
+    lines = [line.strip().rstrip('.') for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return InputError(f'cannot download {HUB}{repository} ({lines[0]}): check name and connection, or {remedy}')
+
+
+def timm_source(name: str) -> str | None:
+    """Where timm's pre-trained weights for its model ``name`` are: a repository or a URL; None without such a model.
+
+    Raises:
+        InputError: timm knows the model, but not these weights of it, or none.
+    """
+    if find_spec('timm') is None:
+        return None
+    import timm  # type: ignore[import-untyped]
+
+    if not timm.is_model(name):
+        return None
+    try:
+        weights = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        raise InputError(
+            f'timm has no weights {name!r} ({str(error).rstrip(".")}): see timm.list_pretrained().'
+        ) from error
+    if weights is None or not (weights.hf_hub_id or weights.url):
+        raise InputError(f'timm publishes no weights for its model {name!r}: see timm.list_pretrained().')
+    return f'{HUB}{weights.hf_hub_id}' if weights.hf_hub_id else str(weights.url)
