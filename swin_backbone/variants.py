@@ -24,14 +24,19 @@ class Variant:
     main_norm_every: int = 0
 
 
-# Swin V1 paper, section 3.3; Swin V2 paper, section 3.5. The heads of 'huge' are not published: 32 channels a head, as
-# in every other size. Counting the extra norm within a stage follows the only public implementation.
+# Swin V1 paper, section 3.3; Swin V2 paper, section 3.5. 'tiny-c24' is the released sibling of Swin-Mixer, with 24
+# channels a head. 'giant' is the paper's SwinV2-G, whose weights were never released; 'giant-simmim' is what SimMIM
+# released as SwinV2-giant. The heads of 'huge' and 'giant-simmim' are not published: 32 channels a head, as in every
+# other size; a file's logit_scale settles them. The extra norm is counted within a stage, as in the authors' public
+# code.
 VARIANTS: dict[str, Variant] = {
     'tiny': Variant(96, (2, 2, 6, 2), (3, 6, 12, 24)),
+    'tiny-c24': Variant(96, (2, 2, 6, 2), (4, 8, 16, 32), versions=(1,)),
     'small': Variant(96, (2, 2, 18, 2), (3, 6, 12, 24)),
     'base': Variant(128, (2, 2, 18, 2), (4, 8, 16, 32)),
     'large': Variant(192, (2, 2, 18, 2), (6, 12, 24, 48)),
     'huge': Variant(352, (2, 2, 18, 2), (11, 22, 44, 88), versions=(2,), main_norm_every=6),
+    'giant-simmim': Variant(448, (2, 2, 18, 2), (14, 28, 56, 112), versions=(2,), main_norm_every=6),
     'giant': Variant(512, (2, 2, 42, 4), (16, 32, 64, 128), versions=(2,), main_norm_every=6),
 }
 

@@ -5,7 +5,8 @@ Name, path or URL -> local file (:mod:`.find`) -> contents, read safely (:mod:`.
 """
 
 from swin_backbone.checkpoint.load import convert_on_load, load_pretrained
-from swin_backbone.checkpoint.read import allowed_globals, read_checkpoint, safe_globals
+from swin_backbone.checkpoint.pickles import allowed_globals, safe_globals
+from swin_backbone.checkpoint.read import read_checkpoint
 from swin_backbone.checkpoint.report import LoadReport
 
 __all__ = [

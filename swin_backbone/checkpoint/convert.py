@@ -1,9 +1,10 @@
 """Find a Swin backbone in whatever a checkpoint holds and translate it into native form, and the way back."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,7 +12,6 @@ from swin_backbone.checkpoint.layouts import (
     ANCHORS,
     NATIVE_BLOCK,
     NATIVE_MERGE,
-    NATIVE_NORM,
     ORIGINAL,
     TIMM,
     Dialect,
@@ -21,9 +21,10 @@ from swin_backbone.checkpoint.layouts import (
     rename,
     swap_start,
 )
+from swin_backbone.checkpoint.names import plain
+from swin_backbone.checkpoint.norms import State, name_classifier_norm, number_classifier_norm, numbered_norms
+from swin_backbone.checkpoint.strangers import refuse_strangers
 from swin_backbone.errors import InputError
-
-State = dict[str, Tensor]
 
 QKV = ('query', 'key', 'value')
 # Neighbours (row, column) of a merged patch: official 00 10 01 11, nn.Unfold 00 01 10 11. Self-inverse.
@@ -33,16 +34,6 @@ NEIGHBOURS = [0, 2, 1, 3]
 def version_of(names: Iterable[str]) -> int:
     """1 or 2: only V2 learns a scale of the logits, or a network of position biases."""
     return 2 if any(name.endswith(('logit_scale', 'cpb_mlp.2.weight')) for name in names) else 1
-
-
-def last_stage(names: Iterable[str]) -> int:
-    """The number of the last stage."""
-    return max((parsed[0] for name in names if (parsed := parse('layers.{stage}.', name))), default=0)
-
-
-def output_norms(names: Iterable[str]) -> set[int]:
-    """The stages that have an output norm."""
-    return {parsed[0] for name in names if (parsed := parse(NATIVE_NORM, name))}
 
 
 def merges_start_stages(state: State) -> bool:
@@ -134,25 +125,48 @@ def fuse_bias(state: State) -> State:
     return out
 
 
-def name_classifier_norm(state: State) -> State:
-    """Call a classifier's norm ``norm``, as in the original, where a dialect counts it among the output norms."""
-    norms = output_norms(state)
-    if 'head.weight' not in state or len(norms) != 1:
-        return state
-    return {swap_start(key, [(fill(NATIVE_NORM, *norms), 'norm.')]): value for key, value in state.items()}
+SHARED_BIAS = 'layers.{stage}.rel_pos_bias.'
 
 
-def number_classifier_norm(state: State) -> State:
-    """The inverse of :func:`name_classifier_norm`; without its head, the norm is left out."""
-    pairs = [('norm.', fill(NATIVE_NORM, last_stage(state)))]
-    head = 'head.weight' in state
-    return {swap_start(key, pairs): value for key, value in state.items() if head or not key.startswith('norm.')}
+def spread_shared_bias(state: State) -> State:
+    """Copy a position bias that the blocks of a stage share into each of them (Feature Distillation)."""
+    out = dict(state)
+    for key in state:
+        parsed = parse(SHARED_BIAS, key)
+        if parsed is not None:
+            stage, _, rest = parsed
+            name, value = swap_start(f'attn.{rest}', flip(ORIGINAL.inner)), out.pop(key)
+            blocks = {at[1] for other in state if (at := parse(NATIVE_BLOCK, other)) and at[0] == stage}
+            out.update({fill(NATIVE_BLOCK, stage, block) + name: value for block in blocks})
+    return out
 
 
-# Of several copies of a network in one file, the averaged one is meant, as in the training code that writes it; what
-# mmengine calls 'ema_state_dict' is the one without averaging, because it swaps the two on saving.
-AVERAGED = frozenset({'state_dict_ema', 'model_ema', 'ema', 'ema_model', 'teacher'})
-PASSED_OVER = frozenset({'ema_state_dict', 'student', 'online_model', 'encoder_k', 'momentum_encoder'})
+# Of several copies of a network in one file, the averaged one is meant, as in the training code that writes it.
+AVERAGED = frozenset(
+    {
+        'ema',
+        'ema_model',
+        'ema_state',
+        'ema_state_dict',
+        'model_ema',
+        'modelTeacher',
+        'params_ema',
+        'state_dict_ema',
+        'teacher',
+    }
+)
+PASSED_OVER = frozenset(
+    {
+        'encoder_k',
+        'feature_model',  # the frozen network that Feature Distillation learns from
+        'modelStudent',
+        'momentum_encoder',
+        'online_model',
+        'student',
+    }
+)
+# mmengine swaps the two on saving: what it calls averaged is the copy without averaging. It counts its steps there.
+SWAPPED, SWAPPED_BY = 'ema_state_dict', 'ema_state_dict.steps'
 MAX_NESTING = 5
 
 
@@ -165,12 +179,16 @@ class Found:
         dialect: the dialect it was written in.
         names: the names of its tensors in the checkpoint.
         beside: how many tensors of the checkpoint are no part of the backbone.
+        ignored: what precedes the names of other backbones in the checkpoint.
+        numbered: names of vectors that may be output norms under another name, see :func:`.norms.numbered_norms`.
     """
 
     state: State
     dialect: str
     names: frozenset[str]
     beside: int
+    ignored: tuple[str, ...] = ()
+    numbered: tuple[str, ...] = ()
 
     @property
     def version(self) -> int:
@@ -189,39 +207,61 @@ def find_backbone(checkpoint: Mapping[Any, Any], source: str) -> Found:
         InputError: there is no Swin backbone in it, or more than one with nothing to tell which is meant.
     """
     tensors = flatten(checkpoint)
+    names = {plain(key): key for key in tensors}
+    if len(names) < len(tensors):
+        raise InputError(f'{source} holds the same tensors with and without the words of wrappers: keep one of them.')
+    tensors = {name: tensors[key] for name, key in names.items()}
     candidates: dict[str, Dialect] = {}
     for key in tensors:
         for anchor, dialect in ANCHORS.items():
             if key == anchor or key.endswith(f'.{anchor}'):
                 candidates[key.removesuffix(anchor)] = dialect
     if not candidates:
+        refuse_strangers(tensors, source)
         some = list(tensors)[:4]
         listed = f'{", ".join(some)}{", …" if len(tensors) > len(some) else ""}'
         held = f'its {len(tensors)} tensors are called {listed}' if tensors else 'there are no tensors in it'
         raise InputError(f'{source} holds no Swin backbone in any known layout: {held}.')
-    prefix = choose_prefix(candidates, source)
-    names = take(tensors, prefix, candidates[prefix])
-    state, dialect = to_native({name: tensors[key] for key, name in names.items()}, candidates[prefix])
-    return Found(state, dialect.name, frozenset(names), len(tensors) - len(names))
+    prefix = choose_prefix(candidates, tensors, source)
+    taken = take(tensors, prefix, candidates[prefix])
+    mine = {name: tensors[key] for key, name in taken.items()}
+    try:
+        state, dialect = to_native(mine, candidates[prefix])
+    except (RuntimeError, IndexError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f'{source} holds a Swin backbone whose weights do not fit each other ({reason}).') from error
+    refuse_strangers(state, source)
+    return Found(
+        state=state,
+        dialect=dialect.name,
+        names=frozenset(names[key] for key in taken),
+        beside=len(tensors) - len(taken),
+        ignored=tuple(other for other in candidates if other != prefix),
+        numbered=tuple(numbered_norms(tensors, {prefix, parent_of(prefix)}, state)),
+    )
 
 
 def flatten(tree: Mapping[Any, Any], prefix: str = '', depth: int = MAX_NESTING) -> State:
-    """Every tensor of nested dicts under its path, joined by dots; all else is left out."""
+    """Every tensor and numeric array of nested dicts under its path, joined by dots; all else is left out."""
     out: State = {}
     for key, value in tree.items():
         if isinstance(value, Tensor):
             out[f'{prefix}{key}'] = value
+        elif isinstance(value, np.ndarray | np.generic) and value.dtype.kind in 'biufc':
+            # PyTorch has neither foreign byte orders nor negative strides, and does not share what is read-only.
+            out[f'{prefix}{key}'] = torch.from_numpy(np.array(value, value.dtype.newbyteorder('='), order='C'))
         elif isinstance(value, Mapping) and depth:
             out.update(flatten(value, f'{prefix}{key}.', depth - 1))
     return out
 
 
-def choose_prefix(prefixes: Iterable[str], source: str) -> str:
+def choose_prefix(prefixes: Iterable[str], names: Container[str], source: str) -> str:
     """The one of several backbones in a file that is meant."""
     ranks: dict[int, list[str]] = {}
     for prefix in prefixes:
         parts = set(prefix.split('.'))
-        ranks.setdefault(2 if parts & PASSED_OVER else 0 if parts & AVERAGED else 1, []).append(prefix)
+        passed_over = parts & PASSED_OVER or (SWAPPED in parts and SWAPPED_BY in names)
+        ranks.setdefault(2 if passed_over else 0 if parts & AVERAGED else 1, []).append(prefix)
     best = ranks[min(ranks)]
     if len(best) > 1:
         raise InputError(
@@ -231,11 +271,15 @@ def choose_prefix(prefixes: Iterable[str], source: str) -> str:
     return best[0]
 
 
+def parent_of(prefix: str) -> str:
+    """What precedes the last part of a prefix, with a dot at its end."""
+    parent = prefix.rstrip('.').rpartition('.')[0]
+    return f'{parent}.' if parent else ''
+
+
 def take(names: Iterable[str], prefix: str, dialect: Dialect) -> dict[str, str]:
     """What the dialect calls those of ``names`` that it keeps under ``prefix``, or beside the backbone."""
-    parent = prefix.rstrip('.').rpartition('.')[0]
-    parent = f'{parent}.' if parent else ''
-    here = flip(dialect.beside)
+    parent, here = parent_of(prefix), flip(dialect.beside)
     out: dict[str, str] = {}
     for key in names:
         if key.startswith(prefix):
@@ -252,6 +296,8 @@ def to_native(state: State, dialect: Dialect) -> tuple[State, Dialect]:
         if dialect is ORIGINAL:
             return to_native(state, TIMM)
         native = shift_merges(native, -1)
+    if dialect is ORIGINAL:
+        native = spread_shared_bias(native)
     if dialect.unfold:
         native = reorder_merges(name_classifier_norm(native), unfold_to_official)
     if dialect.split:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from swin_backbone.attention.position import log_spaced_offsets, relative_position_index
-from swin_backbone.checkpoint.convert import State, find_backbone, from_native
+from swin_backbone.checkpoint.convert import find_backbone, from_native
 from swin_backbone.checkpoint.find import find_file
 from swin_backbone.checkpoint.fit import EMBEDDING, offsets, window_of_index, window_of_table
 from swin_backbone.checkpoint.layouts import (
@@ -20,12 +20,14 @@ from swin_backbone.checkpoint.layouts import (
     NO_PATCH_NORM,
     NO_QKV_BIAS,
     NO_RELATIVE,
+    STAGE_WINDOWS,
+    SWIN_V2,
     TORCHVISION,
     WRITABLE,
-    Dialect,
     fill,
 )
 from swin_backbone.checkpoint.load import BUFFERS, OWN
+from swin_backbone.checkpoint.norms import State
 from swin_backbone.checkpoint.read import read_checkpoint
 from swin_backbone.checkpoint.report import Anatomy, anatomy_of
 from swin_backbone.errors import InputError
@@ -77,7 +79,7 @@ def convert_file(
     if strange:
         raise InputError(f'{path} holds what Swin has not and {to} could not keep: {", ".join(strange[:5])}.')
     anatomy = anatomy_of(state)
-    check_place(state, anatomy, WRITABLE[to], str(path))
+    check_place(state, anatomy, to, str(path))
     if EMBEDDING in state and state[EMBEDDING].dim() == 4:
         state[EMBEDDING] = state[EMBEDDING].flatten(2).transpose(1, 2)
     if WRITABLE[to] is TORCHVISION:
@@ -98,8 +100,9 @@ def check_destination(target: Path, force: bool) -> None:
         raise InputError(f'{target} exists: give --force to overwrite it, or another name.')
 
 
-def check_place(state: State, anatomy: Anatomy, dialect: Dialect, source: str) -> None:
-    """Refuse what the implementations of ``dialect`` cannot compute."""
+def check_place(state: State, anatomy: Anatomy, to: str, source: str) -> None:
+    """Refuse what the implementations of the layout ``to`` cannot compute."""
+    tables = {len(value) for name, value in state.items() if name.endswith('.relative_position_bias_table')}
     features = {
         ABSOLUTE: EMBEDDING in state,
         ABSOLUTE_V2: EMBEDDING in state and anatomy.version == 2,
@@ -107,11 +110,13 @@ def check_place(state: State, anatomy: Anatomy, dialect: Dialect, source: str) -
         NO_QKV_BIAS: not anatomy.qkv_bias,
         NO_RELATIVE: not anatomy.relative,
         MAIN_NORM: anatomy.main_norm,
+        STAGE_WINDOWS: len(tables) > 1,
+        SWIN_V2: anatomy.version == 2,
     }
     if anatomy.values_only:
         raise InputError(f'{source} has attention without queries and keys, which no other implementation could use.')
-    for feature in filter(features.get, dialect.lacks):
-        raise InputError(f'{source} has {feature}, which {dialect.name} has no place for: choose another layout.')
+    for feature in filter(features.get, WRITABLE[to].lacks):
+        raise InputError(f'{source} has {feature}, which {to} has no place for: choose another layout.')
 
 
 def position_buffers(

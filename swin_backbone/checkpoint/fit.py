@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swin_backbone.attention.position import CPB_RANGE, neighbour_index
-from swin_backbone.checkpoint.convert import State
 from swin_backbone.checkpoint.layouts import NATIVE_BLOCK, parse
+from swin_backbone.checkpoint.names import modules_of
+from swin_backbone.checkpoint.norms import State
 
 TABLE = 'attn.relative_position_bias_table'
 EMBEDDING = 'absolute_pos_embed'
@@ -170,7 +171,7 @@ def window_warnings(state: State, model: nn.Module) -> list[str]:
 
     Files of some libraries do not tell, and then there is none.
     """
-    modules, theirs, ours = dict(model.named_modules()), [], []
+    modules, theirs, ours = modules_of(model), [], []
     for name, coords in state.items():
         parsed = parse(NATIVE_BLOCK, name)
         if parsed and parsed[1:] == (0, 'attn.relative_coords_table'):

@@ -24,11 +24,12 @@ class Dialect:
     """Where one implementation keeps what.
 
     Attributes:
-        name: what reports and ``swin-backbone convert`` call it.
+        name: what reports call it.
         first: a weight of every block that tells this dialect from others with the same ``block``.
         block: template of how names within a block begin; ``merge`` and ``norm``: of a merging layer, an output norm.
         outer: pairs (native, theirs) of how other names begin, where they differ; ``inner``: the same after ``block``.
             The first pair that fits counts, in both directions.
+        other_norm: another template of an output norm, which is read only; empty for none.
         beside: pairs (here, theirs) of how names begin that a file keeps beside the backbone rather than in it.
         roots: what precedes the backbone's names in a file of its own, for V1 and V2.
         container: the key that wraps the state dict in a file of its own; empty for none.
@@ -44,6 +45,7 @@ class Dialect:
     block: str = NATIVE_BLOCK
     merge: str = NATIVE_MERGE
     norm: str = NATIVE_NORM
+    other_norm: str = ''
     outer: Pairs = ()
     inner: Pairs = ()
     beside: Pairs = ()
@@ -96,7 +98,9 @@ def flip(pairs: Pairs) -> Pairs:
 def rename(key: str, dialect: Dialect, back: bool = False) -> str:
     """Translate a name of ``dialect`` into the native one, or ``back``; names that are not in its table stay."""
     turn = tuple if back else flip
-    templates = ((NATIVE_BLOCK, dialect.block), (NATIVE_MERGE, dialect.merge), (NATIVE_NORM, dialect.norm))
+    templates: Pairs = ((NATIVE_BLOCK, dialect.block), (NATIVE_MERGE, dialect.merge), (NATIVE_NORM, dialect.norm))
+    if dialect.other_norm and not back:
+        templates = (*templates, (NATIVE_NORM, dialect.other_norm))
     for source, target in turn(templates):
         parsed = parse(source, key)
         if parsed is not None:
@@ -108,8 +112,20 @@ def rename(key: str, dialect: Dialect, back: bool = False) -> str:
 ABSOLUTE, ABSOLUTE_V2 = 'an absolute position embedding', 'V2 with an absolute position embedding'
 NO_PATCH_NORM, NO_QKV_BIAS = 'no norm after the patch embedding', 'no bias of queries, keys and values'
 NO_RELATIVE, MAIN_NORM = 'no relative position bias', 'norms on the main branch'
+SWIN_V2, STAGE_WINDOWS = 'the weights of Swin V2', 'windows of several sizes'
 
-ORIGINAL = Dialect('original', container='model')
+# With the names that released files of SimMIM and Feature Distillation have for parts of V2.
+ORIGINAL = Dialect(
+    'original',
+    inner=(
+        ('attn.cpb_mlp.', 'attn.cpb_mlp.'),
+        ('attn.cpb_mlp.', 'attn.rpe_mlp.'),
+        ('norm3.', 'norm3.'),
+        ('norm3.', 'enorm.'),
+    ),
+    container='model',
+)
+DETECTRON2 = replace(ORIGINAL, roots=('backbone.', 'backbone.'))
 TIMM = Dialect(
     'timm',
     outer=(('head.', 'head.fc.'),),
@@ -121,6 +137,7 @@ TIMM_FEATURES = Dialect(
     block='layers_{stage}.blocks.{block}.',
     merge='layers_{stage}.downsample.',
     late_merge=(1, 2),
+    lacks=TIMM.lacks,
 )
 MMDET = Dialect(
     'mmdet',
@@ -147,7 +164,7 @@ TORCHVISION = Dialect(
         ('attn.logit_scale', 'attn.v2_logit_scale'),  # in early files
     ),
     fused_bias=True,
-    lacks=(ABSOLUTE, NO_PATCH_NORM, NO_QKV_BIAS, NO_RELATIVE, MAIN_NORM),
+    lacks=(ABSOLUTE, NO_PATCH_NORM, NO_QKV_BIAS, NO_RELATIVE, MAIN_NORM, STAGE_WINDOWS),
 )
 TRANSFORMERS = Dialect(
     'transformers',
@@ -155,6 +172,7 @@ TRANSFORMERS = Dialect(
     block='encoder.layers.{stage}.blocks.{block}.',
     merge='encoder.layers.{stage}.downsample.',
     norm='hidden_states_norms.stage{next}.',
+    other_norm='hidden_states_norms.{stage}.',  # of the backbone of MaskFormer
     outer=(
         ('patch_embed.proj.', 'embeddings.patch_embeddings.projection.'),
         ('patch_embed.norm.', 'embeddings.norm.'),
@@ -190,10 +208,28 @@ TRANSFORMERS_MODULE = replace(
         ('attn.value.', 'attention.v_proj.'),
         ('attn.', 'attention.relative_position_bias.'),
     ),
+    lacks=(SWIN_V2, *TRANSFORMERS.lacks),
+)
+MASKFORMER = replace(
+    TRANSFORMERS,
+    norm=TRANSFORMERS.other_norm,
+    roots=('model.', 'model.'),
+    lacks=(SWIN_V2, *TRANSFORMERS.lacks),
 )
 
 # 'timm' differs from 'original' only in where merging stands, which is found out after renaming.
 READABLE = (ORIGINAL, TIMM_FEATURES, MMDET, TORCHVISION, TRANSFORMERS, TRANSFORMERS_MODULE)
 # The key, after any prefix, by which each is recognised.
 ANCHORS = {fill(dialect.block, 0) + dialect.first: dialect for dialect in READABLE}
-WRITABLE = {dialect.name: dialect for dialect in (ORIGINAL, MMDET, TIMM, TORCHVISION, TRANSFORMERS)}
+# What ``swin-backbone convert`` calls the layouts that it writes.
+WRITABLE = {
+    'original': ORIGINAL,
+    'detectron2': DETECTRON2,
+    'mmdet': MMDET,
+    'timm': TIMM,
+    'timm-features': TIMM_FEATURES,
+    'torchvision': TORCHVISION,
+    'transformers': TRANSFORMERS,
+    'transformers-memory': TRANSFORMERS_MODULE,
+    'maskformer': MASKFORMER,
+}

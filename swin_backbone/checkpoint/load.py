@@ -5,10 +5,10 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from swin_backbone.checkpoint.convert import Found, State, find_backbone, last_stage, output_norms
+from swin_backbone.checkpoint.assign import assign
+from swin_backbone.checkpoint.convert import Found, find_backbone
 from swin_backbone.checkpoint.find import find_file
 from swin_backbone.checkpoint.fit import (
     EMBEDDING,
@@ -23,7 +23,9 @@ from swin_backbone.checkpoint.fit import (
     shapes_differ,
     window_warnings,
 )
-from swin_backbone.checkpoint.layouts import NATIVE_MERGE, NATIVE_NORM, ORIGINAL, fill, parse
+from swin_backbone.checkpoint.layouts import NATIVE_MERGE, ORIGINAL, fill
+from swin_backbone.checkpoint.names import modules_of, parameters_of, plain, state_dict_names
+from swin_backbone.checkpoint.norms import State, decide_output_norms, is_output_norm, last_stage
 from swin_backbone.checkpoint.read import read_checkpoint
 from swin_backbone.checkpoint.report import LoadReport, advice, anatomy_of
 from swin_backbone.errors import InputError
@@ -50,22 +52,22 @@ def load_pretrained(
         What was loaded, adapted, left at its initial value and left out; it is logged too.
 
     Raises:
-        InputError: the file cannot be read or found, holds no Swin backbone, or (when strict) does not cover ``model``.
-            The model is unchanged then.
+        InputError: the file cannot be read or found, holds no Swin backbone, or (when strict) does not cover ``model``;
+            or the model cannot take it. The model is unchanged then.
     """
-    parameters = dict(model.named_parameters())
+    parameters = parameters_of(model)
     if PATCH not in parameters:
         inner = next((name.removesuffix(f'.{PATCH}') for name in parameters if name.endswith(f'.{PATCH}')), None)
         hint = 'give a SwinTransformer' if inner is None else f'give its part {inner!r}'
         raise InputError(f'weights can be loaded into a backbone, not into a {type(model).__name__}: {hint}.')
+    if parameters[PATCH].dim() != 4:
+        raise InputError('this backbone is already sharded or quantised: load its weights before.')
     if isinstance(source, Mapping):
         values, report = match(model, source, 'the state dict', strict)
     else:
         path = find_file(source)
         values, report = match(model, read_checkpoint(path), str(path), strict)
-    with torch.no_grad():
-        for name, value in values.items():
-            parameters[name].copy_(value)
+    assign(model, values, report.new)
     announce(report)
     return report
 
@@ -82,7 +84,7 @@ def match(
     values, report = merge(found, model, source)
     if not strict or report.complete:
         return values, report
-    file, ours = anatomy_of(found.state), anatomy_of(dict(model.named_parameters()))
+    file, ours = anatomy_of(found.state), anatomy_of(parameters_of(model))
     changes = advice(file, ours)
     cause = f'it needs a backbone built with {", ".join(changes)}' if changes else 'it is damaged or of another network'
     raise InputError(
@@ -104,10 +106,9 @@ def convert_on_load(module: nn.Module, state_dict: dict[str, Any], prefix: str, 
         state_dict: the weights of the whole model that is loaded; changed in place.
         prefix: the path of the backbone in that model, with a dot at its end.
     """
-    parameters = dict(module.named_parameters())
-    own = {**parameters, **dict(module.named_buffers())}
     mine = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-    if all(name in own and isinstance(v, Tensor) and v.shape == own[name].shape for name, v in mine.items()):
+    named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    if all(name in named and isinstance(v, Tensor) and v.shape == named[name].shape for name, v in mine.items()):
         return
     label = f'the part {prefix.rstrip(".")!r} of the state dict' if prefix else 'the state dict'
     try:
@@ -115,22 +116,25 @@ def convert_on_load(module: nn.Module, state_dict: dict[str, Any], prefix: str, 
     except InputError:
         return
     values, report = merge(found, module, label)
+    parameters, own = parameters_of(module), {plain(name) for name in named}
     foreign = found.dialect != ORIGINAL.name or 'norm.weight' in found.state
-    classifier = foreign and not brings_output_norms(found.state, parameters)
+    classifier = foreign and not decide_output_norms(found.state, (), parameters).loaded
     native = {
         name: values.get(name, value)
         for name, value in found.state.items()
         if not (classifier and is_output_norm(name)) and (name in own or not belongs_to_layout(name, classifier))
     }
-    if native.keys() == found.names and all(value is mine.get(name) for name, value in native.items()):
-        return
     norms = set(filter(is_output_norm, parameters))
+    expected = state_dict_names(named)
+    out = {expected.get(name, name): value for name, value in native.items()}
+    if out.keys() == found.names and all(value is mine.get(name) for name, value in out.items()):
+        return
     if classifier and parameters.keys() - native.keys() == norms:
-        native.update({name: parameters[name].detach() for name in norms})
+        out.update({expected[name]: parameters[name].detach() for name in norms})
     for name, value in mine.items():
         if name in found.names or isinstance(value, Mapping):
             del state_dict[prefix + name]
-    state_dict.update({prefix + name: value for name, value in native.items()})
+    state_dict.update({prefix + name: value for name, value in out.items()})
     announce(report)
 
 
@@ -149,26 +153,25 @@ def announce(report: LoadReport) -> None:
 def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadReport]:
     """Match ``found`` with ``model`` without changing either.
 
-    A parameter of the model may be absent from the file only if it is an output norm and the file has none (a
-    classifier's own norm is another thing, and the original code drops it), or the absolute embedding. For what the
-    file may have to spare, see :func:`is_spare`.
+    A parameter of the model may be absent from the file only if it is the absolute embedding, or an output norm for
+    which :func:`.norms.decide_output_norms` says so. For what the file may have to spare, see :func:`is_spare`.
 
     Returns:
         A value in the model's shape for every parameter that the file covers, and the report.
     """
-    wanted = dict(model.named_parameters())
-    dense = brings_output_norms(found.state, wanted)
-    optional = {name for name in wanted if name == EMBEDDING or (is_output_norm(name) and not dense)}
+    wanted, modules = parameters_of(model), modules_of(model)
+    norms = decide_output_norms(found.state, found.numbered, wanted)
+    optional = {name for name in wanted if name == EMBEDDING or norms.may_be_new(name)}
     values: State = {}
     adapted: dict[str, str] = {}
     misfits: dict[str, str] = {}
-    for name, parameter in wanted.items():
-        if name not in found.state or (is_output_norm(name) and not dense):
+    for name in wanted:
+        if name not in found.state or norms.may_be_new(name):
             continue
         try:
-            values[name], note = fit(name, found.state, parameter, model)
-        except MisfitError as error:
-            misfits[name] = str(error)
+            values[name], note = fit(name, found.state, wanted, modules)
+        except (MisfitError, RuntimeError, IndexError) as error:
+            misfits[name] = str(error).splitlines()[0]
         else:
             adapted.update({name: note} if note else {})
     absent = [name for name in wanted if name not in values and name not in misfits]
@@ -185,23 +188,14 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
         new=new,
         dropped=dropped,
         beside=found.beside,
+        ignored=found.ignored,
         missing=tuple(name for name in absent if name not in optional),
         leftover=tuple(name for name, allowed in spare.items() if not allowed),
         misfits=misfits,
+        strange_norms=norms.strange,
         warnings=(*position_warnings(new, dropped, wanted), *window_warnings(found.state, model)),
     )
     return values, report
-
-
-def is_output_norm(name: str) -> bool:
-    """Whether a parameter belongs to the norm of an output."""
-    return parse(NATIVE_NORM, name) is not None
-
-
-def brings_output_norms(state: Mapping[str, Tensor], wanted: Iterable[str]) -> bool:
-    """Whether a file's output norms are meant as such: one after the last stage alone may be a classifier's."""
-    theirs, ours = output_norms(state), output_norms(wanted)
-    return bool(theirs) and (ours <= theirs or theirs != {last_stage(state)})
 
 
 def has_bias(names: Iterable[str]) -> bool:
@@ -228,23 +222,23 @@ def is_spare(name: str, wanted: Mapping[str, Tensor]) -> bool:
     return (not has_bias(wanted) and name.endswith(BIASES)) or (values_only(wanted) and name.endswith(QUERIES))
 
 
-def fit(name: str, state: State, parameter: Tensor, model: nn.Module) -> tuple[Tensor, str]:
-    """The file's value for a parameter in the shape of the parameter, and a note on what was done to it.
+def fit(name: str, state: State, wanted: Mapping[str, Tensor], modules: Mapping[str, nn.Module]) -> tuple[Tensor, str]:
+    """The file's value for the parameter ``name`` in its shape, and a note on what was done to it.
 
     Raises:
         MisfitError: it cannot be brought into that shape.
     """
-    value = state[name]
+    value, parameter = state[name], wanted[name]
     if name.endswith(TABLE):
         stem = name.removesuffix('relative_position_bias_table')
-        window = getattr(model.get_submodule(stem.rstrip('.')), 'window', None)
+        window = getattr(modules.get(stem.rstrip('.')), 'window', None)
         if window is not None:
             return fit_bias(value, state.get(f'{stem}relative_position_index'), window, parameter.shape)
     if name == EMBEDDING:
         return fit_embedding(value, parameter.shape)
     if name == PATCH:
         return fit_channels(value, parameter.shape)
-    if name.endswith(QKV) and values_only(dict(model.named_parameters())):
+    if name.endswith(QKV) and values_only(wanted):
         return fit_values(value, parameter.shape)
     if value.shape != parameter.shape:
         raise shapes_differ(value, parameter.shape)

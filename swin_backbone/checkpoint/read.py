@@ -3,11 +3,8 @@
 import json
 import os
 import re
-import sys
 import zipfile
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -15,30 +12,49 @@ from typing import Any
 import numpy as np
 import torch
 
+from swin_backbone.checkpoint.pickles import load_arrays, safe_globals
+from swin_backbone.checkpoint.shards import Shards, check_shard, in_folder, listed
 from swin_backbone.errors import InputError
 
 EXPECTED = 'expected a .pth or .safetensors checkpoint'
 START = 512
 MAX_HEADER = 100_000_000
 ARCHIVES = {b'\x1f\x8b': 'gzip', b'BZh': 'bzip2', b'\xfd7zXZ': 'xz', b'7z\xbc\xaf': '7z', b'Rar!': 'rar'}
+ZIP = b'PK\x03\x04'
+# With this number begin the files that torch.save writes when it does not write zip archives.
+TORCH_PICKLE = torch.serialization.MAGIC_NUMBER.to_bytes(10, 'little')
 
 
 def read_checkpoint(path: Path) -> Mapping[Any, Any]:
-    """Everything that a checkpoint file holds, on the CPU; pickled code is never run.
+    """Everything that a checkpoint holds, on the CPU; pickled code is never run.
 
-    The format is told from the contents, not from the suffix.
+    The format is told from the contents, not from the suffix: files of ``torch.save`` and of safetensors, pickles of
+    numpy arrays (Detectron2's .pkl), .npz, and an index of shards or a folder with one of these.
 
     Raises:
         InputError: there is no such file, it is no checkpoint, it is incomplete, or it needs code to be run.
     """
+    if path.is_dir():
+        inside = in_folder(path)
+        return read_shards(inside) if isinstance(inside, dict) else read_checkpoint(inside)
+    check_shard(path)
+    return read_file(path)
+
+
+def read_file(path: Path) -> Mapping[Any, Any]:
+    """Everything that a file holds."""
     start, size = look(path)
     # The length of a JSON header, and the header.
     if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < MAX_HEADER:
         return read_safetensors(path, start, size)
-    if start.startswith(b'PK\x03\x04'):
-        check_archive(path, size)
-    if start.startswith((b'PK\x03\x04', b'\x80')):
-        return read_pickle(path)
+    if start.startswith(ZIP):
+        names = names_in_archive(path, size)
+        return read_npz(path) if names and all(name.endswith('.npy') for name in names) else read_pickle(path, True)
+    if start.startswith(b'\x80'):
+        return read_pickle(path, TORCH_PICKLE in start)
+    shards = listed(path) if start.lstrip().startswith(b'{') else None
+    if shards is not None:
+        return read_shards(shards)
     if path.suffix == '.safetensors' and 0 < size <= 8:
         raise truncated(path, size)
     raise InputError(f'{path} is {describe(start, size)}: {EXPECTED}.')
@@ -46,10 +62,6 @@ def read_checkpoint(path: Path) -> Mapping[Any, Any]:
 
 def look(path: Path) -> tuple[bytes, int]:
     """The first bytes of a file and its size."""
-    if path.is_dir():
-        inside = sorted(p.name for p in path.iterdir() if p.suffix in ('.pth', '.pt', '.bin', '.safetensors'))
-        hint = f'name a file in it, such as {path / inside[0]}' if inside else EXPECTED
-        raise InputError(f'{path} is a folder: {hint}.')
     try:
         with open(path, 'rb') as file:
             return file.read(START), os.fstat(file.fileno()).st_size
@@ -79,6 +91,21 @@ def describe(start: bytes, size: int) -> str:
     return f'a text file (it starts with {text[:40]!r})'
 
 
+def read_shards(shards: Shards) -> Mapping[str, Any]:
+    """The tensors of several files together."""
+    together: dict[str, Any] = {}
+    for path, names in shards.items():
+        contents = read_file(path)
+        absent = sorted(names - contents.keys())
+        if absent:
+            raise InputError(
+                f'{path} lacks {len(absent)} tensors that the index places in it, such as {absent[0]}: download it '
+                'again.'
+            )
+        together.update(contents)
+    return together
+
+
 def read_safetensors(path: Path, start: bytes, size: int) -> Mapping[str, Any]:
     """The tensors of a safetensors file."""
     from safetensors import SafetensorError
@@ -102,8 +129,8 @@ def truncated(path: Path, size: int) -> InputError:
     return InputError(f'{path} is incomplete: it ends after {size:,} bytes, before its end: download or copy it again.')
 
 
-def check_archive(path: Path, size: int) -> None:
-    """Refuse a zip archive that is incomplete or that PyTorch did not write."""
+def names_in_archive(path: Path, size: int) -> list[str]:
+    """What a zip archive holds; one that is incomplete, or neither PyTorch's nor numpy's, is refused."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -111,16 +138,29 @@ def check_archive(path: Path, size: int) -> None:
         raise truncated(path, size) from None
     if any(name.endswith('/constants.pkl') for name in names):
         raise InputError(f'{path} is a TorchScript program, not a state dict: save model.state_dict() instead.')
-    if not any(name.endswith('/data.pkl') for name in names):
+    if not any(name.endswith(('/data.pkl', '.npy')) for name in names):
         raise InputError(f'{path} is a zip archive without a checkpoint at its top: unpack it and name the file in it.')
+    return names
 
 
-def read_pickle(path: Path) -> Mapping[Any, Any]:
-    """The contents of a file that ``torch.save`` wrote."""
+def read_npz(path: Path) -> Mapping[str, Any]:
+    """The arrays of an .npz file."""
     try:
-        # An open file, because of a path PyTorch believes the suffix.
-        with safe_globals(), open(path, 'rb') as file:
-            contents = torch.load(file, map_location='cpu', weights_only=True)
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f'{path} is damaged, or holds other things than numbers ({error}): save it again.') from error
+
+
+def read_pickle(path: Path, by_torch: bool) -> Mapping[Any, Any]:
+    """The contents of a file that ``torch.save`` wrote, or of a pickle of numpy arrays."""
+    try:
+        with open(path, 'rb') as file:
+            if by_torch:
+                with safe_globals():  # an open file, because of a path PyTorch believes the suffix
+                    contents = torch.load(file, map_location='cpu', weights_only=True)
+            else:
+                contents = load_arrays(file)
     except UnpicklingError as error:
         raise refused(path, error) from error
     except Exception as error:  # whatever else a damaged or made-up file makes the reader stumble over
@@ -139,112 +179,6 @@ def refused(path: Path, error: UnpicklingError) -> InputError:
         return InputError(f'{path} is damaged or incomplete ({reason[0]}): download or save it again.')
     return InputError(
         f'{path} is refused: reading it would need {named[1].rstrip(".")}, and only tensors and plain settings are '
-        'read from a file. If you trust it, save its state dict alone, where it comes from, and use that file.'
+        'read from a file. If you trust it, load it where it comes from, save its state dict alone with torch.save, '
+        'and use that file.'
     )
-
-
-# Settings that training scripts save beside the weights: kept as plain dicts, whatever they were.
-SETTINGS = (
-    'argparse.Namespace',
-    'collections.defaultdict',
-    'mmcv.utils.config.ConfigDict',
-    'mmengine.config.config.ConfigDict',
-    'pathlib.Path',
-    'pathlib.PosixPath',
-    'pathlib.WindowsPath',
-    'yacs.config.CfgNode',
-)
-HISTORY = 'mmengine.logging.history_buffer'
-PLAIN_DTYPE = re.compile(r'[|<>=]?[biufcSU]\d+')
-
-
-class Settings:
-    """Stands in for a class of settings: becomes a dict, which takes items and attributes and runs nothing."""
-
-    def __new__(cls, *args: object) -> 'OrderedDict[str, Any]':  # type: ignore[misc]
-        """A dict of the kind whose attributes the ``weights_only`` reader can set."""
-        return OrderedDict()
-
-
-class PlainDtype:
-    """Stands in for ``numpy.dtype``: a number or a string of fixed size, never an object or a record."""
-
-    def __init__(self, code: str, *args: object) -> None:
-        if not PLAIN_DTYPE.fullmatch(code):
-            raise UnpicklingError(f'GLOBAL numpy.dtype({code})')
-        self.dtype = np.dtype(code)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        """Take the byte order; the rest of a dtype's state only matters for records."""
-        if state[1] in ('<', '>'):
-            self.dtype = self.dtype.newbyteorder(state[1])
-
-
-class PlainArray(np.ndarray[Any, Any]):
-    """Stands in for ``numpy.ndarray``: is filled from a :class:`PlainDtype` only, and pickled as a plain array."""
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        """Take shape and contents, which numpy checks against each other."""
-        _, shape, dtype, fortran, data = state
-        if not isinstance(dtype, PlainDtype) or not isinstance(data, bytes):
-            raise UnpicklingError('GLOBAL numpy.ndarray')
-        super().__setstate__((1, shape, dtype.dtype, fortran, data))
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """As a plain array: no file should name this class."""
-        return np.array(self, subok=False).__reduce_ex__(protocol)
-
-
-def new_array(kind: object, *args: object) -> PlainArray:
-    """Stands in for numpy's array constructor; the contents follow."""
-    return PlainArray((0,))
-
-
-def new_scalar(dtype: PlainDtype, data: bytes) -> Any:
-    """Stands in for numpy's scalar constructor."""
-    return np.frombuffer(data, dtype.dtype, count=1)[0]
-
-
-def statistic(owner: object, name: str) -> Any:
-    """Stands in for ``getattr``, with which mmengine's history names its own four statistics."""
-    if owner is not history_class() or name not in ('min', 'max', 'mean', 'current'):
-        raise UnpicklingError('GLOBAL builtins.getattr')
-    return getattr(owner, name, None)
-
-
-def history_class() -> type:
-    """mmengine's record of losses where mmengine is in use, otherwise a dict."""
-    module = sys.modules.get(HISTORY)
-    return Settings if module is None else module.HistoryBuffer
-
-
-def allowed_globals() -> list[tuple[Any, str]]:
-    """What a checkpoint may name, each with the object that answers to it, for ``torch.serialization``."""
-    numpy: list[tuple[Any, str]] = [(PlainDtype, 'numpy.dtype'), (PlainArray, 'numpy.ndarray')]
-    for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
-        numpy += [(new_array, f'{module}._reconstruct'), (new_scalar, f'{module}.scalar')]
-    history = [(history_class(), f'{HISTORY}.HistoryBuffer'), (statistic, 'builtins.getattr')]
-    return [*numpy, *history, (dict, 'builtins.dict'), *((Settings, name) for name in SETTINGS)]
-
-
-@contextmanager
-def safe_globals() -> Iterator[None]:
-    """Within this context, ``torch.load(..., weights_only=True)`` reads the checkpoints of common training codes.
-
-    That is mmengine's (loss history, numpy scalars), those with settings of yacs or argparse, and nothing that runs
-    code. Resuming needs the same: mmengine's history comes back as itself.
-    """
-    before, ours = torch.serialization.get_safe_globals(), allowed_globals()
-    names = {name for _, name in ours}
-    named = [
-        (entry, entry[1] if isinstance(entry, tuple) else f'{entry.__module__}.{entry.__qualname__}')
-        for entry in before
-    ]
-    others = [entry for entry, name in named if name not in names]
-    torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals([*others, *ours])
-    try:
-        yield
-    finally:
-        torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(before)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from torch import Size, Tensor
 
-from swin_backbone.checkpoint.convert import output_norms, version_of
+from swin_backbone.checkpoint.convert import version_of
 from swin_backbone.checkpoint.layouts import NATIVE_BLOCK, fill, parse
+from swin_backbone.checkpoint.norms import output_norms
 from swin_backbone.variants import VARIANTS, Variant
 
 WHOLE_BLOCK = frozenset({'norm1.weight', 'attn.qkv.weight', 'attn.proj.weight', 'mlp.fc1.weight', 'mlp.fc2.weight'})
@@ -29,9 +30,12 @@ class LoadReport:
         new: parameters that the file is allowed to lack; they keep their initial values.
         dropped: what the file has for a backbone and this one does not need.
         beside: how many tensors the file has for other parts, such as a detector's heads, or as other copies.
+        ignored: what precedes the names of other backbones in the file, such as copies without averaging.
         missing: parameters that the file should have had and has not (only without ``strict``).
         leftover: what the file has and nothing here takes (only without ``strict``).
         misfits: parameters whose shapes differ, with how (only without ``strict``).
+        strange_norms: what the file has as norms of its stages under names that are not known (only without
+            ``strict``).
         warnings: what the user should know although all is loaded.
     """
 
@@ -44,15 +48,17 @@ class LoadReport:
     new: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     beside: int = 0
+    ignored: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     leftover: tuple[str, ...] = ()
     misfits: dict[str, str] = field(default_factory=dict)
+    strange_norms: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether the file covers the backbone and has nothing to spare."""
-        return not (self.missing or self.leftover or self.misfits)
+        return not (self.missing or self.leftover or self.misfits or self.strange_norms)
 
     def __str__(self) -> str:
         parts = [
@@ -62,6 +68,7 @@ class LoadReport:
             f'new: {brief(self.new)}' if self.new else '',
             f'dropped: {brief(self.dropped)}' if self.dropped else '',
             f'not looked at: {self.beside} tensors beside the backbone' if self.beside else '',
+            f'other backbones ignored: {", ".join(map(repr, self.ignored))}' if self.ignored else '',
         ]
         return '; '.join([*filter(None, parts), *self.problems()])
 
@@ -76,6 +83,11 @@ class LoadReport:
             out.append(f'of other shapes {len(self.misfits)}: {listed}')
         if self.leftover:
             out.append(f'left over {len(self.leftover)}: {collapse(self.leftover)}')
+        if self.strange_norms:
+            out.append(
+                f'it has norms of its stages under names that are not known, {shorten(list(self.strange_norms), 3)}: '
+                'name them norm0.weight, norm0.bias and so on by their stage'
+            )
         return out
 
 
@@ -203,16 +215,23 @@ def anatomy_of(state: Mapping[str, Tensor]) -> Anatomy:
     )
 
 
+def sizes_of(file: Anatomy) -> str:
+    """The arguments that give a backbone the sizes of ``file``, and norms on the main branch if it has them."""
+    alike = [name for name, known in VARIANTS.items() if bool(known.main_norm_every) == file.main_norm]
+    for name in alike:
+        if file.has_sizes(VARIANTS[name]):
+            return f'variant={name!r}'
+    sizes = f'embed_dim={file.embed_dim}, depths={file.depths}, num_heads={file.num_heads}'
+    return f'variant={alike[0]!r}, {sizes}' if file.main_norm else f'variant=None, {sizes}'
+
+
 def advice(file: Anatomy, model: Anatomy) -> list[str]:
     """What to change in the call that built ``model`` so that ``file`` fits, likeliest cause first."""
     out = []
     if file.version != model.version:
         out.append(f'version={file.version}')
-    sizes = f'variant=None, embed_dim={file.embed_dim}, depths={file.depths}, num_heads={file.num_heads}'
-    if not file.has_sizes(model):
-        out.append(sizes if file.variant is None else f'variant={file.variant!r}')
-    elif file.main_norm != model.main_norm:
-        out.append("a variant with norms on the main branch ('huge', 'giant')" if file.main_norm else sizes)
+    if not file.has_sizes(model) or file.main_norm != model.main_norm:
+        out.append(sizes_of(file))
     for name in ('patch_size', 'patch_norm', 'qkv_bias', 'mlp_ratio'):
         if getattr(file, name) != getattr(model, name):
             out.append(f'{name}={getattr(file, name)}')

@@ -274,4 +274,4 @@ def test_import_needs_no_toolkit() -> None:
 
 
 def test_variants_table_names_the_published_sizes() -> None:
-    assert list(VARIANTS) == ['tiny', 'small', 'base', 'large', 'huge', 'giant']
+    assert list(VARIANTS) == ['tiny', 'tiny-c24', 'small', 'base', 'large', 'huge', 'giant-simmim', 'giant']

@@ -245,6 +245,26 @@ def transformers_module(sizes: Sizes, version: int) -> Shapes:
         yield name, shape
 
 
+def detectron2(sizes: Sizes, version: int) -> Shapes:
+    """Backbones of Mask2Former and its relatives: the original's names, and an index but no masks."""
+    for name, shape in original(sizes, version):
+        if not name.endswith('attn_mask'):
+            yield f'backbone.{name}', shape
+
+
+def simmim(sizes: Sizes, version: int) -> Shapes:
+    """Released files of SimMIM: an encoder, and in V2 an earlier name of the network of position biases."""
+    for name, shape in original(sizes, version):
+        yield f'encoder.{name.replace(".cpb_mlp.", ".rpe_mlp.")}', shape
+    yield 'encoder.mask_token', (1, 1, sizes.dim)
+
+
+def maskformer(sizes: Sizes, version: int) -> Shapes:
+    """The backbone of MaskFormer in transformers, before its output norms; and a classifier's end."""
+    for name, shape in transformers(sizes, version):
+        yield name.replace('swin.', 'model.', 1), shape
+
+
 # By name: what builds it, the versions it exists in, and what the loader calls it.
 LAYOUTS = {
     'original': (original, (1, 2), 'original'),
@@ -256,6 +276,9 @@ LAYOUTS = {
     'torchvision_early': (torchvision_early, (2,), 'torchvision'),
     'transformers': (transformers, (1, 2), 'transformers'),
     'transformers_module': (transformers_module, (1,), 'transformers (in memory)'),
+    'detectron2': (detectron2, (1, 2), 'original'),
+    'simmim': (simmim, (1, 2), 'original'),
+    'maskformer': (maskformer, (1,), 'transformers'),
 }
 
 

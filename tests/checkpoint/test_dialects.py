@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from swin_backbone import VARIANTS, SwinTransformer, load_pretrained
 from swin_backbone.checkpoint.convert import find_backbone, from_native
-from swin_backbone.checkpoint.layouts import WRITABLE
+from swin_backbone.checkpoint.layouts import SWIN_V2, WRITABLE
 from swin_backbone.errors import InputError
 from tests import fixtures
 from tests.checkpoint.layouts import LAYOUTS, Sizes, layout_state
@@ -90,7 +90,11 @@ def test_no_two_parameters_get_the_same_weights(layout: str, version: int) -> No
     sources = {round(v.double().sum().item(), 6) for v in state.values()}
     shared = sum(value in sources for value in sums)
     merged = (
-        8 * 2 if layout.startswith('transformers') else 8 if layout.startswith('torchvision') and version == 2 else 0
+        8 * 2
+        if layout.startswith(('transformers', 'maskformer'))
+        else 8
+        if layout.startswith('torchvision') and version == 2
+        else 0
     )
     assert shared >= len(sums) - 2 * merged
 
@@ -223,8 +227,10 @@ def test_other_networks_are_refused(checkpoint: dict[str, Any]) -> None:
 @pytest.mark.parametrize(('layout', 'version'), CASES)
 @pytest.mark.parametrize('to', WRITABLE)
 def test_there_and_back_is_the_identity(layout: str, version: int, to: str) -> None:
+    if version == 2 and SWIN_V2 in WRITABLE[to].lacks:
+        pytest.skip('a layout of V1')
     native = find_backbone(layout_state(layout, SMALL, version), 'it').state
     back = find_backbone(from_native(native, WRITABLE[to]), 'it')
-    assert back.dialect == to and back.version == version
+    assert back.dialect == WRITABLE[to].name and back.version == version
     assert back.state.keys() == native.keys() - ({'norm.weight', 'norm.bias'} if 'head.weight' not in native else set())
     assert all(torch.equal(back.state[name], native[name]) for name in back.state)

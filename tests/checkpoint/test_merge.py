@@ -75,7 +75,11 @@ def test_another_version_is_named(file: int, model: int) -> None:
             dict(variant='huge', version=2, depths=(6, 2, 2, 2)),
             'variant=None, embed',
         ),
-        (dict(variant='huge', version=2, depths=(6, 2, 2, 2)), dict(version=2, depths=(6, 2, 2, 2)), "'huge', 'giant'"),
+        (
+            dict(variant='huge', version=2, depths=(6, 2, 2, 2)),
+            dict(version=2, depths=(6, 2, 2, 2)),
+            "variant='huge', embed_dim=16",
+        ),
     ],
 )
 def test_the_likely_cause_is_proposed(file: dict[str, Any], model: dict[str, Any], advice: str) -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from swin_backbone import load_pretrained
 from swin_backbone.checkpoint import allowed_globals, read_checkpoint, safe_globals
-from swin_backbone.checkpoint.read import PlainDtype
+from swin_backbone.checkpoint.pickles import PlainDtype
 from swin_backbone.errors import InputError
 from tests.helpers import tiny_backbone
 

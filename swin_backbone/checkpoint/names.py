@@ -1,0 +1,40 @@
+"""Names without the words that wrappers of modules put into them, of files and of models."""
+
+import re
+from collections.abc import Mapping
+
+from torch import nn
+
+HOOKED = ('_checkpoint_wrapped_module', '_fsdp_wrapped_module', '_fpw_module')
+"""Wrappers that take names without their word when a state dict is loaded."""
+
+KEPT = ('_orig_mod',)
+"""Those that do not (torch.compile)."""
+
+
+def words(names: tuple[str, ...]) -> re.Pattern[str]:
+    """What finds any of ``names`` as a part of a path."""
+    return re.compile(rf'(?:^|(?<=\.))(?:{"|".join(names)})\.')
+
+
+ANY, NOT_IN_STATE_DICTS = words((*HOOKED, *KEPT)), words(HOOKED)
+
+
+def plain(name: str) -> str:
+    """``name`` without the words of wrappers."""
+    return ANY.sub('', name)
+
+
+def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of ``model`` by their plain names."""
+    return {plain(name): parameter for name, parameter in model.named_parameters()}
+
+
+def modules_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules of ``model`` by their plain names, wrapped ones rather than their wrappers."""
+    return {plain(f'{name}.').rstrip('.'): module for name, module in model.named_modules()}
+
+
+def state_dict_names(named: Mapping[str, object]) -> dict[str, str]:
+    """From plain names to those that ``load_state_dict`` takes for what ``named`` has."""
+    return {plain(name): NOT_IN_STATE_DICTS.sub('', name) for name in named}
