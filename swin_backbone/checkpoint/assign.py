@@ -68,6 +68,8 @@ def like(parameter: Tensor, value: Any, name: str) -> Tensor:
     try:
         if hasattr(value, 'full_tensor'):
             value = value.full_tensor()
+        if value.layout is not torch.strided:
+            raise TypeError(f'its layout is {value.layout}')
         device = value.device if parameter.is_meta else parameter.device
         value = value.detach().to(device, parameter.dtype, copy=parameter.is_meta)
         if not hasattr(parameter, 'device_mesh'):

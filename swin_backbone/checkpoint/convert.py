@@ -247,7 +247,7 @@ def flatten(tree: Mapping[Any, Any], prefix: str = '', depth: int = MAX_NESTING)
     for key, value in tree.items():
         if isinstance(value, Tensor):
             out[f'{prefix}{key}'] = value
-        elif isinstance(value, np.ndarray | np.generic) and value.dtype.kind in 'biufc':
+        elif isinstance(value, np.ndarray) and value.dtype.kind in 'biufc':
             # PyTorch has neither foreign byte orders nor negative strides, and does not share what is read-only.
             out[f'{prefix}{key}'] = torch.from_numpy(np.array(value, value.dtype.newbyteorder('='), order='C'))
         elif isinstance(value, Mapping) and depth:

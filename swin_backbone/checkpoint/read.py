@@ -51,7 +51,7 @@ def read_file(path: Path) -> Mapping[Any, Any]:
         names = names_in_archive(path, size)
         return read_npz(path) if names and all(name.endswith('.npy') for name in names) else read_pickle(path, True)
     if start.startswith(b'\x80'):
-        return read_pickle(path, TORCH_PICKLE in start)
+        return read_pickle(path, TORCH_PICKLE in start[:32])
     shards = listed(path) if start.lstrip().startswith(b'{') else None
     if shards is not None:
         return read_shards(shards)

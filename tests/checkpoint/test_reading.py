@@ -1,11 +1,13 @@
 """Files are read without running what is in them, and broken ones are told for what they are."""
 
 import argparse
+import json
 import os
 import pickle
+import re
 import sys
 import zipfile
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from pathlib import Path, PosixPath
 from types import ModuleType
 from typing import Any
@@ -241,6 +243,121 @@ def test_other_archives_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(('contents', 'kind'), [([1], 'list'), (torch.ones(1), 'Tensor'), (3, 'int')])
 def test_a_file_must_hold_a_dict(tmp_path: Path, contents: Any, kind: str) -> None:
     assert f'holds a {kind}, no state dict' in refusal(saved(tmp_path, contents))
+
+
+def plain_pickle(folder: Path, contents: Any, protocol: int = 4) -> Path:
+    path = folder / 'file.pkl'
+    path.write_bytes(contents if isinstance(contents, bytes) else pickle.dumps(contents, protocol))
+    return path
+
+
+ARRAYS = [
+    np.arange(6, dtype=np.float32).reshape(2, 3),
+    np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    np.arange(24.0).reshape(2, 3, 4).transpose(2, 0, 1),
+    np.array([True, False]),
+    np.arange(3, dtype='>i4'),
+    np.float32(2.5),
+    np.ones((), np.float16),
+]
+
+
+@pytest.mark.parametrize('protocol', range(2, 6))
+@pytest.mark.parametrize('value', ARRAYS, ids=lambda value: f'{type(value).__name__}-{value.dtype}-{value.shape}')
+def test_pickles_of_numpy_are_read(tmp_path: Path, value: Any, protocol: int) -> None:
+    contents = {'model': OrderedDict(x=value), '__author__': 'someone', 'matching_heuristics': True}
+    back = read_checkpoint(plain_pickle(tmp_path, contents, protocol))
+    assert back['__author__'] == 'someone' and np.array_equal(back['model']['x'], value)
+
+
+@pytest.mark.parametrize('protocol', [2, 3])
+def test_pickles_of_numpy_1_are_read(tmp_path: Path, protocol: int) -> None:
+    contents = pickle.dumps({'model': {'x': ARRAYS[0], 'y': ARRAYS[5]}}, protocol)
+    assert b'numpy._core' in contents
+    back = read_checkpoint(plain_pickle(tmp_path, contents.replace(b'numpy._core', b'numpy.core')))['model']
+    assert np.array_equal(back['x'], ARRAYS[0]) and back['y'] == 2.5
+
+
+@pytest.mark.parametrize('protocol', [2, 4, 5])
+@pytest.mark.parametrize(
+    ('contents', 'named'),
+    [
+        (Call(os.system, 'touch MARK'), r'(posix|nt)\.system'),
+        (Call(eval, '1'), r'(builtins|__builtin__)\.eval'),
+        (Call(getattr, 'x', 'upper'), r'(builtins|__builtin__)\.getattr'),
+        (Call(np.load, 'x'), r'numpy\.load'),
+        (np.array([None, {}], dtype=object), r'numpy\.dtype\(O8\)'),
+        (np.zeros(1, dtype=[('x', 'f8')]), r'numpy\.dtype\(V8\)'),
+        (argparse.Namespace(lr=1), r'argparse\.Namespace'),
+        (torch.ones(2), r'torch\._utils\._rebuild_tensor_v2'),
+    ],
+)
+def test_pickles_of_anything_else_are_refused_by_name(
+    tmp_path: Path, contents: Any, named: str, protocol: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = plain_pickle(tmp_path, {'model': {'a': ARRAYS[0], 'x': contents}}, protocol)
+    assert re.search(f'is refused: reading it would need {named}, ', refusal(path))
+    assert os.listdir(tmp_path) == ['file.pkl']
+
+
+def test_a_pickle_cannot_change_what_reads_it(tmp_path: Path) -> None:
+    """The state of an object can set attributes of whatever a pickle names: here of a stand-in for numpy.dtype."""
+    for name in (b'numpy\ndtype', b'numpy\nndarray', b'numpy._core.multiarray\n_reconstruct', b'_codecs\nencode'):
+        code = b'\x80\x02c' + name + b'\nN}X\x0c\x00\x00\x00__setstate__Ns\x86b.'
+        refusal(plain_pickle(tmp_path, code))
+    assert PlainDtype.__setstate__ is not None
+    assert np.array_equal(read_checkpoint(plain_pickle(tmp_path, {'a': ARRAYS[4]}))['a'], ARRAYS[4])
+
+
+@pytest.mark.parametrize('part', [0.1, 0.9, 0.999])
+def test_incomplete_pickles_are_called_so(tmp_path: Path, part: float) -> None:
+    whole = pickle.dumps({'a': np.ones(500)})
+    assert 'damaged or incomplete' in refusal(plain_pickle(tmp_path, whole[: int(len(whole) * part)]))
+
+
+def test_npz_files(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / 'a.npz', x=ARRAYS[0])
+    assert np.array_equal(read_checkpoint(tmp_path / 'a.npz')['x'], ARRAYS[0])
+    np.savez(tmp_path / 'b.npz', x=np.array([None, {}], dtype=object))
+    assert 'holds other things than numbers' in refusal(tmp_path / 'b.npz')
+
+
+def shard(folder: Path, number: int, name: str) -> str:
+    file = f'model-{number:05}-of-00002.safetensors'
+    save_file({name: torch.ones(1)}, folder / file)
+    return file
+
+
+def index_of(folder: Path, weight_map: Any) -> Path:
+    path = folder / 'model.safetensors.index.json'
+    path.write_text(json.dumps({'weight_map': weight_map}))
+    return path
+
+
+def test_shards_that_are_missing_or_incomplete_are_named(tmp_path: Path) -> None:
+    first = shard(tmp_path, 1, 'a')
+    second = first.replace('00001', '00002')
+    assert f'needs 2 files, and 1 of them are missing: {second}' in refusal(tmp_path)
+    assert f'is one of 2 shards: give the folder {tmp_path}' in refusal(tmp_path / first)
+    index = index_of(tmp_path, {'a': first, 'b': second})
+    assert second in refusal(index)
+    shard(tmp_path, 2, 'c')
+    message = 'lacks 1 tensors that the index places in it, such as b'
+    with pytest.raises(InputError, match=message):
+        read_checkpoint(tmp_path)
+    shard(tmp_path, 2, 'b')
+    assert set(read_checkpoint(index)) == set(read_checkpoint(tmp_path)) == {'a', 'b'}
+
+
+@pytest.mark.parametrize('place', ['../a.safetensors', '/etc/passwd'])
+def test_an_index_names_files_beside_it(tmp_path: Path, place: str) -> None:
+    assert 'expected names of files beside it' in refusal(index_of(tmp_path, {'a': place}))
+
+
+@pytest.mark.parametrize('weight_map', [[], {'a': 1}, 'x'])
+def test_other_json_is_a_text_file(tmp_path: Path, weight_map: Any) -> None:
+    assert 'a text file' in refusal(index_of(tmp_path, weight_map))
 
 
 def test_folders_and_missing_files(tmp_path: Path) -> None:

@@ -1,0 +1,171 @@
+"""Values reach parameters without memory, in shards and inside wrappers, or one sentence says why not."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+
+from swin_backbone import SwinTransformer, load_pretrained
+from swin_backbone.errors import InputError
+from tests.checkpoint.layouts import Sizes, layout_state
+from tests.helpers import TINY, tiny_backbone
+
+SMALL = Sizes(16, (2, 2, 2, 2), (1, 2, 4, 8), window=4, tokens=64)
+
+
+def on_meta(**options: Any) -> SwinTransformer:
+    with torch.device('meta'):
+        return SwinTransformer(**TINY, **options)
+
+
+def same_maps(ours: nn.Module, theirs: nn.Module) -> bool:
+    image = torch.randn(1, 3, 50, 70)
+    with torch.no_grad():
+        return all(torch.equal(a, b) for a, b in zip(ours.eval()(image), theirs.eval()(image), strict=True))
+
+
+def test_a_backbone_without_memory_gets_its_weights() -> None:
+    source, model = tiny_backbone(), on_meta(frozen_stages=1)
+    state = {name: value.double() for name, value in source.state_dict().items()}
+    assert load_pretrained(model, state).complete
+    assert not any(parameter.is_meta for parameter in model.parameters())
+    assert same_maps(model, source)
+    assert not model.patch_embed.proj.weight.requires_grad and model.norm3.weight.requires_grad
+    assert model.patch_embed.proj.weight.dtype == torch.float32
+
+
+def test_new_weights_do_not_share_memory_with_the_source() -> None:
+    state = tiny_backbone().state_dict()
+    model = on_meta()
+    load_pretrained(model, state)
+    state['norm0.weight'].zero_()
+    assert model.norm0.weight.all()
+
+
+def test_what_a_classifier_lacks_gets_its_initial_value() -> None:
+    options: dict[str, Any] = dict(window_size=4, position_encoding='absolute+relative', pretrain_img_size=32)
+    state = layout_state('original', SMALL, 1)
+    model, filled = on_meta(**options), SwinTransformer(**TINY, **options)
+    assert load_pretrained(model, state).new == load_pretrained(filled, state).new
+    assert torch.equal(model.norm2.weight, torch.ones(64)) and torch.equal(model.norm2.bias, torch.zeros(64))
+    assert 0.01 < model.absolute_pos_embed.std() < 0.03
+    with torch.no_grad():
+        filled.absolute_pos_embed.copy_(model.absolute_pos_embed)
+    assert same_maps(model, filled)
+
+
+def test_a_file_of_shapes_alone_is_only_checked() -> None:
+    model = on_meta()
+    assert load_pretrained(model, dict(on_meta().state_dict())).complete
+    assert all(parameter.is_meta for parameter in model.parameters())
+    with pytest.raises(InputError, match='cannot be copied into this backbone'):
+        load_pretrained(tiny_backbone(), dict(on_meta().state_dict()))
+
+
+def test_parts_that_would_stay_without_memory_are_named() -> None:
+    state = tiny_backbone().state_dict()
+    del state['layers.1.blocks.0.mlp.fc1.bias']
+    model = on_meta()
+    with pytest.raises(InputError, match=r"1 tensors .* 'meta' .* such as layers\.1\.blocks\.0\.mlp\.fc1\.bias"):
+        load_pretrained(model, state, strict=False)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    performer = dict(attention_method='performer')
+    with pytest.raises(InputError, match=r'such as layers\.0\.blocks\.0\.attn\.features'):
+        load_pretrained(on_meta(**performer), tiny_backbone(**performer).state_dict())
+
+
+@pytest.mark.parametrize(
+    'broken', [torch.ones(16).to_sparse(), torch.quantize_per_tensor(torch.ones(16), 1, 0, torch.qint8)]
+)
+def test_values_that_cannot_be_copied_leave_the_model_alone(broken: Tensor) -> None:
+    model = tiny_backbone()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = {**tiny_backbone().state_dict(), 'norm0.bias': broken}
+    with pytest.raises(InputError, match=r'norm0\.bias cannot be copied .* nothing was loaded'):
+        load_pretrained(model, state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_weights_that_do_not_fit_each_other_are_a_sentence() -> None:
+    state = layout_state('transformers', SMALL, 1)
+    state['swin.encoder.layers.0.blocks.0.attention.self.key.weight'] = torch.ones(16, 4)
+    with pytest.raises(InputError, match='whose weights do not fit each other'):
+        load_pretrained(tiny_backbone(window_size=4), state)
+
+
+def wrap_blocks(model: SwinTransformer) -> SwinTransformer:
+    """Recompute every block, as activation checkpointing of PyTorch does."""
+    for stage in model.layers:
+        for number, block in enumerate(stage.blocks):  # type: ignore[arg-type,union-attr]
+            stage.blocks[number] = checkpoint_wrapper(block)  # type: ignore[index,operator,union-attr]
+    return model
+
+
+def compile_blocks(model: SwinTransformer) -> SwinTransformer:
+    """Compile every block, lazily, in a module around it."""
+    for stage in model.layers:
+        for number, block in enumerate(stage.blocks):  # type: ignore[arg-type,union-attr]
+            stage.blocks[number] = torch.compile(block, backend='eager')  # type: ignore[index,operator,union-attr]
+    return model
+
+
+@pytest.mark.parametrize('wrap', [wrap_blocks, compile_blocks])
+@pytest.mark.parametrize('layout', ['original', 'mm'])
+def test_weights_reach_wrapped_blocks(wrap: Any, layout: str) -> None:
+    state = layout_state(layout, SMALL, 1)
+    plain = SwinTransformer(**TINY, window_size=6)
+    load_pretrained(plain, state)
+    direct, hooked = (wrap(SwinTransformer(**TINY, window_size=6)) for _ in range(2))
+    assert len(load_pretrained(direct, state).adapted) == 8
+    hooked.load_state_dict(dict(state))
+    for ours, also, theirs in zip(direct.parameters(), hooked.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(ours, theirs) and torch.equal(also, theirs)
+
+
+@pytest.mark.parametrize('wrap', [wrap_blocks, compile_blocks])
+def test_a_whole_compiled_backbone_is_loaded(wrap: Any) -> None:
+    source = tiny_backbone()
+    model = torch.compile(wrap(SwinTransformer(**TINY)), backend='eager')
+    assert load_pretrained(model, source.state_dict()).complete  # type: ignore[arg-type]
+    twin = torch.compile(wrap(SwinTransformer(**TINY)), backend='eager')
+    assert not twin.load_state_dict(model.state_dict()).missing_keys  # type: ignore[attr-defined]
+    assert load_pretrained(SwinTransformer(**TINY), model.state_dict()).complete  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def one_process() -> Iterator[Any]:
+    """A mesh of one process."""
+    if not torch.distributed.is_available() or torch.distributed.is_initialized():
+        pytest.skip('needs torch.distributed, not in use yet')
+    torch.distributed.init_process_group('gloo', store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        yield torch.distributed.init_device_mesh('cpu', (1,))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('build', [tiny_backbone, on_meta])
+def test_sharded_parameters_get_their_shards(build: Any, one_process: Any) -> None:
+    from torch.distributed.fsdp import fully_shard
+
+    source, model = tiny_backbone(window_size=4), build(window_size=4)
+    for stage in model.layers:
+        for block in stage.blocks:
+            fully_shard(block, mesh=one_process)
+    fully_shard(model, mesh=one_process)
+    report = load_pretrained(model, source.state_dict())
+    assert report.complete and len(report.loaded) == report.total
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter.full_tensor(), source.state_dict()[name]), name
+    assert load_pretrained(tiny_backbone(window_size=4), model.state_dict()).complete
+    assert same_maps(model, source)
+
+
+def test_flat_parameters_are_refused() -> None:
+    model = SwinTransformer(**TINY)
+    model.patch_embed.proj.weight = nn.Parameter(model.patch_embed.proj.weight.detach().flatten())
+    with pytest.raises(InputError, match='already sharded or quantised: load its weights before'):
+        load_pretrained(model, tiny_backbone().state_dict())
