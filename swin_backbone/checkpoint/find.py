@@ -6,14 +6,13 @@ import os
 import urllib.parse
 from pathlib import Path, PurePosixPath
 
-from swin_backbone.checkpoint.hub import HUB, cache_dir, file_in_folder, find_on_hub, timm_source
+from swin_backbone.checkpoint.hub import HUB, cache_dir, find_on_hub, timm_source
 from swin_backbone.checkpoint.published import WEIGHTS, Weights
 from swin_backbone.errors import InputError
 from swin_backbone.files import download
 
 SCHEMES = ('https', 'http', 'file')
 SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors', '.pkl', '.json')
-TIMM = 'timm/'
 
 
 def is_remote(source: str) -> bool:
@@ -30,11 +29,11 @@ def is_timm_repository(path: Path) -> bool:
 
 
 def find_file(source: str | os.PathLike[str]) -> Path:
-    """The local file that ``source`` means, downloaded if need be.
+    """The local file or folder that ``source`` means, downloaded if need be.
 
     Args:
-        source: a key of :data:`swin_backbone.checkpoint.published.WEIGHTS`, a path of a file, or of a folder as
-            libraries save one, a URL, ``hf-hub:OWNER/NAME[@REVISION]``, ``timm/NAME``, or a model that timm names.
+        source: a key of :data:`swin_backbone.checkpoint.published.WEIGHTS`, a path, a URL,
+            ``hf-hub:OWNER/NAME[@REVISION]``, ``timm/NAME`` on the same hub, or a model that timm names.
 
     Raises:
         InputError: it is none of these, or the download failed.
@@ -52,7 +51,7 @@ def find_file(source: str | os.PathLike[str]) -> Path:
         return fetch(text, known)
     path = Path(text).expanduser()
     if not is_remote(text):
-        return file_in_folder(path)
+        return path
     if is_timm_repository(path):
         return find_on_hub(text)
     address = timm_source(text)

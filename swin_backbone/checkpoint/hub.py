@@ -1,4 +1,4 @@
-"""Weights on the Hugging Face Hub and those that timm names, and the checkpoint in a folder as libraries save it."""
+"""Weights on the Hugging Face Hub, and those that timm names."""
 
 import json
 import re
@@ -12,17 +12,12 @@ from swin_backbone.errors import InputError
 HUB = 'hf-hub:'
 SHARDED = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
 FILES = ('model.safetensors', 'pytorch_model.bin', *SHARDED)
-"""What libraries call the weights in a folder or a repository, in the order in which they are preferred."""
+"""What libraries call the weights in a repository, in the order in which they are preferred."""
 
 
 def cache_dir() -> Path:
     """The folder of downloads: PyTorch's own, under ``TORCH_HOME``."""
     return Path(torch.hub.get_dir()) / 'checkpoints'
-
-
-def file_in_folder(folder: Path) -> Path:
-    """The file of :data:`FILES` in a folder, or the folder itself if there is none."""
-    return next((folder / name for name in FILES if (folder / name).is_file()), folder)
 
 
 def find_on_hub(name: str) -> Path:
@@ -32,8 +27,8 @@ def find_on_hub(name: str) -> Path:
         name: ``OWNER/NAME`` or ``OWNER/NAME@REVISION``.
 
     Returns:
-        The file of weights, or the index of its shards, which lie beside it. A folder ``OWNER--NAME`` or
-        ``OWNER--NAME@REVISION`` among the downloads comes first: it needs neither network nor ``huggingface_hub``.
+        The file of weights, or the index of its shards, which lie beside it; or a folder ``OWNER--NAME`` or
+        ``OWNER--NAME@REVISION`` among the downloads, for which neither network nor ``huggingface_hub`` is needed.
 
     Raises:
         InputError: it is no such name, there are no weights, or they cannot be downloaded.
@@ -42,8 +37,8 @@ def find_on_hub(name: str) -> Path:
     if not re.fullmatch(r'[\w.-]+/[\w.-]+', repository):
         raise InputError(f'{HUB}{name} names no repository of the Hugging Face Hub: write {HUB}OWNER/NAME[@REVISION].')
     placed = cache_dir() / name.replace('/', '--')
-    if file_in_folder(placed) != placed:
-        return file_in_folder(placed)
+    if placed.is_dir():
+        return placed
     url = f'https://huggingface.co/{repository}/resolve/{revision or "main"}/{FILES[0]}'
     remedy = f'download {url} elsewhere (or {", ".join(FILES[1:])}) and put it into {placed}.'
     if find_spec('huggingface_hub') is None:

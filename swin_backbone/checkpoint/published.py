@@ -51,6 +51,11 @@ class Weights:
         """Where the file is."""
         return f'{RELEASES}/{self.release}'
 
+    def fractions(self, views: int) -> dict[str, float]:
+        """The published scores as fractions of 1, for a test of so many views of each image."""
+        scores = self.scores if views == 1 else self.tta_scores
+        return {name: round(score / 100, 6) for name, score in scores.items()}
+
     @property
     def images(self) -> int:
         """How many images :attr:`scores` were measured on."""

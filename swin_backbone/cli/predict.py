@@ -15,7 +15,11 @@ def build_parser() -> Parser:
         'swin-backbone predict cascade_swin_t_3x cascade.pth photographs/ --out-dir drawn',
     )
     parser.add_argument('config', metavar='CONFIG', help='a config file')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a checkpoint of the whole model')
+    parser.add_argument(
+        'checkpoint',
+        metavar='CHECKPOINT',
+        help='the whole model: a path, a URL, hf-hub:OWNER/NAME, a published name, or released',
+    )
     parser.add_argument('source', metavar='IMAGE|FOLDER', type=Path, help='an image, or a folder of images')
     parser.add_argument(
         '--out-dir', metavar='DIR', type=Path, default=Path('predictions'), help='where to write (default: %(default)s)'
@@ -32,25 +36,25 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Predict every image of a folder, and name the files that were skipped."""
     args = build_parser().parse_args(argv)
+    from swin_backbone.engine.checkpoints import choose_source
     from swin_backbone.engine.classes import name_classes, read_classes
     from swin_backbone.engine.config import check_writable, load_config, require_test
     from swin_backbone.engine.explain import advising, explained
     from swin_backbone.engine.predict import Predictor, find_files, predict_files
     from swin_backbone.files import progress_bar
 
-    if not Path(args.checkpoint).is_file():
-        raise InputError(f'there is no checkpoint {args.checkpoint}: give a .pth file that training has written.')
+    checkpoint = choose_source(args.checkpoint, args.config)
     files = find_files(args.source)
     if not 0 <= args.score_threshold <= 1:
         raise InputError(f'--score-threshold must be from 0 to 1, got {args.score_threshold}.')
     check_writable(args.out_dir, '--out-dir')
     check_device(args.device)
     config = load_config(args.config, args.cfg_options)
-    with explained(config), advising(args.checkpoint):
+    with explained(config), advising(checkpoint):
         require_test(config, ('test_dataloader',))
         if args.classes is not None:
             name_classes(config, read_classes(args.classes))
-        predictor = Predictor(config, args.checkpoint, args.device)
+        predictor = Predictor(config, checkpoint, args.device)
     skipped = []
     with progress_bar('predicting', len(files), unit=' images') as progress:
         for path, problem in predict_files(predictor, args.source, args.out_dir, args.score_threshold):

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from swin_backbone.cli import Parser
@@ -14,10 +13,21 @@ def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(
         'Evaluate a checkpoint and write summary.json into the work dir.',
-        'swin-backbone test cascade_swin_t_3x work_dirs/cascade_swin_t_3x/epoch_36.pth',
+        'swin-backbone test cascade_swin_t_3x work_dirs/cascade_swin_t_3x/epoch_36.pth\n'
+        '  swin-backbone test cascade_swin_t_3x --released',
     )
     parser.add_argument('config', metavar='CONFIG', help='a config file')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a checkpoint of the whole model')
+    parser.add_argument(
+        'checkpoint',
+        metavar='CHECKPOINT',
+        nargs='?',
+        help='the whole model: a path, a URL, hf-hub:OWNER/NAME, a published name, or released',
+    )
+    parser.add_argument(
+        '--released',
+        action='store_true',
+        help="download the authors' model of this config, and print its published scores beside the measured ones",
+    )
     add_run_options(parser)
     parser.add_argument('--tta', action='store_true', help='merge several scales and flips, as the papers test')
     parser.add_argument(
@@ -32,26 +42,45 @@ def build_parser() -> Parser:
     return parser
 
 
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse; ``checkpoint`` is 'released' with ``--released``, which takes its place.
+
+    Raises:
+        InputError: there is neither, or both.
+    """
+    args = build_parser().parse_intermixed_args(argv)  # options may come between a config and a checkpoint
+    if args.released:
+        if args.checkpoint not in (None, 'released'):
+            raise InputError(f'give either a checkpoint or --released, not both: {args.checkpoint} is one already.')
+        args.checkpoint = 'released'
+    if args.checkpoint is None:
+        raise InputError("give a CHECKPOINT to test, or --released for the authors' model of the config.")
+    return args
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate, or write submission files."""
-    args = build_parser().parse_args(argv)
+    args = parse(argv)
+    from swin_backbone.checkpoint.find import find_file
+    from swin_backbone.checkpoint.published import WEIGHTS
     from swin_backbone.engine import config as change
+    from swin_backbone.engine.checkpoints import choose_source
     from swin_backbone.engine.explain import advising, explained
     from swin_backbone.engine.model_check import check_model
     from swin_backbone.engine.test import run_test
     from swin_backbone.engine.tta import use_tta
 
-    if not Path(args.checkpoint).is_file():
-        raise InputError(f'there is no checkpoint {args.checkpoint}: give a .pth file that training has written.')
+    source = choose_source(args.checkpoint, args.config)
     export_local_rank(args)
     config = change.load_config(args.config, args.cfg_options)
-    with explained(config), advising(args.checkpoint):
+    with explained(config), advising(source):
         change.require_test(config)
         submission = set_options(config, args)
         change.use_own_types(config)
         check_model(config, ('test_dataloader',))
         views = use_tta(config) if args.tta else 1
-        run_test(config, views, args.show_dir, submission)
+        config.load_from = str(find_file(source))
+        run_test(config, views, args.show_dir, submission, WEIGHTS.get(source))
     leave_together()
 
 
@@ -85,7 +114,6 @@ def set_options(config: Any, args: argparse.Namespace) -> Any:
         check_truth(config, 'test_dataloader', 'test_evaluator')
     change.set_launcher(config, args.launcher)
     change.set_weights(config, 'none')
-    config.load_from = args.checkpoint
     if args.out:
         change.keep_predictions(config, args.out)
     return submission

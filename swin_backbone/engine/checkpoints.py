@@ -1,5 +1,6 @@
 """One rule for checkpoints of whole models when testing, predicting and resuming: read as data only, and complete."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,22 +14,51 @@ from torch import nn
 
 from swin_backbone import SwinTransformer
 from swin_backbone.checkpoint import read_checkpoint, safe_globals
-from swin_backbone.checkpoint.find import find_file
+from swin_backbone.checkpoint.find import find_file, is_remote
+from swin_backbone.checkpoint.heads import left_over, translate_heads
 from swin_backbone.checkpoint.load import match
+from swin_backbone.checkpoint.published import released_for
 from swin_backbone.errors import InputError
+
+LOGGER = logging.getLogger('swin_backbone')
 
 FORCE_SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 ADVICE = 'give the config of its training.'
+RELEASED = 'released'
+"""In the place of a checkpoint: the file that the authors released for a config."""
+
+
+def choose_source(checkpoint: str, config: str) -> str:
+    """The source that CHECKPOINT means on a command line, which :func:`find_file` downloads if need be.
+
+    Args:
+        checkpoint: a source of :func:`find_file`, or :data:`RELEASED`.
+        config: the name or path of the config.
+
+    Raises:
+        InputError: a file is not there, or none was released for the config.
+    """
+    source = released_for(config) if checkpoint == RELEASED else checkpoint
+    if not is_remote(source) and not find_file(source).exists():
+        raise InputError(
+            f'there is no checkpoint {source}: give a .pth file that training has written, a published name, or '
+            f"{RELEASED!r} for the authors' own file."
+        )
+    return source
 
 
 @contextmanager
 def reading_safely() -> Iterator[None]:
     """Let mmengine read checkpoints as data only, without leaving a trace in the process.
 
-    Local files go through :func:`swin_backbone.checkpoint.read_checkpoint`. For other places, mmengine 0.10 calls
-    ``torch.load`` with its default, which refuses log histories; the maintained forks fall back to unpickling anything.
+    What is no URL goes through :func:`read_whole`. For other places, mmengine 0.10 calls ``torch.load`` with its
+    default, which refuses log histories; the maintained forks fall back to unpickling anything.
     """
-    schemes = {**CheckpointLoader._schemes, '': load_from_local}
+    schemes = {
+        **CheckpointLoader._schemes,
+        **dict.fromkeys(('https://', 'http://'), load_from_http),
+        '': load_from_local,
+    }
     before = os.environ.get(FORCE_SAFE)
     with ExitStack() as stack:
         stack.enter_context(safe_globals())
@@ -45,9 +75,36 @@ def reading_safely() -> Iterator[None]:
                 os.environ[FORCE_SAFE] = before
 
 
-def load_from_local(path: str, map_location: Any = None) -> Mapping[str, Any]:
-    """Read a local file onto the CPU; the name is the one that mmengine logs."""
-    return read_checkpoint(Path(path).expanduser())
+def load_from_local(path: str, map_location: Any = None) -> dict[str, Any]:
+    """Read what a source means onto the CPU; the name is the one that mmengine logs."""
+    return read_whole(path)
+
+
+def load_from_http(url: str, map_location: Any = None) -> dict[str, Any]:
+    """Read a URL as mmengine does, from its own cache."""
+    return translate(checkpoint.load_from_http(url, map_location), url)
+
+
+def read_whole(source: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of a whole model, with necks and heads under today's names.
+
+    Raises:
+        InputError: it cannot be found or read, or its heads cannot be translated.
+    """
+    return translate(read_checkpoint(find_file(source)), source)
+
+
+def translate(content: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint with necks and heads under today's names, and without ``module.`` before them.
+
+    Raises:
+        InputError: it holds no state dict, or its heads cannot be translated.
+    """
+    state = content.get('state_dict', content)
+    if not isinstance(state, Mapping):
+        raise InputError(f'{source} holds no state dict: give a checkpoint that training has written.')
+    state = translate_heads({str(name).removeprefix('module.'): value for name, value in state.items()}, str(source))
+    return {**content, 'state_dict': state} if 'state_dict' in content else state
 
 
 def load_safely(runner: Runner) -> None:
@@ -57,48 +114,59 @@ def load_safely(runner: Runner) -> None:
 
 
 def load_whole(model: nn.Module, source: str | Path, content: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-    """Load every parameter of a model from a checkpoint, which may have heads that the model has not.
+    """Load every parameter of a model from a checkpoint, which may have parts that the model has not.
+
+    Parts that are left out, such as the mask head of a model that predicts boxes alone, are named in a warning.
 
     Args:
         model: a detector or segmenter.
-        source: a path or an address.
-        content: what it holds, if it was read already.
+        source: as for :func:`find_file`.
+        content: what :func:`read_whole` returned for it, if it was read already.
 
     Returns:
         What the checkpoint holds.
 
     Raises:
-        InputError: it cannot be read, has another backbone, or lacks weights of the right shape.
+        InputError: it cannot be read, has another backbone, lacks weights of the right shape, or has some to spare in a
+            part that the model has too.
     """
     if content is None:
-        content = read_checkpoint(find_file(source))
-    state = check_backbones(model, source, content)
+        content = read_whole(source)
+    check_backbones(model, source, content)
     try:
-        missing = set(model.load_state_dict(state, strict=False).missing_keys)
+        result = model.load_state_dict(content.get('state_dict', content), strict=False)
     except RuntimeError as error:
         reason = next((line.strip() for line in str(error).splitlines() if 'mismatch' in line), str(error))[:200]
-        raise InputError(f'{source} is no checkpoint of the model in this config ({reason}): {ADVICE}') from error
+        raise other_model(source, reason) from error
     statistics = [name for name, _ in model.named_buffers() if name.endswith(('running_mean', 'running_var'))]
     for kind, names in (('parameters', [*dict(model.named_parameters())]), ('batch statistics', statistics)):
-        absent = sorted(missing.intersection(names))
+        absent = sorted(set(result.missing_keys).intersection(names))
         if absent:
             reason = f'it has no weights for {len(absent)} of its {len(names)} {kind}, the first is {absent[0]}'
-            raise InputError(f'{source} is no checkpoint of the model in this config ({reason}): {ADVICE}')
+            raise other_model(source, reason)
+    parts, strays = left_over(result.unexpected_keys, model)
+    if strays:
+        raise other_model(source, f'it has no place for {len(strays)} weights of the file, the first is {strays[0]}')
+    if parts:
+        LOGGER.warning(
+            '%s: not loaded, because the model in this config has no such part: %s', source, ', '.join(parts)
+        )
     return content
 
 
-def check_backbones(model: nn.Module, source: str | Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Check that a checkpoint covers each Swin backbone of a model exactly, and return its weights without ``module.``.
+def other_model(source: str | Path, reason: str) -> InputError:
+    """The error for a checkpoint of another model than the config's."""
+    return InputError(f'{source} is no checkpoint of the model in this config ({reason}): {ADVICE}')
+
+
+def check_backbones(model: nn.Module, source: str | Path, content: Mapping[str, Any]) -> None:
+    """Check that a checkpoint covers each Swin backbone of a model exactly.
 
     Raises:
-        InputError: it does not, or holds no weights.
+        InputError: it does not.
     """
     state = content.get('state_dict', content)
-    if not isinstance(state, Mapping):
-        raise InputError(f'{source} holds no state dict: give a checkpoint that training has written.')
-    state = {str(name).removeprefix('module.'): value for name, value in state.items()}
     for path, module in model.named_modules():
         if isinstance(module, SwinTransformer):
             part = {name.removeprefix(f'{path}.'): state[name] for name in state if name.startswith(f'{path}.')}
             match(module, part, f'the part {path!r} of {source}')
-    return state

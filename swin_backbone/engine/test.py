@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from swin_backbone.checkpoint.published import Weights
+from swin_backbone.engine.config import use_own_types
 from swin_backbone.engine.hooks import WholeModelHook
 from swin_backbone.engine.submission import Submission
 from swin_backbone.engine.train import build_runner
@@ -24,22 +26,16 @@ from swin_backbone.evaluation.report import (
     segmentation_sections,
     write_report,
 )
-from swin_backbone.evaluation.results import labelled_metrics, write_summary
+from swin_backbone.evaluation.results import METRICS, flatten_metrics, labelled_metrics, write_summary
 from swin_backbone.mmcv_ops import mmcv_operators
-
-EXACT_METRICS = {'CocoMetric': 'swin_backbone.CocoMetric', 'IoUMetric': 'swin_backbone.IoUMetric'}
-"""The toolkits' metrics round what they report; these compute the same figures."""
-
-
-def use_exact_metrics(config: Config) -> None:
-    """Let a test report its figures to full precision."""
-    evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
-    for evaluator in evaluators:
-        evaluator.type = EXACT_METRICS.get(evaluator.type.rpartition('.')[2], evaluator.type)
 
 
 def run_test(
-    config: Config, views: int = 1, show_dir: str | None = None, submission: Submission | None = None
+    config: Config,
+    views: int = 1,
+    show_dir: str | None = None,
+    submission: Submission | None = None,
+    released: Weights | None = None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint; leaves ``summary.json`` and ``predictions.png`` in the work dir.
 
@@ -48,12 +44,13 @@ def run_test(
         views: how many views of a picture the config tests, for the record.
         show_dir: where to write a report with pictures, tables and curves.
         submission: what the config writes for a server instead of scoring.
+        released: what is published about the checkpoint; its scores are logged and written beside the measured ones.
 
     Raises:
         InputError: the checkpoint is of another model.
     """
     if submission is None:
-        use_exact_metrics(config)
+        use_own_types(config)
     runner = build_runner(config)
     runner.register_hook(WholeModelHook())
     if show_dir is not None:
@@ -71,8 +68,11 @@ def run_test(
         seconds=round(seconds, 1),
         mmcv_operators=mmcv_operators(),
     )
-    summary = write_summary(runner.work_dir, metrics, **facts)
+    published = released.fractions(views) if released is not None else {}
+    summary = write_summary(runner.work_dir, metrics, **facts, **({'published': published} if published else {}))
     print_log(f'Summary: {summary}', 'current')
+    if released is not None and submission is None:
+        print_log(beside_published(metrics, published, pictures, released.images), 'current')
     if submission is not None:
         for path in submission.finish():
             print_log(f'For the server: {path}', 'current')
@@ -85,6 +85,27 @@ def run_test(
     if show_dir is not None:
         print_log(f'Report: {report_of_run(runner, Path(show_dir), metrics, facts)}', 'current')
     return metrics
+
+
+def beside_published(metrics: dict[str, Any], published: Mapping[str, float], images: int, of: int) -> str:
+    """A line with measured scores beside the published ones.
+
+    Args:
+        metrics: what the test returned.
+        published: scores as fractions of 1 by their names in ``summary.json``.
+        images: how many were tested.
+        of: how many the published scores were measured on.
+    """
+    measured = flatten_metrics(metrics)
+    pairs = [
+        f'{METRICS[name].label} {measured[name]:.4f} (published: {score:g})'
+        for name, score in published.items()
+        if name in measured
+    ]
+    if not pairs:
+        return 'No score was published for this test of the released model.'
+    other = '' if images == of else f'; this test has {images} images, the published one had {of}'
+    return f'Measured: {", ".join(pairs)}{other}'
 
 
 FOLDER = 'images'
