@@ -1,5 +1,7 @@
 """The parts of a stage: patch embedding, Swin blocks of both versions, patch merging. Layout ``[B, H, W, C]``."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 import torch.utils.checkpoint
@@ -7,6 +9,17 @@ from torch import Tensor, nn
 
 from swin_backbone.attention.kernels.cpu import tokenwise
 from swin_backbone.attention.plan import WindowPlan
+
+
+def needed_padding(size: Sequence[int], multiple: int) -> tuple[int, int]:
+    """Rows and columns to add at the bottom and right so that ``size`` divides by ``multiple``, or more than that.
+
+    A traced graph gets the largest padding, ``multiple - 1``: what its size asks for would be a condition on the size,
+    and each of its outcomes another graph. The callers read only the rows and columns that they need.
+    """
+    if torch.compiler.is_compiling():
+        return multiple - 1, multiple - 1
+    return -size[0] % multiple, -size[1] % multiple
 
 
 class DropPath(nn.Module):
@@ -59,8 +72,8 @@ class PatchEmbed(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Embed ``[B, in_channels, H, W]``, zero-padded to whole patches, as ``[B, ceil(H/p), ceil(W/p), C]``."""
-        bottom, right = -image.shape[2] % self.patch_size, -image.shape[3] % self.patch_size
-        if bottom or right or torch.compiler.is_compiling():  # a condition on the size would compile a graph for each
+        bottom, right = needed_padding(image.shape[2:], self.patch_size)
+        if bottom or right:
             image = F.pad(image, (0, right, 0, bottom))
         return self.norm(self.proj(image).permute(0, 2, 3, 1))
 
@@ -82,10 +95,12 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Merge ``[B, H, W, C]``, zero-padded to even size, to ``[B, ceil(H/2), ceil(W/2), 2C]``."""
         _, height, width, _ = x.shape
-        if height % 2 or width % 2 or torch.compiler.is_compiling():
-            x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
+        bottom, right = needed_padding((height, width), 2)
+        if bottom or right:
+            x = F.pad(x, (0, 0, 0, right, 0, bottom))
+        even_rows, odd_rows = x[:, 0:height:2], x[:, 1 : height + 1 : 2]
         # The published weights expect this order of the four neighbours: down the column first.
-        x = torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]], dim=-1)
+        x = torch.cat([rows[:, :, first : width + first : 2] for first in (0, 1) for rows in (even_rows, odd_rows)], -1)
         return self.norm(self.reduction(x)) if self.norm_last else self.reduction(self.norm(x))
 
 
