@@ -151,6 +151,7 @@ MMDET = Dialect(
     container='state_dict',
     late_merge=(2,),
     unfold=True,
+    lacks=(STAGE_WINDOWS,),
 )
 TORCHVISION = Dialect(
     'torchvision',
@@ -193,7 +194,7 @@ TRANSFORMERS = Dialect(
     beside=(('head.', 'classifier.'), ('hidden_states_norms.', 'hidden_states_norms.')),
     roots=('swin.', 'swinv2.'),
     split=True,
-    lacks=(ABSOLUTE_V2, NO_PATCH_NORM, NO_RELATIVE, MAIN_NORM),
+    lacks=(ABSOLUTE_V2, NO_PATCH_NORM, NO_RELATIVE, MAIN_NORM, STAGE_WINDOWS),
 )
 # Version 5 of that library renames the modules of V1, and still writes files with the names above.
 TRANSFORMERS_MODULE = replace(

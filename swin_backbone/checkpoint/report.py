@@ -173,12 +173,22 @@ class Anatomy:
     @property
     def variant(self) -> str | None:
         """The name of these sizes in :data:`swin_backbone.VARIANTS`."""
-        return next((name for name, known in VARIANTS.items() if self.has_sizes(known)), None)
+        return next((name for name in published(self.version) if self.has_sizes(VARIANTS[name])), None)
 
     def __str__(self) -> str:
         depths, heads = (', '.join(str(n or '?') for n in numbers) for numbers in (self.depths, self.num_heads))
         name = f'Swin V{self.version} {self.variant or "of its own sizes"}'
         return f'{name} (embed_dim {self.embed_dim}, depths {depths}, heads {heads})'
+
+
+def published(version: int) -> list[str]:
+    """The variants of a version."""
+    return [name for name, known in VARIANTS.items() if version in known.versions]
+
+
+def has_main_norm(variant: str) -> bool:
+    """Whether a variant has norms on the main branch."""
+    return VARIANTS[variant].main_norm_every > 0
 
 
 def anatomy_of(state: Mapping[str, Tensor]) -> Anatomy:
@@ -217,7 +227,7 @@ def anatomy_of(state: Mapping[str, Tensor]) -> Anatomy:
 
 def sizes_of(file: Anatomy) -> str:
     """The arguments that give a backbone the sizes of ``file``, and norms on the main branch if it has them."""
-    alike = [name for name, known in VARIANTS.items() if bool(known.main_norm_every) == file.main_norm]
+    alike = [name for name in published(2 if file.main_norm else file.version) if has_main_norm(name) == file.main_norm]
     for name in alike:
         if file.has_sizes(VARIANTS[name]):
             return f'variant={name!r}'

@@ -10,7 +10,7 @@ from swin_backbone.cli import Parser
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert one file."""
     parser = Parser(__doc__, 'swin-backbone convert work_dirs/demo/epoch_12.pth swin_for_timm.safetensors --to timm')
-    parser.add_argument('source', help='a .pth or .safetensors file in any known layout, its address or published name')
+    parser.add_argument('source', help='weights in any layout: a file, a folder of shards, an address or a name')
     parser.add_argument('destination', help='the file to write, .pth or .safetensors')
     parser.add_argument('--to', required=True, choices=WRITABLE, help='whose layout to write')
     parser.add_argument('--force', action='store_true', help='overwrite the destination')

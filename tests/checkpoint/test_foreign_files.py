@@ -1,215 +1,26 @@
-"""Files of other codes give the maps that timm computes with the same weights.
+"""Files of other codes give the maps that timm computes with the same weights."""
 
-A network of timm is the reference. Its weights are given the names and the container of another code here, by plain
-string operations apart from the loader's tables, and the backbone that reads the file computes timm's maps.
-"""
-
-import json
-import pickle
-from collections import OrderedDict
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from swin_backbone import SwinTransformer, load_pretrained
-from tests.checkpoint.peers import build_peer, peer_maps
+from tests.checkpoint.foreign import (
+    FILES,
+    SIDE,
+    SIZES,
+    State,
+    distilled,
+    prefixed,
+    random_norms,
+    reference,
+    simmim,
+    wrapped,
+)
 from tests.helpers import randomize, relative_error
-
-State = dict[str, Tensor]
-# Maps of 32, 16 and 8 tokens: whole windows, and more than one of them in each stage.
-SIZES: dict[str, Any] = dict(embed_dim=16, depths=(2, 2, 2), num_heads=(1, 2, 4), window_size=4)
-SIDE = 128
-
-
-def original_names(state: State) -> State:
-    """Weights of timm under the names of the original code, without the end of a classifier."""
-    out = {}
-    for name, value in state.items():
-        parts = name.split('.')
-        if 'downsample' in parts:
-            parts[1] = str(int(parts[1]) - 1)
-        if parts[0] not in ('norm', 'head'):
-            out['.'.join(parts)] = value
-    return out
-
-
-@cache
-def reference(version: int, shared: bool = False) -> tuple[State, Tensor, list[Tensor]]:
-    """Weights under original names, an image, and timm's maps through layer norms without weights.
-
-    With ``shared``, the blocks of a stage have one position bias.
-    """
-    torch.manual_seed(version)
-    model = build_peer('timm', version, SIZES, SIDE)
-    if shared:
-        for layer in model.layers:  # type: ignore[union-attr]
-            first, second = layer.blocks
-            second.attn.cpb_mlp.load_state_dict(first.attn.cpb_mlp.state_dict())
-    image = torch.randn(2, 3, SIDE, SIDE)
-    return original_names(model.state_dict()), image, peer_maps('timm', model, image, stages=3)
-
-
-def prefixed(prefix: str, state: State) -> State:
-    return {prefix + name: value for name, value in state.items()}
-
-
-def arrays(state: State) -> dict[str, Any]:
-    return {name: value.numpy() for name, value in state.items()}
-
-
-def other(state: State) -> State:
-    """The same network with other weights."""
-    return {name: value + 1 for name, value in state.items()}
-
-
-def detectron2(prefix: str, protocol: int) -> Callable[[Path, State], Path]:
-    def write(folder: Path, state: State) -> Path:
-        contents = {'model': arrays(prefixed(prefix, state)), '__author__': 'third_party', 'matching_heuristics': True}
-        contents['model']['sem_seg_head.predictor.query_feat.weight'] = np.ones((2, 2), np.float32)
-        (folder / 'model_final.pkl').write_bytes(pickle.dumps(contents, protocol))
-        return folder / 'model_final.pkl'
-
-    return write
-
-
-def saved(build: Callable[[State], Any], name: str = 'file.pth') -> Callable[[Path, State], Path]:
-    def write(folder: Path, state: State) -> Path:
-        torch.save(build(state), folder / name)
-        return folder / name
-
-    return write
-
-
-def npz(folder: Path, state: State) -> Path:
-    np.savez(folder / 'weights.npz', **arrays(state))
-    return folder / 'weights.npz'
-
-
-def halves(state: State) -> list[State]:
-    names = list(state)
-    return [{name: state[name] for name in part} for part in (names[::2], names[1::2])]
-
-
-def sharded(suffix: str, index: str) -> Callable[[Path, State], Path]:
-    """Two shards in a folder; with an index if it has a name."""
-
-    def write(folder: Path, state: State) -> Path:
-        weight_map = {}
-        for number, part in enumerate(halves(state), start=1):
-            file = f'model-{number:05}-of-00002{suffix}'
-            (save_file if suffix == '.safetensors' else torch.save)(part, folder / file)
-            weight_map.update(dict.fromkeys(part, file))
-        if index:
-            (folder / index).write_text(json.dumps({'metadata': {'total_size': 1}, 'weight_map': weight_map}))
-        return folder
-
-    return write
-
-
-def in_index(folder: Path, state: State) -> Path:
-    sharded('.safetensors', 'model.safetensors.index.json')(folder, state)
-    return folder / 'model.safetensors.index.json'
-
-
-def rpe(state: State) -> State:
-    return {name.replace('.cpb_mlp.', '.rpe_mlp.'): value for name, value in state.items()}
-
-
-def simmim(state: State) -> Any:
-    decoder = {'decoder.0.weight': torch.ones(48, 64, 1, 1), 'decoder.0.bias': torch.ones(48)}
-    mask = {'encoder.mask_token': torch.ones(1, 1, 16)}
-    return {'model': {**prefixed('encoder.', rpe(state)), **mask, **decoder}, 'epoch': 99, 'scaler': {}}
-
-
-def distilled(state: State) -> Any:
-    """A student of V2 with one position bias per stage beside its frozen teacher of V1."""
-    student = {}
-    for name, value in rpe(state).items():
-        stage, inner, rest = name.partition('.blocks.0.attn.rpe_mlp.')
-        if '.blocks.1.attn.rpe_mlp.' not in name:
-            student[f'{stage}.rel_pos_bias.rpe_mlp.{rest}' if inner else name] = value
-    teacher = prefixed('feature_model.', other(reference(1)[0]))
-    return {'model': {**prefixed('encoder.', student), **teacher, 'decoder.0.bias': torch.ones(48)}}
-
-
-def lightning(state: State) -> Any:
-    return {
-        'state_dict': {
-            **prefixed('model.net.', state),
-            'model.head.weight': torch.ones(2),
-            'loss.weight': torch.ones(2),
-        },
-        'hyper_parameters': {'lr': 1e-4, 'sizes': [1, 2]},
-        'pytorch-lightning_version': '2.4.0',
-        'callbacks': {"ModelCheckpoint{'monitor': 'val'}": {'best_model_score': torch.tensor(0.5)}},
-        'loops': {'fit_loop': {'state_dict': {}}},
-        'optimizer_states': [{'state': {0: {'exp_avg': torch.ones(2)}}, 'param_groups': [{'lr': 1.0}]}],
-    }
-
-
-def deepspeed(state: State) -> Any:
-    return {
-        'module': prefixed('backbone.', state),
-        'param_shapes': [OrderedDict((name, value.shape) for name, value in state.items())],
-        'buffer_names': [],
-        'optimizer': None,
-        'sparse_tensor_module_names': set(),
-        'dp_world_size': 8,
-        'ds_config': {'zero_optimization': {'stage': 2}},
-    }
-
-
-def wrapped(state: State) -> State:
-    return {
-        f'_orig_mod.{name}'.replace('.blocks.', '.blocks._fsdp_wrapped_module.').replace(
-            '.mlp.', '._checkpoint_wrapped_module.mlp.'
-        ): value
-        for name, value in state.items()
-    }
-
-
-# By name: version, what writes the file, and what a report says about other backbones in it.
-FILES: dict[str, tuple[int, Callable[[Path, State], Path], tuple[str, ...]]] = {
-    'Mask2Former .pkl': (1, detectron2('backbone.', 4), ()),
-    'Mask2Former .pkl, protocol 2': (1, detectron2('backbone.', 2), ()),
-    'Mask2Former .pkl, protocol 5': (1, detectron2('backbone.', 5), ()),
-    'Detectron2 .pkl with FPN': (1, detectron2('backbone.bottom_up.', 4), ()),
-    'numpy in torch.save': (1, saved(lambda s: {'model': arrays(s)}), ()),
-    '.npz': (2, npz, ()),
-    'SimMIM V2': (2, saved(simmim), ()),
-    'SimMIM V2 fine-tuned': (2, saved(lambda s: {'model': {**rpe(s), 'head.bias': torch.ones(3)}}), ()),
-    'Feature Distillation': (2, saved(distilled), ('model.feature_model.',)),
-    'safetensors index': (1, in_index, ()),
-    'folder with safetensors index': (1, sharded('.safetensors', 'model.safetensors.index.json'), ()),
-    'folder with torch index': (1, sharded('.bin', 'pytorch_model.bin.index.json'), ()),
-    'folder of shards': (1, sharded('.safetensors', ''), ()),
-    'ema_state_dict': (1, saved(lambda s: {'state_dict': other(s), 'ema_state_dict': s}), ('state_dict.',)),
-    'mmengine': (
-        1,
-        saved(
-            lambda s: {'state_dict': s, 'ema_state_dict': {'steps': torch.ones(()), **prefixed('module.', other(s))}}
-        ),
-        ('ema_state_dict.module.',),
-    ),
-    'model_ema': (1, saved(lambda s: {'model': other(s), 'model_ema': s}), ('model.',)),
-    'state_dict_ema': (1, saved(lambda s: {'state_dict': other(s), 'state_dict_ema': s}), ('state_dict.',)),
-    'ema': (1, saved(lambda s: {'model': other(s), 'ema': prefixed('module.', s)}), ('model.',)),
-    'teacher and student': (
-        1,
-        saved(lambda s: {'student': prefixed('module.', other(s)), 'teacher': prefixed('module.', s)}),
-        ('student.module.',),
-    ),
-    'Lightning': (1, saved(lightning, 'last.ckpt'), ()),
-    'DeepSpeed': (1, saved(deepspeed, 'mp_rank_00_model_states.pt'), ()),
-    'words of wrappers': (1, saved(wrapped), ()),
-}
 
 
 @torch.no_grad()
@@ -230,15 +41,6 @@ def error_of(
     return max(relative_error(ours, theirs) for ours, theirs in zip(model(image), maps, strict=True))
 
 
-def random_norms() -> State:
-    generator = torch.Generator().manual_seed(3)
-    return {
-        f'norm{stage}.{kind}': torch.randn(16 * 2**stage, generator=generator)
-        for stage in range(3)
-        for kind in ('weight', 'bias')
-    }
-
-
 @pytest.mark.parametrize('with_norms', [False, True])
 @pytest.mark.parametrize('name', FILES)
 def test_files_give_the_maps_of_timm(name: str, with_norms: bool, tmp_path: Path) -> None:
@@ -246,6 +48,17 @@ def test_files_give_the_maps_of_timm(name: str, with_norms: bool, tmp_path: Path
     state, image, maps = reference(version, shared=name == 'Feature Distillation')
     norms = random_norms() if with_norms else {}
     assert error_of(write(tmp_path, {**state, **norms}), version, image, maps, norms, ignored) < 1e-5
+
+
+@pytest.mark.parametrize('name', ['SimMIM V2', 'Feature Distillation', 'words of wrappers'])
+def test_names_are_translated_in_load_state_dict_too(name: str) -> None:
+    version = FILES[name][0]
+    build = {'SimMIM V2': simmim, 'Feature Distillation': distilled, 'words of wrappers': wrapped}[name]
+    state = build({**reference(version, shared=name == 'Feature Distillation')[0], **random_norms()})
+    ours, theirs = (SwinTransformer(None, version, **SIZES, out_indices=(0, 1, 2)) for _ in range(2))
+    assert not ours.load_state_dict(state.get('model', state), strict=False).missing_keys
+    load_pretrained(theirs, state)
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
 
 
 @torch.no_grad()

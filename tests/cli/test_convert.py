@@ -14,6 +14,17 @@ from swin_backbone.checkpoint import export, read_checkpoint
 from swin_backbone.checkpoint.export import convert_file
 from swin_backbone.checkpoint.layouts import WRITABLE
 from swin_backbone.errors import InputError
+from tests.checkpoint.foreign import (
+    SIZES,
+    detectron2,
+    distilled,
+    random_norms,
+    reference,
+    saved,
+    sharded,
+    simmim,
+    wrapped,
+)
 from tests.checkpoint.layouts import LAYOUTS, Sizes, coordinates, index, layout_state
 from tests.helpers import relative_error, tiny_backbone
 
@@ -95,6 +106,58 @@ def test_a_trained_backbone_comes_back_with_its_norms(tmp_path: Path, to: str, v
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in twin.state_dict().items())
 
 
+SOURCES = {
+    'detectron2 .pkl': (1, detectron2('backbone.bottom_up.', 4)),
+    'shards': (1, sharded('.safetensors', 'model.safetensors.index.json')),
+    'words of wrappers': (1, saved(wrapped)),
+    'SimMIM V2': (2, saved(simmim)),
+    'Feature Distillation': (2, saved(distilled)),
+}
+
+
+@pytest.mark.parametrize(
+    ('name', 'to'), [(name, to) for name, (v, _) in SOURCES.items() for to, v2 in CASES if v == v2]
+)
+def test_whatever_is_read_is_written(tmp_path: Path, name: str, to: str) -> None:
+    version, write = SOURCES[name]
+    (tmp_path / 'source').mkdir()
+    state = reference(version, shared=name == 'Feature Distillation')[0]
+    source, target = write(tmp_path / 'source', {**state, **random_norms()}), tmp_path / 'target.safetensors'
+    convert_file(str(source), target, to, window_size=[4])
+    ours, theirs = (tiny_backbone(**SIZES, version=version, out_indices=(0, 1, 2)) for _ in range(2))
+    assert not load_pretrained(ours, target).new
+    load_pretrained(theirs, source)
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+@pytest.mark.parametrize('target', ['original.pth', 'timm.safetensors'])
+def test_one_window_per_stage_comes_back(tmp_path: Path, target: str) -> None:
+    model = tiny_backbone(window_size=(3, 3, 4, 3))
+    source = save(tmp_path, model.state_dict())
+    convert_file(str(source), tmp_path / target, target.partition('.')[0])
+    report = load_pretrained(tiny_backbone(window_size=(3, 3, 4, 3)), tmp_path / target)
+    assert report.complete and not report.adapted
+    for other in ('mmdet', 'torchvision', 'transformers', 'maskformer'):
+        with pytest.raises(InputError, match=f'windows of several sizes, which {other} has no place for'):
+            convert_file(str(source), tmp_path / 'other.pth', other)
+
+
+def test_transformers_takes_what_is_written_for_maskformer(tmp_path: Path) -> None:
+    module = pytest.importorskip('transformers.models.maskformer.modeling_maskformer_swin')
+    ours = tiny_backbone(**SIZES, out_indices=(0, 1, 2)).eval()
+    convert_file(str(save(tmp_path, ours.state_dict())), tmp_path / 'target.safetensors', 'maskformer')
+    stages = ['stage1', 'stage2', 'stage3']
+    sizes = {option: list(value) if isinstance(value, tuple) else value for option, value in SIZES.items()}
+    config = module.MaskFormerSwinConfig(image_size=128, drop_path_rate=0.0, out_features=stages, **sizes)
+    theirs = module.MaskFormerSwinBackbone(config).eval()
+    missing, unexpected = theirs.load_state_dict(load_file(tmp_path / 'target.safetensors'), strict=False)
+    assert not unexpected and all(name.endswith('index') or name.startswith('model.layernorm') for name in missing)
+    image = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        for a, b in zip(ours(image), theirs(image).feature_maps, strict=True):
+            assert relative_error(a, b) < 1e-5
+
+
 @pytest.mark.parametrize('to', ['original', 'mmdet'])
 def test_norms_on_the_main_branch_come_back(tmp_path: Path, to: str) -> None:
     options = dict(variant='huge', version=2, depths=(6, 2, 2, 2))
@@ -160,6 +223,8 @@ def test_torchvisions_buffers(tmp_path: Path) -> None:
         (dict(qkv_bias=False), 'torchvision', 'no bias of queries'),
         (dict(patch_norm=False), 'timm', 'no norm after the patch embedding'),
         (dict(variant='huge', version=2, depths=(6, 2, 2, 2)), 'timm', 'norms on the main branch'),
+        (dict(version=2), 'maskformer', 'the weights of Swin V2'),
+        (dict(version=2), 'transformers-memory', 'the weights of Swin V2'),
     ],
 )
 def test_what_the_other_cannot_compute_is_refused(tmp_path: Path, options: dict[str, Any], to: str, said: str) -> None:
