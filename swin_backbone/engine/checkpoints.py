@@ -144,7 +144,8 @@ def load_whole(model: nn.Module, source: str | Path, content: Mapping[str, Any] 
         if absent:
             reason = f'it has no weights for {len(absent)} of its {len(names)} {kind}, the first is {absent[0]}'
             raise other_model(source, reason)
-    parts, strays = left_over(result.unexpected_keys, model)
+    checked = tuple(f'{path}.' for path in backbones_of(model))
+    parts, strays = left_over((name for name in result.unexpected_keys if not name.startswith(checked)), model)
     if strays:
         raise other_model(source, f'it has no place for {len(strays)} weights of the file, the first is {strays[0]}')
     if parts:
@@ -166,7 +167,11 @@ def check_backbones(model: nn.Module, source: str | Path, content: Mapping[str, 
         InputError: it does not.
     """
     state = content.get('state_dict', content)
-    for path, module in model.named_modules():
-        if isinstance(module, SwinTransformer):
-            part = {name.removeprefix(f'{path}.'): state[name] for name in state if name.startswith(f'{path}.')}
-            match(module, part, f'the part {path!r} of {source}')
+    for path, module in backbones_of(model).items():
+        part = {name.removeprefix(f'{path}.'): state[name] for name in state if name.startswith(f'{path}.')}
+        match(module, part, f'the part {path!r} of {source}')
+
+
+def backbones_of(model: nn.Module) -> dict[str, SwinTransformer]:
+    """The Swin backbones of a model by their paths."""
+    return {path: module for path, module in model.named_modules() if isinstance(module, SwinTransformer)}
