@@ -16,6 +16,13 @@ def add_run_options(parser: Parser) -> None:
         '--classes', metavar='A,B,C|FILE', help="train and test on these classes of the data, or on a file's lines"
     )
     parser.add_argument('--no-masks', action='store_true', help='boxes alone, for data without masks')
+    parser.add_argument(
+        '--data-check',
+        choices=('sample', 'full', 'none'),
+        default='sample',
+        help='before the run check annotations and a sample of the images and label maps, all of them, or nothing '
+        '(default: %(default)s)',
+    )
     add_config_options(parser)
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)

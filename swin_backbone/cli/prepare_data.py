@@ -97,7 +97,7 @@ def _add_public(data_sets: Any, name: str) -> None:
         example=f'swin-backbone prepare-data {name} --root {data_set.root} --download',
     )
     parser.add_argument('--root', type=Path, default=Path(data_set.root), help='its folder (default: %(default)s)')
-    parser.add_argument('--check', action='store_true', help='report what exists and what is missing (the default)')
+    parser.add_argument('--check', action='store_true', help='read every image and label map, not only some')
     parser.add_argument(
         '--download', action='store_true', help='download what is missing; resumes interrupted downloads'
     )
@@ -108,9 +108,9 @@ def _add_public(data_sets: Any, name: str) -> None:
 
 def _prepare_public(options: argparse.Namespace) -> None:
     if options.check and options.download:
-        raise InputError('--check and --download exclude each other: --download checks at the end.')
+        raise InputError('--check and --download exclude each other: download first, then check.')
     try:
-        lines = prepare(options.data_set, options.root, options.download, options.parts)
+        lines = prepare(options.data_set, options.root, options.download, options.parts, options.check)
     except IncompleteError as error:
         print('\n'.join(error.lines))
         raise

@@ -78,6 +78,7 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
     from swin_backbone.engine import config as change
     from swin_backbone.engine.class_check import check_classes, check_truth
     from swin_backbone.engine.classes import fit_to_data
+    from swin_backbone.engine.data_check import check_files
     from swin_backbone.engine.type_check import check_types
 
     if args.seed is not None or args.deterministic:
@@ -89,6 +90,7 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
         change.move_data_root(config, args.data_root)
     fit_to_data(config, args.classes, args.no_masks)
     change.check_data(config, LOADERS)
+    check_files(config, LOADERS, args.data_check)
     check_classes(config, LOADERS)
     check_truth(config, *LOADERS[1:], 'val_evaluator')
     change.set_launcher(config, args.launcher)

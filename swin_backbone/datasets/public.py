@@ -3,7 +3,6 @@
 The hashes are those that several public projects list for these files.
 """
 
-import json
 import shlex
 import shutil
 import zipfile
@@ -11,10 +10,12 @@ import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-import numpy as np
-
+from swin_backbone.datasets.coco_check import check_annotations
+from swin_backbone.datasets.coco_files import SAMPLED_IMAGES
+from swin_backbone.datasets.findings import Findings
+from swin_backbone.datasets.image_check import check_images, sampled
+from swin_backbone.datasets.map_check import check_maps
 from swin_backbone.errors import InputError
 from swin_backbone.files import CHUNK, download, progress_bar
 
@@ -22,7 +23,7 @@ DOWNLOADS = '.downloads'
 NAMED = 5  # missing files of a piece that are listed by name
 SUBMISSION = 'swin-backbone test --format-only'
 ADE20K_CLASSES = 150
-SAMPLE = 50  # label maps of a folder that are opened
+SAMPLE = 50  # images and label maps of a folder that are opened without --check
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Piece:
         counts: counts of this one.
         missing: names of files that it should contain.
         wrong: other problems, a clause each.
+        notes: what may be meant as it is, a line each.
     """
 
     path: str
@@ -96,6 +98,7 @@ class Piece:
     counts: dict[str, int] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -111,6 +114,7 @@ class Piece:
         note = f' (a subset: the published one has {", ".join(less)})' if less else ''
         lines = [f'  {self.path}: {", ".join(f"{count:,} {name}" for name, count in self.counts.items())}{note}']
         lines += [f'    WRONG: {clause}' for clause in self.wrong]
+        lines += [f'    note: {note}' for note in self.notes]
         if self.missing:
             more = f' and {len(self.missing) - NAMED:,} more' if len(self.missing) > NAMED else ''
             lines.append(f'    MISSING: {", ".join(self.missing[:NAMED])}{more}')
@@ -126,8 +130,8 @@ class Piece:
         return clauses if self.present or clauses else [f'{self.path} is missing']
 
 
-def check_coco(root: Path) -> list[Piece]:
-    """Check COCO 2017: the images that its annotations name, and counts."""
+def check_coco(root: Path, full: bool = False) -> list[Piece]:
+    """Check COCO 2017: its annotations, the images that they name, and counts; all images to their end if ``full``."""
     pieces = []
     for split, purpose, images, instances in (
         ('train', 'training', 118_287, 860_001),
@@ -136,7 +140,7 @@ def check_coco(root: Path) -> list[Piece]:
         counts = {'images': images, 'instances': instances}
         file = Piece(f'annotations/instances_{split}2017.json', purpose, COCO_ARCHIVES['annotations'], counts)
         folder = Piece(f'{split}2017', purpose, COCO_ARCHIVES[f'{split}2017'], {'images': images})
-        pieces += check_annotated_images(root, file, folder)
+        pieces += check_annotated_images(root, file, folder, full)
     stuff = Piece(
         'stuffthingmaps/train2017', 'the HTC configs', COCO_ARCHIVES['stuff'], {'label maps': 118_287}, 'stuff'
     )
@@ -144,33 +148,36 @@ def check_coco(root: Path) -> list[Piece]:
     info, test = 'annotations/image_info_test-dev2017.json', 'test2017'
     file = Piece(info, SUBMISSION, COCO_ARCHIVES['test_info'], {'images': 20_288}, 'test')
     folder = Piece(test, SUBMISSION, COCO_ARCHIVES[test], {'images': 40_670}, 'test')
-    return [*pieces, stuff, *check_annotated_images(root, file, folder)]
+    return [*pieces, stuff, *check_annotated_images(root, file, folder, full)]
 
 
-def check_annotated_images(root: Path, file: Piece, folder: Piece) -> list[Piece]:
-    """Check an annotation file in COCO's format, and the folder of the images that it names."""
+def check_annotated_images(root: Path, file: Piece, folder: Piece, full: bool) -> list[Piece]:
+    """Check an annotation file in COCO's format and the images that it names, all of them if ``full``."""
     held, path = list_files(root, folder), root / file.path
     file.present = path.is_file()
     if file.present:
         try:
-            content: Any = json.loads(path.read_text(encoding='utf-8'))
-            names = {image['file_name'] for image in content['images']}
-            ids = {image['id'] for image in content['images']}
-            instances = content.get('annotations', [])
-            strays = sum(instance['image_id'] not in ids for instance in instances)
-        except (ValueError, KeyError, TypeError) as error:
-            file.wrong.append(f'cannot be read as COCO annotations ({type(error).__name__}: {error})')
-        else:
-            file.counts = {'images': len(names), **({'instances': len(instances)} if instances else {})}
-            if strays:
-                file.wrong.append(f'has {strays:,} instances of images that it does not list')
-            if folder.present:
-                folder.missing = sorted(names - held)
+            found = check_annotations(path, masks=True, labelled=not file.part)
+        except InputError as error:
+            file.wrong.append(f'cannot be read as COCO annotations: {str(error).removesuffix(".")}')
+            return [file, folder]
+        file.counts = {'images': len(found.images), **({'instances': found.annotations} if found.annotations else {})}
+        file.wrong += found.findings.clauses
+        file.notes += found.findings.notes
+        if folder.present:
+            folder.missing = sorted({name for name, _, _ in found.images} - held)
+            there = [one for one in found.images if one[0] in held]
+            sample = there if full else sampled(there, SAMPLED_IMAGES)
+            images = Findings(str(root / folder.path))
+            files = [(str(root / folder.path / name), (width, height)) for name, width, height in sample]
+            check_images(images, files, decode=full)
+            folder.wrong += images.clauses
+            folder.notes += images.notes
     return [file, folder]
 
 
-def check_ade20k(root: Path) -> list[Piece]:
-    """Check ADE20K as in the scene parsing challenge: a label map for each image, and values of the first maps."""
+def check_ade20k(root: Path, full: bool = False) -> list[Piece]:
+    """Check ADE20K as in the scene parsing challenge: a label map for each image, labels of some or all maps."""
     pieces, archive = [], ADE20K_ARCHIVES['trainval']
     for split, count in (('training', 20_210), ('validation', 2_000)):
         images = Piece(f'images/{split}', split, archive, {'images': count})
@@ -181,28 +188,26 @@ def check_ade20k(root: Path) -> list[Piece]:
             map_stems = {Path(name).stem for name in map_names}
             maps.missing = sorted(f'{stem}.png' for stem in image_stems - map_stems)
             images.missing = sorted(f'{stem}.jpg' for stem in map_stems - image_stems)
-            check_labels(root / maps.path, sorted(map_names), maps)
+            stems = sorted(image_stems & map_stems)
+            check_labels(root, images, maps, stems if full else sampled(stems, SAMPLE), full)
         pieces += [images, maps]
     test = Piece('images/testing', SUBMISSION, ADE20K_ARCHIVES['test'], {'images': 3_352}, 'test')
     list_files(root, test)
     return [*pieces, test]
 
 
-def check_labels(folder: Path, names: Sequence[str], piece: Piece) -> None:
-    """Check that the first label maps have one channel with 0 (no class) and 1 to 150; needs Pillow."""
-    try:
-        from PIL import Image
-    except ImportError:
-        return
-    for name in names[:SAMPLE]:
-        with Image.open(folder / name) as label_map:
-            if label_map.mode not in ('L', 'P', 'I'):
-                piece.wrong.append(f'contains {name} with colours instead of class numbers')
-                return
-            largest = int(np.asarray(label_map).max())
-        if largest > ADE20K_CLASSES:
-            piece.wrong.append(f'contains {name} with class {largest}, but the last class is {ADE20K_CLASSES}')
-            return
+def check_labels(root: Path, images: Piece, maps: Piece, stems: Sequence[str], full: bool) -> None:
+    """Check images, and that label maps have one channel, the size of their image, and labels 0 (none) to 150."""
+    for piece, ending in ((images, '.jpg'), (maps, '.png')):
+        found = Findings(str(root / piece.path))
+        paths = [str(root / piece.path / f'{stem}{ending}') for stem in stems]
+        if piece is images:
+            check_images(found, [(path, None) for path in paths], decode=full)
+        else:
+            pairs = [(str(root / images.path / f'{stem}.jpg'), path) for stem, path in zip(stems, paths, strict=True)]
+            check_maps(found, pairs, ADE20K_CLASSES, f'the classes of ADE20K have the labels 1 to {ADE20K_CLASSES}')
+        piece.wrong += found.clauses
+        piece.notes += found.notes
 
 
 def list_files(root: Path, piece: Piece, ending: str = '.jpg') -> set[str]:
@@ -228,7 +233,7 @@ class DataSet:
     """
 
     root: str
-    check: Callable[[Path], list[Piece]]
+    check: Callable[[Path, bool], list[Piece]]
     config: str
     parts: tuple[str, ...]
 
@@ -251,7 +256,7 @@ class IncompleteError(InputError):
         self.lines = list(lines)
 
 
-def prepare(name: str, root: Path, fetch: bool = False, parts: Collection[str] = ()) -> list[str]:
+def prepare(name: str, root: Path, fetch: bool = False, parts: Collection[str] = (), full: bool = False) -> list[str]:
     """Check a data set, after downloading what is missing if ``fetch``.
 
     Args:
@@ -259,6 +264,7 @@ def prepare(name: str, root: Path, fetch: bool = False, parts: Collection[str] =
         root: its folder.
         fetch: whether to download.
         parts: optional parts to download too.
+        full: whether to read every image and label map, and not some of them.
 
     Returns:
         Lines of a report; the last one is the command that trains on it.
@@ -269,13 +275,13 @@ def prepare(name: str, root: Path, fetch: bool = False, parts: Collection[str] =
     """
     data_set = DATA_SETS[name]
     if fetch:
-        for archive in missing_archives(data_set.check(root), parts):
+        for archive in missing_archives(data_set.check(root, False), parts):
             path = download(archive.url, root / DOWNLOADS / archive.name, digest=archive.digest)
             unpack(path, root / archive.folder, archive.strip)
             path.unlink()
             if not any(path.parent.iterdir()):
                 path.parent.rmdir()
-    pieces, where = data_set.check(root), shlex.quote(str(root))
+    pieces, where = data_set.check(root, full), shlex.quote(str(root))
     lines = [f'{root}:', *(line for piece in pieces for line in piece.report())]
     problems = [problem for piece in pieces for problem in piece.problems()]
     if problems:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from swin_backbone.datasets.map_check import CHANNELS, read_map
 from swin_backbone.engine.config import EVALUATORS, LOADERS, dicts_in
 from swin_backbone.errors import InputError
 
@@ -22,7 +23,6 @@ SAMPLED_MAPS = 20
 SEARCHED_MAPS = 1000
 """Label maps that are read for their highest label, and for one that seems never to occur."""
 
-UNLABELLED = 255
 SHOWN = 10
 
 
@@ -89,11 +89,20 @@ def maps_of(data_set: dict[str, Any]) -> list[Path]:
 
 
 def labels_in(path: Path) -> set[int]:
-    """The labels in a map, without 255."""
-    import numpy as np
-    from PIL import Image
+    """The labels in a map, without 255.
 
-    return {int(label) for label in np.unique(np.asarray(Image.open(path)))} - {UNLABELLED}
+    Raises:
+        InputError: it cannot be read, or is no label map.
+    """
+    label_map = read_map(str(path))
+    if label_map.problem:
+        raise InputError(f'label map {path} cannot be read ({label_map.problem}): save it again as PNG.')
+    if label_map.mode in CHANNELS:
+        raise InputError(
+            f'{path} is a colour image of {CHANNELS[label_map.mode]} channels, label maps have one: convert colours to '
+            'the numbers of the classes.'
+        )
+    return set(label_map.labels)
 
 
 def check_labels(data_set: dict[str, Any], names: Sequence[str]) -> set[int]:

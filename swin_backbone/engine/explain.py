@@ -49,8 +49,8 @@ def explained(config: Config) -> Iterator[None]:
     """
     try:
         yield
-    except RunFailure:
-        raise
+    except RunFailure as error:
+        raise RunFailure(original(error)) from error
     except Exception as error:
         sentence = explain(error, config)
         if sentence is not None:
@@ -59,6 +59,12 @@ def explained(config: Config) -> Iterator[None]:
         if known is None or isinstance(error, InputError):
             raise
         raise RunFailure(f'{config.filename}: {known}') from error
+
+
+def original(error: Exception) -> str:
+    """The message of a failure, also of one that a worker process has wrapped in its traceback."""
+    found = re.findall(r'^swin_backbone\.errors\.RunFailure: (.*)$', str(error), re.MULTILINE)
+    return str(found[-1]) if found else str(error)
 
 
 @contextmanager

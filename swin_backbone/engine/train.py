@@ -14,10 +14,12 @@ from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from swin_backbone import SwinTransformer
 from swin_backbone.engine.checkpoints import load_safely, reading_safely
 from swin_backbone.engine.hooks import PredictionSheetHook, WholeModelHook
+from swin_backbone.engine.loading import name_images
 from swin_backbone.engine.numbers import FiniteLossHook
 from swin_backbone.engine.runner import ignore_warnings, quiet_console
 from swin_backbone.errors import InputError
@@ -42,13 +44,20 @@ def build_runner(config: Config) -> Runner:
 
 
 class QuietRunner(Runner):
-    """mmengine's Runner, whose console is quiet from the first line on."""
+    """mmengine's Runner with a quiet console, whose data sets name an image that they cannot read."""
 
     def build_logger(self, *args: Any, **options: Any) -> MMLogger:
         """The Runner logs its environment and its config as soon as this returns."""
         logger = super().build_logger(*args, **options)
         quiet_console(logger)
         return logger
+
+    @staticmethod
+    def build_dataloader(*args: Any, **options: Any) -> DataLoader:
+        """The loops call this, and start workers at once."""
+        loader = Runner.build_dataloader(*args, **options)
+        name_images(loader.dataset)
+        return loader
 
 
 def train(config: Config, recipe_precision: str, dry_run: bool = False) -> None:

@@ -66,7 +66,13 @@ def test_every_missing_piece_of_coco_is_named(root: Path) -> None:
     [
         ('{"images": [', 'cannot be read as COCO annotations'),
         ('{"annotations": []}', 'cannot be read as COCO annotations'),
-        ('{"images": [], "annotations": [{"image_id": 7}]}', 'has 1 instances of images that it does not list'),
+        ('{"images": [{"id": 1}], "annotations": [], "categories": [{}]}', 'has 1 image without file_name'),
+        (
+            '{"images": [{"id": 1, "file_name": "1.jpg", "width": 9, "height": 9}],'
+            ' "categories": [{"id": 1, "name": "a"}],'
+            ' "annotations": [{"image_id": 7, "category_id": 1, "bbox": [1, 1, 2, 2]}]}',
+            'has 1 annotation with an unknown image_id',
+        ),
     ],
 )
 def test_damaged_annotations_are_reported(root: Path, content: str, clause: str) -> None:
@@ -87,7 +93,17 @@ def test_every_missing_piece_of_ade20k_is_named(root: Path) -> None:
     sentence = str(caught.value)
     assert 'annotations/training lacks 1 files, the first is 000000000001.png' in sentence
     assert 'images/training lacks 1 files, the first is 000000000002.jpg' in sentence
-    assert f'contains {label_map.name} with class 151, but the last class is 150' in sentence
+    assert f'({label_map.name}: 4x4, its image 128x128)' in sentence
+    assert f'labels beyond the classes ({label_map.name}: label 151): the classes of ADE20K have the labels' in sentence
+
+
+def test_the_full_check_reads_every_image_to_its_end(root: Path) -> None:
+    path = root / 'train2017/000000000002.jpg'
+    path.write_bytes(path.read_bytes()[:-200])
+    assert any('complete' in line for line in prepare('coco', root))
+    for name in ('coco', 'ade20k'):
+        with pytest.raises(IncompleteError, match=r'has 1 image that cannot be read \(000000000002\.jpg: cut off\)'):
+            prepare(name, root, full=True)
 
 
 def test_a_link_that_a_copy_did_not_keep_is_told_from_a_missing_folder(root: Path) -> None:

@@ -1,0 +1,105 @@
+"""Problems of data sets, counted by kind with their first examples."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+EXAMPLES = 3
+LONGEST = 60
+"""Characters of a value that are quoted."""
+
+
+@dataclass
+class Finding:
+    """Problems of one kind.
+
+    Attributes:
+        what: their number and kind, such as '3 annotations without a bbox'.
+        examples: the first of them.
+        remedy: what to do, or what happens to them.
+        fatal: whether a run is refused.
+    """
+
+    what: str
+    examples: list[str]
+    remedy: str
+    fatal: bool = True
+
+    def __str__(self) -> str:
+        shown = f' ({"; ".join(self.examples)})' if self.examples else ''
+        return f'{self.what}{shown}: {self.remedy}'
+
+
+@dataclass
+class Findings:
+    """Everything found in one file or folder.
+
+    Attributes:
+        where: the file or folder.
+        found: by kind, in the order of the checks.
+    """
+
+    where: str
+    found: list[Finding] = field(default_factory=list)
+
+    def add(
+        self,
+        noun: str,
+        phrase: str,
+        remedy: str,
+        items: Sequence[Any],
+        describe: Callable[[Any], str] = str,
+        fatal: bool = True,
+    ) -> None:
+        """Note problems of one kind; nothing where there are no items."""
+        if len(items):
+            examples = [describe(item) for item in islice(items, EXAMPLES)]
+            self.found.append(Finding(f'{counted(len(items), noun)} {phrase}', examples, remedy, fatal))
+
+    @property
+    def notes(self) -> list[str]:
+        """A line for each kind that does not stop a run."""
+        return [f'{self.where}: {finding}.' for finding in self.found if not finding.fatal]
+
+    @property
+    def clauses(self) -> list[str]:
+        """A clause for each kind that stops a run."""
+        return [f'has {finding}' for finding in self.found if finding.fatal]
+
+    @property
+    def sentence(self) -> str:
+        """The first fatal kind in full and the others by number; empty if there is none."""
+        fatal = [finding for finding in self.found if finding.fatal]
+        if not fatal:
+            return ''
+        others = ', '.join(finding.what for finding in fatal[1:])
+        return f'{self.where} has {fatal[0]}.' + (f' It also has {others}.' if others else '')
+
+    @property
+    def kinds(self) -> str:
+        """The fatal kinds by number."""
+        return ', '.join(finding.what for finding in self.found if finding.fatal)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun."""
+    plural = f'{noun[:-1]}ies' if noun.endswith('y') else f'{noun}es' if noun.endswith('s') else f'{noun}s'
+    return f'{count:,} {noun if count == 1 else plural}'
+
+
+def quoted(value: Any) -> str:
+    """The beginning of a value as Python writes it."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f'{text[:LONGEST]}...'
+
+
+def duplicates(values: Iterable[Any]) -> list[Any]:
+    """Values that occur more than once, each once."""
+    seen: set[Any] = set()
+    twice: dict[Any, None] = {}
+    for value in values:
+        if value in seen:
+            twice[value] = None
+        seen.add(value)
+    return list(twice)
