@@ -16,6 +16,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.config.utils import MODULE2PACKAGE
 
+from swin_backbone.checkpoint.find import is_remote
 from swin_backbone.engine.explain import reading_problem, shorten
 from swin_backbone.errors import InputError
 from swin_backbone.files import find_config
@@ -329,9 +330,7 @@ def check_local(source: str, option: str) -> None:
     Raises:
         InputError: it does not exist.
     """
-    path = Path(source).expanduser()
-    is_path = os.sep in source or path.suffix in ('.pth', '.pt', '.safetensors', '.bin')
-    if is_path and '://' not in source and not path.exists():
+    if not is_remote(source) and not Path(source).expanduser().exists():
         raise InputError(
             f'{option} {source} does not exist: expected a .pth or .safetensors checkpoint; check the path.'
         )
@@ -491,11 +490,7 @@ def use_own_types(config: Config) -> None:
             kind = str(evaluator.get('type')).rpartition('.')[2]
             if kind in OWN_METRICS and not isinstance(evaluator['type'], type):
                 evaluator['type'] = OWN_METRICS[kind]
-    coco = [
-        node for loader in LOADERS for node in dicts_in(config.get(loader) or {}) if node.get('type') == 'CocoDataset'
-    ]
-    if coco:
-        import swin_backbone.openmmlab.detection.coco_metric  # noqa: F401  registers the data set
-
-    for data_set in coco:
-        data_set['type'] = 'swin_backbone.CocoDataset'
+    for loader in LOADERS:
+        for data_set in dicts_in(config.get(loader) or {}):
+            if data_set.get('type') == 'CocoDataset':
+                data_set['type'] = 'swin_backbone.CocoDataset'
