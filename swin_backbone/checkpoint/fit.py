@@ -74,6 +74,8 @@ def fit_table(table: Tensor, index: Tensor | None, target: tuple[int, int], head
     length = math.prod(offsets(target))
     if table.dim() != 2 or table.shape[1] != heads:
         raise MisfitError(f'{tuple(table.shape)} in the file, [{length}, {heads}] here')
+    if index is not None and not index.numel():
+        raise MisfitError('an empty relative_position_index in the file')
     source = window_of_index(index) if index is not None else window_of_table(table)
     if source is None and len(table) == length:
         source = target
@@ -174,7 +176,7 @@ def window_warnings(state: State, model: nn.Module) -> list[str]:
     modules, theirs, ours = modules_of(model), [], []
     for name, coords in state.items():
         parsed = parse(NATIVE_BLOCK, name)
-        if parsed and parsed[1:] == (0, 'attn.relative_coords_table'):
+        if parsed and parsed[1:] == (0, 'attn.relative_coords_table') and coords.dim() == 4 and len(coords) == 1:
             attention = modules.get(name.removesuffix('.relative_coords_table'))
             pretrained = getattr(attention, 'pretrained_window', None)
             if attention is not None and pretrained is not None:

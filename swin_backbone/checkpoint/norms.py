@@ -63,7 +63,7 @@ def numbered_norms(tensors: Mapping[str, Tensor], bases: Iterable[str], state: M
         bases: the prefixes below which they are sought.
         state: the backbone under native names, whose own output norms are left out.
     """
-    width = len(state[PATCH_BIAS]) if PATCH_BIAS in state else 0
+    width = state[PATCH_BIAS].numel() if PATCH_BIAS in state else 0
     channels = [width * 2**stage for stage in range(last_stage(state) + 1)]
     families: dict[str, dict[str, int]] = {}
     for base in bases:

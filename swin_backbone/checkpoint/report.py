@@ -191,6 +191,12 @@ def has_main_norm(variant: str) -> bool:
     return VARIANTS[variant].main_norm_every > 0
 
 
+def shape_of(state: Mapping[str, Tensor], name: str, default: Size) -> Size:
+    """The shape of a weight; ``default`` if it is absent, empty, or has another number of dimensions."""
+    shape = state[name].shape if name in state else default
+    return shape if len(shape) == len(default) and 0 not in shape else default
+
+
 def anatomy_of(state: Mapping[str, Tensor]) -> Anatomy:
     """Read the anatomy off native names and shapes."""
     depths: Counter[int] = Counter()
@@ -200,14 +206,13 @@ def anatomy_of(state: Mapping[str, Tensor]) -> Anatomy:
         if parsed is not None:
             stage, block, rest = parsed
             depths[stage] = max(depths[stage], block + 1)
-            if rest == 'attn.logit_scale':
+            if rest == 'attn.logit_scale' and tensor.dim():
                 heads[stage] = tensor.shape[0]
             elif rest == 'attn.relative_position_bias_table' and tensor.dim() == 2:
                 heads[stage] = tensor.shape[1]
-    shapes = {name: tensor.shape for name, tensor in state.items()}
-    patch = shapes.get('patch_embed.proj.weight', Size([0, 0, 0, 0]))
-    projection = shapes.get('layers.0.blocks.0.attn.qkv.weight', Size([0, 1]))
-    hidden = shapes.get('layers.0.blocks.0.mlp.fc1.weight', Size([0, 1]))
+    patch = shape_of(state, 'patch_embed.proj.weight', Size([0, 0, 0, 0]))
+    projection = shape_of(state, 'layers.0.blocks.0.attn.qkv.weight', Size([0, 1]))
+    hidden = shape_of(state, 'layers.0.blocks.0.mlp.fc1.weight', Size([0, 1]))
     stages = range(max(depths, default=-1) + 1)
     return Anatomy(
         version=version_of(state),

@@ -96,6 +96,32 @@ def test_gaps_and_extras_are_listed_by_name() -> None:
     assert 'left over 1: layers.0.blocks.1.mlp.fc3.weight' in message and 'damaged or of another network' in message
 
 
+@pytest.mark.parametrize(
+    'name',
+    [
+        'patch_embed.proj.weight',
+        'patch_embed.proj.bias',
+        'layers.0.blocks.0.attn.logit_scale',
+        'layers.0.blocks.0.attn.qkv.weight',
+        'layers.0.blocks.0.mlp.fc1.weight',
+        'layers.1.downsample.reduction.weight',
+    ],
+)
+@pytest.mark.parametrize('shape', [(), (0,), (0, 0), (2, 3, 4)])
+def test_weights_of_strange_shapes_are_a_sentence(name: str, shape: tuple[int, ...]) -> None:
+    state = {**state_of(version=2), name: torch.ones(shape)}
+    assert 'does not fit this backbone' in refusal(tiny_backbone(version=2), state)
+
+
+@pytest.mark.parametrize('shape', [(), (0,), (1, 3, 3, 2)])
+def test_buffers_of_strange_shapes_do_no_harm(shape: tuple[int, ...]) -> None:
+    name = 'layers.0.blocks.0.attn.relative_coords_table'
+    assert load_pretrained(tiny_backbone(version=2), {**state_of(version=2), name: torch.ones(shape)}).complete
+    name = 'layers.0.blocks.0.attn.relative_position_index'
+    if not torch.ones(shape).numel():
+        assert 'empty relative_position_index' in refusal(tiny_backbone(), {**state_of(), name: torch.ones(shape)})
+
+
 def test_strict_false_loads_what_fits_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     state = state_of(depths=(2, 2, 3, 2), qkv_bias=False)
     model = tiny_backbone()
