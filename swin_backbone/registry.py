@@ -7,6 +7,7 @@ mmengine imports ``<scope>.registry`` by itself when it meets a type of an unkno
 import sys
 from importlib import import_module
 
+from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
@@ -38,6 +39,7 @@ class PluginRegistry(Registry):
                     import_module(extension)
 
 
+DATASETS = PluginRegistry('dataset', parent=ROOT_DATASETS, scope=SCOPE)
 MODELS = PluginRegistry('model', parent=ROOT_MODELS, scope=SCOPE)
 TASK_UTILS = PluginRegistry('task util', parent=ROOT_TASK_UTILS, scope=SCOPE)
 HOOKS = PluginRegistry('hook', parent=ROOT_HOOKS, scope=SCOPE)

@@ -350,7 +350,7 @@ class AnnotationCheck:
         corners = (boxes[:, 2:] > boxes[:, :2]).all()
         if corners and ((boxes[:, :2] + boxes[:, 2:]) > 1.1 * size).any(axis=1).mean() > 0.5:
             self.findings.add(
-                'annotation', 'with two corners as boxes, which lie beyond the image', expected, boxes, show
+                'annotation', 'with two corners as boxes, which lie beyond the image', expected, list(boxes), show
             )
 
 

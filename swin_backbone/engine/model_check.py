@@ -9,7 +9,6 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
@@ -20,7 +19,7 @@ from swin_backbone.engine.class_check import classes_of, data_set_type, find_dat
 from swin_backbone.engine.classes import OTHER_CLASSES, OTHER_TYPES, check_softmax, detection_limit
 from swin_backbone.engine.hooks import WholeModelHook
 from swin_backbone.engine.runner import ignore_warnings
-from swin_backbone.engine.train import StartSummaryHook, StopBeforeTraining, build_runner
+from swin_backbone.engine.train import StartSummaryHook, build_runner, unwrapped
 from swin_backbone.errors import InputError, RunFailure
 
 SIDE = 64
@@ -309,6 +308,10 @@ def extremes(data: Any) -> tuple[list[int], str]:
     )
 
 
+class StopBeforeTraining(Exception):
+    """Ends a dry run: everything is built, initialised and loaded, and nothing is trained."""
+
+
 class TryBatchHook(Hook):
     """Computes the loss of one batch when everything is built and loaded, and ends the run there."""
 
@@ -321,7 +324,7 @@ class TryBatchHook(Hook):
             RunFailure: the loss is not finite.
             StopBeforeTraining: otherwise.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         model.train()
         batch = next(iter(runner.train_dataloader))
         with runner.optim_wrapper.optim_context(model):

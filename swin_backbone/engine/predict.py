@@ -1,5 +1,6 @@
 """Predictions for any picture: drawn, and as JSON."""
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
+from swin_backbone.datasets.image_check import problem_and_darkness
 from swin_backbone.engine.checkpoints import load_whole
 from swin_backbone.engine.config import set_weights
 from swin_backbone.engine.runner import ignore_warnings
@@ -22,8 +24,7 @@ from swin_backbone.errors import InputError
 from swin_backbone.evaluation.gallery import draw_sample, label_map
 from swin_backbone.files import write_json
 
-ENDINGS = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp'}
-"""Of files that were meant to be pictures."""
+LOGGER = logging.getLogger('swin_backbone')
 
 
 class Predictor:
@@ -76,21 +77,9 @@ def find_files(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     if not source.is_dir():
-        raise InputError(f'there is no file or folder {source}: give a picture or a folder with pictures.')
+        raise InputError(f'there is no file or folder {source}: give an image or a folder with images.')
     files = [path for path in sorted(source.rglob('*')) if path.is_file()]
     return [path for path in files if not any(part.startswith('.') for part in path.relative_to(source).parts)]
-
-
-def problem_with(path: Path) -> str:
-    """Why a file cannot be read as a picture, whatever it is called; nothing if it can."""
-    import cv2
-
-    data = np.fromfile(path, np.uint8)
-    if len(data) == 0:
-        return 'empty'
-    if cv2.imdecode(data, cv2.IMREAD_COLOR) is not None:
-        return ''
-    return 'a damaged picture' if path.suffix.lower() in ENDINGS else 'not a picture'
 
 
 def output_names(files: Sequence[Path], source: Path) -> list[Path]:
@@ -108,7 +97,11 @@ def predict_files(predictor: Predictor, source: Path, out_dir: Path, threshold: 
     """
     files = find_files(source)
     for path, name in zip(files, output_names(files, source), strict=True):
-        problem = problem_with(path)
+        problem, dark = problem_and_darkness(path)
+        if dark:
+            LOGGER.warning(
+                '%s: an image of 12 bits stored in 16, nearly black when read: multiply its values by 16', path
+            )
         if not problem:
             write_prediction(predictor(path), predictor.meta, path, out_dir / name, threshold)
         yield path, problem

@@ -12,12 +12,12 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger, print_log
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import RUNNERS
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from swin_backbone import SwinTransformer
-from swin_backbone.engine.checkpoints import load_safely, reading_safely
+from swin_backbone.engine.checkpoints import load_safely
 from swin_backbone.engine.hooks import PredictionSheetHook, WholeModelHook
 from swin_backbone.engine.loading import name_images
 from swin_backbone.engine.numbers import FiniteLossHook
@@ -60,7 +60,7 @@ class QuietRunner(Runner):
         return loader
 
 
-def train(config: Config, recipe_precision: str, dry_run: bool = False) -> None:
+def train(config: Config, recipe_precision: str) -> None:
     """Train and evaluate; leaves ``summary.json``, ``curves.png`` and ``predictions.png`` in the work dir.
 
     Raises:
@@ -68,13 +68,10 @@ def train(config: Config, recipe_precision: str, dry_run: bool = False) -> None:
     """
     runner = build_runner(config)
     runner.register_hook(WholeModelHook(heads=bool(config.get('resume'))))
-    runner.register_hook(StartSummaryHook(recipe_precision, dry_run))
+    runner.register_hook(StartSummaryHook(recipe_precision))
     runner.register_hook(FiniteLossHook(config.get('nonfinite_patience', 1)))
     started = time.perf_counter()
-    try:
-        runner.train()
-    except StopBeforeTraining:
-        return
+    runner.train()
     if runner.rank == 0:
         facts = run_facts(runner, time.perf_counter() - started)
         metrics = last_metrics(runner)
@@ -107,38 +104,41 @@ def run_facts(runner: Runner, seconds: float) -> dict[str, Any]:
     )
 
 
-class StopBeforeTraining(Exception):
-    """Ends a dry run: everything is built, initialised and loaded, and nothing is trained."""
-
-
 class StartSummaryHook(Hook):
     """Logs a summary when everything is built and loaded, right before the first iteration.
 
     Args:
         recipe_precision: what the config asked for, before it was fitted to this machine.
-        dry_run: end there, with :class:`StopBeforeTraining`.
     """
 
     priority = 'VERY_LOW'
 
-    def __init__(self, recipe_precision: str, dry_run: bool = False) -> None:
+    def __init__(self, recipe_precision: str) -> None:
         self.recipe_precision = recipe_precision
-        self.dry_run = dry_run
+        self.loaded = ''
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Called by the Runner with the content of ``load_from``."""
+        if runner._load_from:
+            self.loaded = describe_whole(runner._load_from, checkpoint, unwrapped(runner.model))
 
     def before_train(self, runner: Runner) -> None:
         """Called by the Runner after weights and checkpoints are loaded."""
-        lines = [f'  {name:<10} {text}' for name, text in describe(runner, self.recipe_precision).items()]
+        lines = [f'  {name:<10} {text}' for name, text in describe(runner, self.recipe_precision, self.loaded).items()]
         runner.logger.info('This run:\n' + '\n'.join(lines))
-        if self.dry_run:
-            raise StopBeforeTraining
 
 
-def describe(runner: Runner, recipe_precision: str) -> dict[str, str]:
-    """Model, weights, data, batch, schedule and precision of a run, a sentence each."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+def unwrapped(model: Any) -> Any:
+    """The model inside the wrapper of a distributed run."""
+    return model.module if is_model_wrapper(model) else model
+
+
+def describe(runner: Runner, recipe_precision: str, loaded: str) -> dict[str, str]:
+    """Model, weights, data, batch, schedule and precision of a run; ``loaded`` is the sentence on ``load_from``."""
+    model = unwrapped(runner.model)
     return {
         'model': describe_model(model),
-        'weights': describe_weights(runner, model),
+        'weights': describe_weights(runner, model, loaded),
         'data': describe_data(runner),
         'batch': describe_batch(runner),
         'schedule': describe_schedule(runner),
@@ -156,12 +156,12 @@ def describe_model(model: nn.Module) -> str:
     return f'{names}, {total / 1e6:.2f}M parameters, {trained / 1e6:.2f}M of them trained'
 
 
-def describe_weights(runner: Runner, model: nn.Module) -> str:
+def describe_weights(runner: Runner, model: nn.Module, loaded: str) -> str:
     """Where the weights come from and how much of the backbone they cover."""
     if runner._resume and runner.iter > 0:
         return f'resumed after {runner.iter} iterations'
-    if runner._load_from:
-        return describe_whole(runner._load_from, model)
+    if loaded:
+        return loaded
     init = getattr(model.backbone, 'init_cfg', None)
     if not init:
         return 'none: trained from scratch'
@@ -169,13 +169,11 @@ def describe_weights(runner: Runner, model: nn.Module) -> str:
     return str(report) if report is not None else f'backbone: {init}'
 
 
-def describe_whole(source: str, model: nn.Module) -> str:
+def describe_whole(source: str, content: dict[str, Any], model: nn.Module) -> str:
     """Which parameters of a model a checkpoint of a whole model does not have, or has in another shape.
 
     Our backbones translate other layouts, and are checked where the checkpoint is loaded.
     """
-    with reading_safely():
-        content = CheckpointLoader.load_checkpoint(source, map_location='cpu')
     state = {name.removeprefix('module.'): value for name, value in content.get('state_dict', content).items()}
     backbones = tuple(f'{name}.' for name, module in model.named_modules() if isinstance(module, SwinTransformer))
     own = {name: value for name, value in model.named_parameters() if not name.startswith(backbones)}

@@ -29,6 +29,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / 'notes.txt').write_text('not a picture')
     (folder / 'empty.png').touch()
     (folder / 'cut.jpg').write_bytes((folder / '000000100000.jpg').read_bytes()[:300])
+    cv2.imwrite(str(folder / 'float.tif'), np.zeros((60, 90), np.float32))
+    cv2.imwrite(str(folder / 'dark.tif'), np.full((60, 90, 3), 4000, np.uint16))
     (folder / 'inner').mkdir()
     cv2.imwrite(str(folder / 'inner' / 'wide.png'), np.full((60, 90, 3), 128, np.uint8))
     return folder
@@ -55,9 +57,11 @@ def run(path: Path, pictures: Path, out: Path) -> dict[str, Any]:
     assert done == {
         '000000100000.jpg': '',
         '000000100001.jpg': '',
-        'cut.jpg': 'a damaged picture',
+        'cut.jpg': 'a damaged image',
+        'dark.tif': '',
         'empty.png': 'empty',
-        'notes.txt': 'not a picture',
+        'float.tif': 'a kind of image that is not read (float32): save it with 8 bits per channel',
+        'notes.txt': 'not an image',
         'wide.png': '',
     }
     assert process_state() == before
@@ -66,8 +70,9 @@ def run(path: Path, pictures: Path, out: Path) -> dict[str, Any]:
     return json.loads((out / 'drawn' / 'inner' / 'wide.json').read_text())
 
 
-def test_detections_are_drawn_and_written(pictures: Path, tmp_path: Path) -> None:
+def test_detections_are_drawn_and_written(pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     written = run(DETECTION, pictures, tmp_path)
+    assert caplog.text.count('dark.tif: an image of 12 bits stored in 16') == 1
     assert (written['width'], written['height']) == (90, 60) and written['file'].endswith('inner/wide.png')
     objects = json.loads((tmp_path / 'drawn' / '000000100000.json').read_text())['objects']
     assert objects and [one['score'] for one in objects] == sorted((one['score'] for one in objects), reverse=True)

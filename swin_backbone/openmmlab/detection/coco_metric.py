@@ -14,15 +14,12 @@ from mmdet.datasets.api_wrappers import COCO, COCOeval
 from mmdet.evaluation import CocoMetric as StockCocoMetric
 from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger
-from mmengine.registry import DATASETS as ROOT_DATASETS
 
 from swin_backbone.errors import InputError
-from swin_backbone.registry import METRICS, SCOPE, PluginRegistry
+from swin_backbone.registry import DATASETS, METRICS
 
 NAMES = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 """The first six metrics that COCO's protocol summarises, in its order."""
-
-DATASETS = PluginRegistry('dataset', parent=ROOT_DATASETS, scope=SCOPE)
 
 
 def complete_annotations(content: dict[str, Any]) -> None:
