@@ -38,8 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     from swin_backbone.engine.checkpoints import choose_source
     from swin_backbone.engine.classes import name_classes, read_classes
-    from swin_backbone.engine.config import check_writable, load_config, require_test
+    from swin_backbone.engine.config import load_config
     from swin_backbone.engine.explain import advising, explained
+    from swin_backbone.engine.option_check import require_test
+    from swin_backbone.engine.place_check import check_writable
     from swin_backbone.engine.predict import Predictor, find_files, predict_files
     from swin_backbone.files import progress_bar
 

@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from swin_backbone.engine.checkpoints import choose_source
     from swin_backbone.engine.explain import advising, explained
     from swin_backbone.engine.model_check import check_model
+    from swin_backbone.engine.option_check import require_test
     from swin_backbone.engine.test import run_test
     from swin_backbone.engine.tta import use_tta
 
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     export_local_rank(args)
     config = change.load_config(args.config, args.cfg_options)
     with explained(config), advising(source):
-        change.require_test(config)
+        require_test(config)
         submission = set_options(config, args)
         change.use_own_types(config)
         check_model(config, ('test_dataloader',))
@@ -96,19 +97,23 @@ def set_options(config: Any, args: argparse.Namespace) -> Any:
     from swin_backbone.engine import config as change
     from swin_backbone.engine.class_check import check_classes, check_truth
     from swin_backbone.engine.classes import fit_to_data
+    from swin_backbone.engine.data_check import check_files
+    from swin_backbone.engine.option_check import check_ranges
+    from swin_backbone.engine.place_check import check_writable
     from swin_backbone.engine.submission import format_for_server
     from swin_backbone.engine.type_check import check_types
 
-    change.check_ranges(config)
+    check_ranges(config)
     check_types(config)
     change.set_work_dir(config, args.work_dir, args.config)
     if args.show_dir:
-        change.check_writable(args.show_dir, '--show-dir')
+        check_writable(args.show_dir, '--show-dir')
     if args.data_root:
         change.move_data_root(config, args.data_root)
     fit_to_data(config, args.classes, args.no_masks)
     submission = format_for_server(config, f'{config.work_dir}/submission') if args.format_only else None
     change.check_data(config, ('test_dataloader',))
+    check_files(config, ('test_dataloader',), args.data_check)
     check_classes(config, ('test_dataloader',))
     if submission is None:
         check_truth(config, 'test_dataloader', 'test_evaluator')

@@ -50,12 +50,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     from swin_backbone.engine import config as change
     from swin_backbone.engine.explain import explained
     from swin_backbone.engine.model_check import check_model, dry_run
+    from swin_backbone.engine.option_check import require_training
     from swin_backbone.engine.train import precision_of, set_trackers, train
 
     export_local_rank(args)
     config = change.load_config(args.config, args.cfg_options)
     with explained(config):
-        change.require_training(config)
+        require_training(config)
         set_options(config, args)
         change.use_own_types(config)
         recipe_precision = precision_of(config.optim_wrapper.type, config.optim_wrapper.get('dtype'))
@@ -79,11 +80,13 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
     from swin_backbone.engine.class_check import check_classes, check_truth
     from swin_backbone.engine.classes import fit_to_data
     from swin_backbone.engine.data_check import check_files
+    from swin_backbone.engine.option_check import check_ranges
+    from swin_backbone.engine.place_check import check_local
     from swin_backbone.engine.type_check import check_types
 
     if args.seed is not None or args.deterministic:
         config.randomness = dict(seed=args.seed, deterministic=args.deterministic)
-    change.check_ranges(config)
+    check_ranges(config)
     check_types(config)
     change.set_work_dir(config, args.work_dir, args.config)
     if args.data_root:
@@ -95,7 +98,7 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
     check_truth(config, *LOADERS[1:], 'val_evaluator')
     change.set_launcher(config, args.launcher)
     if args.weights not in (None, 'none'):
-        change.check_local(args.weights, '--weights')
+        check_local(args.weights, '--weights')
     change.set_weights(config, args.weights)
     change.set_resume(config, args.resume)
     if args.auto_scale_lr:

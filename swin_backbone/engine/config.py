@@ -1,9 +1,7 @@
 """Changes that the command lines make to a config, each a small step on an mmengine ``Config``."""
 
 import copy
-import math
 import os
-import tempfile
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -16,8 +14,8 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.config.utils import MODULE2PACKAGE
 
-from swin_backbone.checkpoint.find import is_remote
 from swin_backbone.engine.explain import reading_problem, shorten
+from swin_backbone.engine.place_check import check_launcher, check_local, check_writable
 from swin_backbone.errors import InputError
 from swin_backbone.files import find_config
 
@@ -25,43 +23,6 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
 OWN_METRICS = {'CocoMetric': 'swin_backbone.CocoMetric', 'IoUMetric': 'swin_backbone.IoUMetric'}
 """The toolkits' metrics round what they report, and CocoMetric needs annotation ids from 1; these do neither."""
-
-
-def is_whole(least: int) -> Callable[[Any], bool]:
-    """The condition of being an integer of at least ``least``."""
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def is_count(value: Any) -> bool:
-    """Whether a value is a whole number of at least 1, also as a float: configs divide."""
-    return is_whole(1)(value) or (isinstance(value, float) and value.is_integer() and value >= 1)
-
-
-def is_positive(value: Any) -> bool:
-    """Whether a value is a finite number above 0."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
-
-
-def are_positive(value: Any) -> bool:
-    """Whether a value is a list of finite numbers above 0."""
-    return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(is_positive, value))
-
-
-RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    *((f'{loader}.batch_size', is_whole(1), 'an integer of at least 1') for loader in LOADERS),
-    *((f'{loader}.num_workers', is_whole(0), 'an integer of at least 0') for loader in LOADERS),
-    ('optim_wrapper.optimizer.lr', is_positive, 'a number above 0'),
-    ('optim_wrapper.optimizer.weight_decay', lambda v: v == 0 or is_positive(v), 'a number of at least 0'),
-    ('optim_wrapper.accumulative_counts', is_whole(1), 'an integer of at least 1'),
-    ('optim_wrapper.clip_grad.max_norm', is_positive, 'a number above 0'),
-    ('train_cfg.max_epochs', is_count, 'an integer of at least 1'),
-    ('train_cfg.max_iters', is_count, 'an integer of at least 1'),
-    ('train_cfg.val_interval', is_count, 'an integer of at least 1'),
-    ('auto_scale_lr.base_batch_size', is_positive, 'a number above 0'),
-    ('randomness.seed', lambda v: is_whole(0)(v) and v < 2**32, 'an integer from 0 to 4294967295'),
-    ('tta_factors', are_positive, 'a list of numbers above 0, such as [0.75,1.0,1.25]'),
-)
-"""Options with a range: key, condition, and what is expected."""
 
 
 def load_config(name: str, overrides: Sequence[str] | None = None) -> Config:
@@ -124,72 +85,6 @@ def write_defaults(config: Config) -> None:
     for loader in LOADERS:
         if (config.get(loader) or {}).get('num_workers') == 0:
             config[loader].persistent_workers = False  # there are none that could persist
-
-
-def require_training(config: Config) -> None:
-    """Refuse to train with a config that cannot.
-
-    Raises:
-        InputError: it has no training data, loop or optimizer.
-    """
-    missing = [key for key in ('train_dataloader', 'train_cfg', 'optim_wrapper') if not config.get(key)]
-    if missing:
-        raise InputError(f'{config.filename} cannot be trained: it has no {", ".join(missing)}; add them.')
-
-
-TEST_KEYS = ('test_dataloader', 'test_cfg', 'test_evaluator')
-
-
-def require_test(config: Config, keys: Sequence[str] = TEST_KEYS) -> None:
-    """Refuse to test or predict with a config that cannot.
-
-    Raises:
-        InputError: it lacks one of ``keys``, or has several test sets where one is needed.
-    """
-    missing = [key for key in keys if not config.get(key)]
-    if missing:
-        raise InputError(f'{config.filename} cannot be tested: it has no {", ".join(missing)}; add them.')
-    node = config.test_dataloader.get('dataset') or {}
-    while 'dataset' in node:
-        node = node['dataset']
-    if 'pipeline' not in node:
-        raise InputError(
-            f'{config.filename}: test_dataloader has {node.get("type") or "no data set"} without a pipeline of its '
-            'own, and tests take one data set: give it the merged annotations.'
-        )
-
-
-def check_ranges(config: Config) -> None:
-    """Refuse numbers that no run can use, before anything is built or written.
-
-    Raises:
-        InputError: names the key, its value and what is expected.
-    """
-    for key, fits, expected in RANGES:
-        node: Any = config
-        for part in key.split('.'):
-            node = node.get(part) if isinstance(node, (dict, Config)) else None
-        if node is not None and not fits(node):
-            raise InputError(f'{key} must be {expected}, got {node!r}: change it in the config or with --cfg-options.')
-
-
-def check_writable(path: str | os.PathLike[str], option: str) -> None:
-    """Refuse a folder that could not be created or written to; leaves nothing behind.
-
-    Raises:
-        InputError: it is a file, or lies in a place without write access.
-    """
-    folder = Path(path)
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if not folder.is_dir():
-        raise InputError(f'{option} {path}: {folder} is a file where a folder is needed: name another folder.')
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f'{option} {path} cannot be written: {folder}: {reason}. Name another folder.') from error
 
 
 def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
@@ -324,18 +219,6 @@ def check_data(config: Config, loaders: tuple[str, ...]) -> None:
         )
 
 
-def check_local(source: str, option: str) -> None:
-    """Refuse a path that does not exist; names and URLs are left to the reader.
-
-    Raises:
-        InputError: it does not exist.
-    """
-    if not is_remote(source) and not Path(source).expanduser().exists():
-        raise InputError(
-            f'{option} {source} does not exist: expected a .pth or .safetensors checkpoint; check the path.'
-        )
-
-
 def set_weights(config: Config, weights: str | None) -> None:
     """``--weights``: a published name, a path or a URL for the backbone; 'none' to start from scratch."""
     if weights is None:
@@ -424,28 +307,6 @@ def set_resume(config: Config, resume: str | None) -> None:
         if not Path(resume).is_file():
             raise InputError(f'--resume {resume} is no file: give a checkpoint, or --resume alone for the newest one.')
         config.load_from = resume
-
-
-LAUNCHER_VARIABLES = {
-    'pytorch': ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
-    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
-    'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK', 'MASTER_ADDR'),
-}
-STARTERS = {'pytorch': 'torchrun --nproc-per-node N', 'slurm': 'srun', 'mpi': 'mpirun, with MASTER_ADDR set'}
-
-
-def check_launcher(launcher: str) -> None:
-    """Refuse a launcher that has not started this process.
-
-    Raises:
-        InputError: its environment variables are missing.
-    """
-    missing = [name for name in LAUNCHER_VARIABLES.get(launcher, ()) if name not in os.environ]
-    if missing:
-        raise InputError(
-            f'--launcher {launcher} needs the environment of {launcher} and {missing[0]} is not set: start the command '
-            f'with {STARTERS[launcher]}, or leave --launcher out.'
-        )
 
 
 def set_launcher(config: Config, launcher: str) -> None:

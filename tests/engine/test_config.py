@@ -13,10 +13,10 @@ from swin_backbone.engine.config import (
     load_config,
     missing_data,
     parse_overrides,
-    require_training,
     set_learning_rate_scaling,
     use_own_types,
 )
+from swin_backbone.engine.option_check import require_training
 from swin_backbone.errors import InputError
 from tests.toolkits import DETECTION, SEGMENTATION, demo_config
 
