@@ -39,6 +39,8 @@ class TensorCache:
     def get(self, like: Tensor, build: Callable[P, Tensor], *args: P.args, **kwargs: P.kwargs) -> Tensor:
         """``build(*args)`` on the device of ``like``, built at most once while it stays in the cache.
 
+        It is built there, not copied: a copy from the host would wait for the queued kernels at each new image size.
+
         Under tracing (torch.compile, export, fake or subclassed tensors) nothing is read from or written to the cache:
         a traced constant must not outlive its trace, and a real one must not enter it.
         """
@@ -50,8 +52,8 @@ class TensorCache:
                 self._entries.move_to_end(key)
                 return self._entries[key]
         # An inference tensor could not be saved for a later backward pass.
-        with torch.inference_mode(False), torch.no_grad():
-            value = build(*args, **kwargs).to(like.device)
+        with torch.inference_mode(False), torch.no_grad(), torch.device(like.device):
+            value = build(*args, **kwargs)
         with self._lock:
             if key not in self._entries:  # another thread may have built it meanwhile
                 self._entries[key] = value

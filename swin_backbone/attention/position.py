@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swin_backbone.attention.plain import is_plain
 from swin_backbone.attention.plan import CONSTANTS
 
 TABLE_STD = 0.02
@@ -105,6 +106,10 @@ class ContinuousBias(nn.Sequential):
         """
         first: Any = self[0]
         last: Any = self[2]
+        if not is_plain(first, last):
+            device = next((x.device for x in (*self.parameters(), *self.buffers())), None)
+            offsets = log_spaced_offsets(window, pretrained).to(device)
+            return CPB_LIMIT * torch.sigmoid(gather(self(offsets), window))
         weight = first.weight
         dtype = torch.promote_types(weight.dtype, torch.float32)
         offsets = CONSTANTS.get(weight, log_spaced_offsets, window, pretrained).to(dtype)

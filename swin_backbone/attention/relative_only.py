@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from swin_backbone.attention import position
 from swin_backbone.attention.kernels.eager import widen
-from swin_backbone.attention.plan import WindowPlan, window_partition, window_reverse
+from swin_backbone.attention.plain import is_plain
+from swin_backbone.attention.plan import WindowPlan, pad_to_windows, window_partition, window_reverse
 from swin_backbone.attention.window import AttentionOptions
 
 
@@ -90,11 +91,19 @@ class RelativeOnlyAttention(nn.Module):
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Average within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
+        if is_plain(self.qkv):
+            return self.average(x, plan, shifted, self.pad_value())
+        # What another module makes of a padded token is not known before it is called, so it is called on the padding.
+        padded = WindowPlan(*plan.padded_size, plan.window)
+        return self.average(pad_to_windows(x, plan, None), padded, shifted, None)[:, : plan.height, : plan.width]
+
+    def average(self, x: Tensor, plan: WindowPlan, shifted: bool, pad_value: Tensor | None) -> Tensor:
+        """:meth:`forward` with the value of padded tokens ``[C]``."""
         if self.pad_shift:
             plan = plan.with_pad_shift(shifted)
         dropout = self.attn_drop if self.training else 0.0
         values, bias = self.project(x), self.position_bias()
-        out = relative_only_attention(values, bias, plan, shifted, self.num_heads, self.pad_value(), dropout)
+        out = relative_only_attention(values, bias, plan, shifted, self.num_heads, pad_value, dropout)
         return self.proj_drop(self.proj(out))
 
 
@@ -113,7 +122,10 @@ class ContinuousRelativeOnlyAttention(RelativeOnlyAttention):
 
     def project(self, x: Tensor) -> Tensor:
         """Values of tokens, ``[..., C]``."""
-        return F.linear(x, self.qkv.weight, self.v_bias)
+        if is_plain(self.qkv):
+            return F.linear(x, self.qkv.weight, self.v_bias)
+        values = self.qkv(x)
+        return values if self.v_bias is None else values + self.v_bias
 
     def pad_value(self) -> Tensor | None:
         """Value of a padded token ``[C]``; None for zeros."""

@@ -180,7 +180,7 @@ class SlidingAttention(WindowAttention):
 
     def __init__(self, options: AttentionOptions) -> None:
         super().__init__(options)
-        self.attend = SLIDING[options.method]
+        self.slide = SLIDING[options.method]
 
     def build_position(self, options: AttentionOptions) -> None:
         """Create the table of position biases ``[N, heads]``."""
@@ -196,7 +196,7 @@ class SlidingAttention(WindowAttention):
         """Attend in the neighbourhoods of ``x`` ``[B, H, W, C]``, whatever ``shifted``; same shape out."""
         dropout = self.attn_drop if self.training else 0.0
         scale, bias = self.logit_scale_factor(), self.position_bias()
-        out = self.attend(self.project(x), bias, self.window, self.num_heads, scale, dropout)
+        out = self.slide(self.project(x), bias, self.window, self.num_heads, scale, dropout)
         return self.proj_drop(self.proj(out))
 
 
@@ -205,7 +205,7 @@ class CosineSlidingAttention(CosineWindowAttention):
 
     def __init__(self, options: AttentionOptions) -> None:
         super().__init__(options)
-        self.attend = SLIDING[options.method]
+        self.slide = SLIDING[options.method]
 
     forward = SlidingAttention.forward
 

@@ -11,7 +11,8 @@ from swin_backbone.attention import position
 from swin_backbone.attention.kernels import window_attention
 from swin_backbone.attention.kernels.cpu import attend_in_groups, works_in_groups
 from swin_backbone.attention.kernels.operator import window_attention_op
-from swin_backbone.attention.plan import WindowPlan
+from swin_backbone.attention.plain import is_plain
+from swin_backbone.attention.plan import WindowPlan, pad_to_windows
 
 INITIAL_LOGIT_SCALE = 10.0
 MAX_LOGIT_SCALE = 100.0
@@ -100,7 +101,15 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Attend within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
-        bias, scale, pad_value = self.position_bias(), self.logit_scale_factor(), self.pad_value()
+        if is_plain(self.qkv):
+            return self.attend(x, plan, shifted, self.pad_value())
+        # What another module makes of a padded token is not known before it is called, so it is called on the padding.
+        padded = WindowPlan(*plan.padded_size, plan.window)
+        return self.attend(pad_to_windows(x, plan, None), padded, shifted, None)[:, : plan.height, : plan.width]
+
+    def attend(self, x: Tensor, plan: WindowPlan, shifted: bool, pad_value: Tensor | None) -> Tensor:
+        """:meth:`forward` with the query, key and value of padded tokens ``[3C]``."""
+        bias, scale = self.position_bias(), self.logit_scale_factor()
         dropout = self.attn_drop if self.training else 0.0
         if dropout == 0.0 and torch.compiler.is_compiling() and not torch.compiler.is_exporting():
             tensor, factor = (scale, 1.0) if isinstance(scale, Tensor) else (None, scale)
@@ -109,7 +118,7 @@ class WindowAttention(nn.Module):
                 qkv, bias, pad_value, tensor, factor, self.num_heads, window, shifted, self.pad_shift
             )
             out = self.proj(out)
-        elif self.backend in ('auto', 'sdpa') and dropout == 0.0 and works_in_groups(x):
+        elif self.backend in ('auto', 'sdpa') and dropout == 0.0 and works_in_groups(x, self.qkv, self.proj):
             plan = plan.with_pad_shift(shifted) if self.pad_shift else plan
             out = attend_in_groups(x, self.project, self.proj, bias, plan, shifted, self.num_heads, scale, pad_value)
         else:
@@ -153,7 +162,11 @@ class CosineWindowAttention(WindowAttention):
 
     def project(self, tokens: Tensor) -> Tensor:
         """Queries and keys of unit length, and values ``[..., 3C]``, of ``tokens`` ``[..., C]``."""
-        return self.normalize(F.linear(tokens, self.qkv.weight, self.qkv_bias()))
+        bias = self.qkv_bias()
+        if is_plain(self.qkv):
+            return self.normalize(F.linear(tokens, self.qkv.weight, bias))
+        qkv = self.qkv(tokens)
+        return self.normalize(qkv if bias is None else qkv + bias)
 
     def logit_scale_factor(self) -> Tensor:
         """Factor on the cosines ``[heads, 1, 1]``, at most 100, in at least float32."""

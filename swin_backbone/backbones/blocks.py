@@ -58,7 +58,11 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform every token of ``x`` ``[..., C]``."""
-        return tokenwise(lambda tokens: self.drop(self.fc2(self.drop(self.act(self.fc1(tokens))))), x)
+        return tokenwise(self.transform, x, self.fc1, self.act, self.fc2, self.drop)
+
+    def transform(self, tokens: Tensor) -> Tensor:
+        """The two layers on ``[..., C]``, all at once."""
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(tokens)))))
 
 
 class PatchEmbed(nn.Module):

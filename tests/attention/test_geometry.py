@@ -1,17 +1,25 @@
 """Windows, shift and mask against plain definitions."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from swin_backbone.attention import plan as geometry
 from swin_backbone.attention.plan import (
     MASKED_LOGIT,
+    PadShiftPlan,
     TensorCache,
     WindowPlan,
+    frame_mask,
     region_mask,
     window_partition,
     window_reverse,
 )
+from swin_backbone.attention.position import log_spaced_offsets, relative_position_index
 
 WINDOWS = [(1, 1), (2, 2), (3, 3), (7, 7), (2, 5), (4, 3)]
 
@@ -123,3 +131,32 @@ def test_fake_tensors_neither_enter_nor_leave_the_cache() -> None:
         cache.get(torch.empty(1), torch.ones, 3)
     assert len(cache) == 0
     assert type(cache.get(torch.empty(1), torch.ones, 3)) is torch.Tensor
+
+
+class HostTensors(TorchDispatchMode):
+    """Collect the operations that return a tensor on the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if any(isinstance(x, Tensor) and x.device.type == 'cpu' for x in tree_leaves(out)):
+            self.found.append(str(func))
+        return out
+
+
+@pytest.mark.parametrize('plan', [WindowPlan(9, 12, (4, 4)), PadShiftPlan(9, 12, (4, 4))])
+def test_masks_and_indices_are_built_on_the_device(plan: WindowPlan) -> None:
+    """A copy from the host would make a GPU wait at every new image size; 'meta' is a device that is not the host."""
+    cache = TensorCache(2**20)
+    like = torch.empty(1, device='meta')
+    with HostTensors() as seen:
+        built = [
+            cache.get(like, frame_mask if isinstance(plan, PadShiftPlan) else region_mask, plan),
+            cache.get(like, relative_position_index, plan.window),
+            cache.get(like, log_spaced_offsets, plan.window, (0, 0)),
+        ]
+    assert not seen.found
+    assert {tensor.device.type for tensor in built} == {'meta'}

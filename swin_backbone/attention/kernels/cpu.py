@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from swin_backbone.attention.kernels.eager import widen
+from swin_backbone.attention.plain import is_plain
 from swin_backbone.attention.plan import CONSTANTS, WindowPlan, window_tokens
 
 ROWS_PER_THREAD = 1024
@@ -24,14 +25,14 @@ SMALLEST = 512
 and gathering and putting back costs more than it saves. Between 441 and 576 tokens for 96 channels, measured."""
 
 
-def works_in_groups(x: Tensor) -> bool:
-    """Whether working on ``x`` ``[..., C]`` in groups is possible and pays.
+def works_in_groups(x: Tensor, *modules: nn.Module) -> bool:
+    """Whether applying ``modules`` to ``x`` ``[..., C]`` in groups is possible and pays.
 
     That is so for a plain tensor on a CPU, untraced, without gradients, and of more than :data:`SMALLEST` tokens.
     """
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
     plain = x.device.type == 'cpu' and type(x) is Tensor and not (traced or torch.is_grad_enabled())
-    return plain and x.numel() > SMALLEST * x.shape[-1]
+    return plain and x.numel() > SMALLEST * x.shape[-1] and is_plain(*modules)
 
 
 def group_rows() -> int:
@@ -39,9 +40,12 @@ def group_rows() -> int:
     return ROWS_PER_THREAD * torch.get_num_threads()
 
 
-def tokenwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """``function(x)`` for a function of single tokens that keeps the shape ``[..., C]``; in groups where that pays."""
-    if not works_in_groups(x) or x.numel() <= group_rows() * x.shape[-1]:
+def tokenwise(function: Callable[[Tensor], Tensor], x: Tensor, *modules: nn.Module) -> Tensor:
+    """``function(x)`` for a function of single tokens that keeps the shape ``[..., C]``; in groups where that pays.
+
+    ``modules`` are those that the function calls.
+    """
+    if not works_in_groups(x, *modules) or x.numel() <= group_rows() * x.shape[-1]:
         return function(x)
     return torch.cat([function(rows) for rows in x.flatten(0, -2).split(group_rows())]).view(x.shape)
 
