@@ -49,29 +49,29 @@ def find_on_hub(name: str) -> Path:
 def download_from_hub(repository: str, revision: str | None, remedy: str) -> Path:
     """The first file of :data:`FILES` that a repository has, in the cache of ``huggingface_hub``; with its shards.
 
+    What is in the cache is used without asking the hub, as other downloads are.
+
     Raises:
         InputError: it has none, or cannot be reached; ``remedy`` says what to do then.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    unreachable: Exception | None = None
-    for file in FILES:
-        try:
-            offline = unreachable is not None
-            path = Path(hf_hub_download(repository, file, revision=revision, local_files_only=offline))
-            if file in SHARDED:
-                for shard in sorted(set(json.loads(path.read_text())['weight_map'].values())):
-                    hf_hub_download(repository, shard, revision=revision, local_files_only=offline)
-            return path
-        except LocalEntryNotFoundError as error:  # no connection: another of the files may be in the cache
-            unreachable = unreachable or error
-        except EntryNotFoundError:
-            continue
-        except (OSError, ValueError) as error:
-            raise cannot_download(repository, error, remedy) from error
-    if unreachable is not None:
-        raise cannot_download(repository, unreachable, remedy) from unreachable
+    for cached in (True, False):
+        for file in FILES:
+            try:
+                path = Path(hf_hub_download(repository, file, revision=revision, local_files_only=cached))
+                if file in SHARDED:
+                    for shard in sorted(set(json.loads(path.read_text())['weight_map'].values())):
+                        hf_hub_download(repository, shard, revision=revision, local_files_only=cached)
+                return path
+            except LocalEntryNotFoundError as error:
+                if not cached:
+                    raise cannot_download(repository, error, remedy) from error
+            except EntryNotFoundError:
+                continue
+            except (OSError, ValueError) as error:
+                raise cannot_download(repository, error, remedy) from error
     raise InputError(f'{HUB}{repository} has no weights: expected one of {", ".join(FILES)}; give the URL of a file.')
 
 

@@ -17,6 +17,7 @@ from swin_backbone.checkpoint import find as download
 from swin_backbone.checkpoint import published as weights
 from swin_backbone.checkpoint.published import WEIGHTS, Weights
 from swin_backbone.errors import InputError
+from swin_backbone.files import installed_configs
 from tests.conftest import REPOSITORY
 from tests.helpers import tiny_backbone
 
@@ -155,6 +156,30 @@ def test_the_table_is_sound() -> None:
         assert ('swinv2' in name) == (entry.version == 2) == any(entry.pretrained_window_sizes)
         assert '_t' in name if entry.variant == 'tiny' else f'_{entry.variant[0]}_' in f'{name}_'
         assert not entry.image_size or entry.image_size == 512 or f'{entry.image_size}' in file or 'moby' in name
+
+
+def test_whole_models_belong_to_installed_configs_and_have_scores() -> None:
+    whole = {name: entry for name, entry in WEIGHTS.items() if entry.scores}
+    assert len(whole) == 17 and [name for name in whole if not whole[name].config] == ['mask_reppoints_v2_swin_t_3x']
+    configs = {name.partition('/')[2] for name in installed_configs()}
+    for name, entry in whole.items():
+        assert not entry.config or entry.config in configs & {name, name.removeprefix('moby_')}
+        assert entry.images == (5000 if 'bbox_mAP' in entry.scores else 2000)
+        assert ('segm_mAP' in entry.scores) == ('rcnn' in entry.release or 'mask' in name)
+        assert bool(entry.tta_scores) == ('upernet' in name)
+    assert WEIGHTS['cascade_swin_t_3x'].fractions(views=1) == {'bbox_mAP': 0.504, 'segm_mAP': 0.437}
+    assert WEIGHTS['cascade_swin_t_3x'].fractions(views=8) == {}
+    assert WEIGHTS['upernet_swin_s_160k'].fractions(views=12) == {'mIoU': 0.4947}
+
+
+def test_the_released_file_of_a_config() -> None:
+    for config in ('cascade_swin_t_3x', 'configs/detection/cascade_swin_t_3x.py'):
+        assert weights.released_for(config) == 'cascade_swin_t_3x'
+    for config in ('atss_swin_t_3x', 'moby_cascade_swin_t_3x', 'mask_reppoints_v2_swin_t_3x'):
+        with pytest.raises(
+            InputError, match=rf'no whole model for {config}: they did for mask_rcnn_swin_t_1x, .*160k\.$'
+        ):
+            weights.released_for(config)
 
 
 def test_the_documentation_lists_every_name() -> None:
