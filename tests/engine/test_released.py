@@ -79,7 +79,7 @@ def narrow(name: str) -> Config:
         model.backbone.out_indices = (1, 2, 3)
         model.neck.update(in_channels=[32, 64, 128], out_channels=64)
         model.bbox_head.update(in_channels=64, feat_channels=64, point_feat_channels=64, corner_dim=64)
-        # Boxes with negative sides, which random weights give, are left out since MMDetection 2.12.
+        # The original code kept boxes without width or height, which random weights give.
         model.test_cfg.update(score_thr=0.0, min_bbox_size=-1)
     else:
         model.neck.update(in_channels=[16, 32, 64, 128], out_channels=32)

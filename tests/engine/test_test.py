@@ -1,7 +1,10 @@
 """Testing runs from a checkpoint to the summary, the report and the files for servers."""
 
 import json
+import threading
 import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,12 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from swin_backbone.checkpoint import published
+from swin_backbone.checkpoint.published import WEIGHTS
+from swin_backbone.cli.test import main
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine.submission import format_for_server
-from swin_backbone.engine.test import run_test
+from swin_backbone.engine.test import beside_published, run_test
 from swin_backbone.engine.tta import use_tta
 from swin_backbone.errors import InputError
 from tests.toolkits import DETECTION, SEGMENTATION, build_model, demo_config
@@ -86,6 +92,62 @@ def test_a_checkpoint_of_another_model_is_refused(tta: bool, shapes: Path, tmp_p
     torch.save(content, config.load_from)
     with pytest.raises(InputError, match=r'size mismatch for decode_head\.conv_seg\.bias'):
         run_test(config)
+
+
+def test_a_released_model_is_downloaded_and_compared(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = runnable(SEGMENTATION, shapes, tmp_path)
+    config.dump(tmp_path / 'upernet_swin_t_160k.py')
+    release = tmp_path / 'releases' / WEIGHTS['upernet_swin_t_160k'].release
+    release.parent.mkdir(parents=True)
+    (tmp_path / 'model.pth').rename(release)
+    serve = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / 'releases'))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, 'log_message', lambda *_: None)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    with ThreadingHTTPServer(('127.0.0.1', 0), serve) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(published, 'RELEASES', f'http://127.0.0.1:{server.server_port}')
+        main([str(tmp_path / 'upernet_swin_t_160k.py'), '--released', '--work-dir', str(tmp_path / 'work')])
+        server.shutdown()
+    summary = summary_of(tmp_path)
+    assert summary['published'] == {'mIoU': 0.4451} and summary['checkpoint'].endswith(release.name)
+    said = (
+        f'Measured: mIoU {summary["mIoU"]:.4f} (published: 0.4451); this test has 3 images, the published one had 2000'
+    )
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('metrics', 'views', 'images', 'said'),
+    [
+        ({'coco/bbox_mAP': 0.50312}, 1, 5000, 'Measured: box AP 0.5031 (published: 0.504)'),
+        (
+            {'coco/bbox_mAP': 0.5, 'coco/segm_mAP': 0.4},
+            1,
+            9,
+            'Measured: box AP 0.5000 (published: 0.504), mask AP 0.4000 (published: 0.437); this test has 9 images, '
+            'the published one had 5000',
+        ),
+        ({'coco/bbox_mAP': 0.5}, 8, 5000, 'No score was published for this test of the released model.'),
+    ],
+)
+def test_scores_stand_beside_the_published_ones(metrics: dict[str, float], views: int, images: int, said: str) -> None:
+    weights = WEIGHTS['cascade_swin_t_3x']
+    assert beside_published(metrics, weights.fractions(views), images, weights.images) == said
+
+
+@pytest.mark.parametrize(
+    ('words', 'said'),
+    [
+        (['model.pth', '--released'], 'give either a checkpoint or --released, not both: model.pth is one already'),
+        ([], 'give a CHECKPOINT to test, or --released'),
+        (['released'], 'the authors released no whole model for upernet_swin_demo: they did for mask_rcnn_swin_t_1x'),
+    ],
+)
+def test_one_checkpoint_is_tested(words: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        main([str(SEGMENTATION), *words])
 
 
 def test_files_for_cocos_server_hold_the_predictions(shapes: Path, tmp_path: Path) -> None:
