@@ -105,11 +105,12 @@ def labels_in(path: Path) -> set[int]:
     return set(label_map.labels)
 
 
-def check_labels(data_set: dict[str, Any], names: Sequence[str]) -> set[int]:
+def check_labels(data_set: dict[str, Any], maps: Sequence[Path], names: Sequence[str]) -> set[int]:
     """Refuse label maps with labels beyond the classes, by a sample of them.
 
     Args:
         data_set: of MMSegmentation, with all classes in the order of their labels.
+        maps: its label maps.
         names: the classes.
 
     Returns:
@@ -118,7 +119,7 @@ def check_labels(data_set: dict[str, Any], names: Sequence[str]) -> set[int]:
     Raises:
         InputError: a map has a label beyond the classes.
     """
-    first, maps = (1 if data_set.get('reduce_zero_label') else 0), maps_of(data_set)
+    first = 1 if data_set.get('reduce_zero_label') else 0
     seen: set[int] = set()
     for path in maps[:: max(1, len(maps) // SAMPLED_MAPS)]:
         labels = labels_in(path)
@@ -297,10 +298,11 @@ def check_semantic(data_set: dict[str, Any], kind: Any, classes: Sequence[str], 
     known = getattr(kind, 'METAINFO', {}).get('classes') or ()
     if classes and not (known and set(classes) < set(known)):
         complete = {**data_set, **stated}
-        seen = check_labels(complete, classes)
+        maps = maps_of(complete)
+        seen = check_labels(complete, maps, classes)
         # A published data set numbers its labels right, and a sample of it may lack many classes.
         if not known and 'train_dataloader' in where:
-            check_occurrence(maps_of(complete), seen, classes, 1 if stated['reduce_zero_label'] else 0)
+            check_occurrence(maps, seen, classes, 1 if stated['reduce_zero_label'] else 0)
     return bool(stated['reduce_zero_label'])
 
 

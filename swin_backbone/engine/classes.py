@@ -14,6 +14,7 @@ from swin_backbone.engine.class_check import (
     annotation_file,
     check_labels,
     find_data_sets,
+    maps_of,
     missing_class,
     read_categories,
 )
@@ -240,7 +241,7 @@ def adapt_semantic(data_set: dict[str, Any], names: Sequence[str]) -> None:
         if option in arguments:
             data_set.setdefault(option, arguments[option].default)
     data_set['type'] = 'BaseSegDataset'
-    check_labels(data_set, names)
+    check_labels(data_set, maps_of(data_set), names)
 
 
 def drop_masks(config: Config) -> None:

@@ -55,7 +55,7 @@ def check_files(config: Config, loaders: Sequence[str], extent: str = 'sample') 
     for loader in loaders:
         for data_set in find_data_sets(config, (loader,)):
             kind = data_set_type(config, data_set)
-            check = check_detection if is_coco(kind) else check_segmentation if is_semantic(kind) else None
+            check = check_detection if reads_instances(kind) else check_segmentation if is_semantic(kind) else None
             if check is not None:
                 found, lines = check(config, loader, data_set, kind, extent == 'full')
                 problems |= {one.where: one for one in found if one.sentence}
@@ -66,6 +66,15 @@ def check_files(config: Config, loaders: Sequence[str], extent: str = 'sample') 
         first, *others = problems.values()
         also = ''.join(f' {one.where} has {one.kinds}.' for one in others)
         raise InputError(f'{first.sentence}{also} ({SKIP}.)')
+
+
+def reads_instances(kind: Any) -> bool:
+    """Whether a data set reads boxes and masks as MMDetection's CocoDataset does; panoptic ones read other files."""
+    if not is_coco(kind):
+        return False
+    from mmdet.datasets import CocoDataset
+
+    return kind.parse_data_info is CocoDataset.parse_data_info
 
 
 def check_detection(

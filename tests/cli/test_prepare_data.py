@@ -60,6 +60,16 @@ def test_wrong_input_ends_with_one_sentence(prepare, options, sentence):
     assert errors.count('\n') == 1
 
 
+def test_the_full_check_ends_with_2_and_names_the_file(prepare, tmp_path):
+    prepare('shapes', '--root', tmp_path / 'data', *SMALL)
+    path = tmp_path / 'data/train2017/000000000002.jpg'
+    path.write_bytes(path.read_bytes()[:-200])
+    assert prepare('coco', '--root', tmp_path / 'data')[0] == 0
+    code, report, errors = prepare('coco', '--root', tmp_path / 'data', '--check')
+    assert code == 2 and 'WRONG: has 1 image that cannot be read (000000000002.jpg: cut off)' in report
+    assert '000000000002.jpg: cut off' in errors and errors.count('\n') == 1
+
+
 def test_help_names_every_knob(prepare):
     code, text, _ = prepare('shapes', '--help')
     assert code == 0

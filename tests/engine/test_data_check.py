@@ -17,10 +17,10 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from PIL import Image
 
-from swin_backbone.cli import outcome, train
+from swin_backbone.cli import outcome, test, train
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine.class_check import labels_in
-from swin_backbone.engine.data_check import check_files
+from swin_backbone.engine.data_check import check_files, reads_instances
 from swin_backbone.engine.explain import explained
 from swin_backbone.engine.loading import NamingCompose
 from swin_backbone.errors import InputError, RunFailure
@@ -246,6 +246,21 @@ def test_the_command_writes_nothing(
     shown = capsys.readouterr().err
     assert expected in shown and 'Traceback' not in shown
     assert sorted(own.rglob('*')) == before and not (tmp_path / 'run').exists()
+
+
+def test_the_test_command_checks_its_data(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(VAL, first(bbox=[1, 2, 3]))(own)
+    (tmp_path / 'model.pth').write_bytes(b'')
+    argv = [str(DETECTION), str(tmp_path / 'model.pth'), '--data-root', str(own), '--work-dir', str(tmp_path / 'run')]
+    assert outcome(test.main, argv) == 2
+    assert 'val2017.json has 1 annotation with a bbox that is not four finite numbers' in capsys.readouterr().err
+    assert not (tmp_path / 'run').exists()
+
+
+def test_panoptic_annotations_are_left_to_their_data_set() -> None:
+    from mmdet.datasets import CocoDataset, CocoPanopticDataset
+
+    assert reads_instances(CocoDataset) and not reads_instances(CocoPanopticDataset)
 
 
 def pipeline(*steps: Any, **loading: Any) -> NamingCompose:
