@@ -3,6 +3,7 @@
 Importing this module loads no other implementation; each is imported when it is built.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -84,6 +85,15 @@ def find_backbones(variant: str, version: int, shape: Shape, against: Sequence[s
     for model in found.models.values():
         model.to(device)
     return found
+
+
+def compile_all(found: Subjects) -> None:
+    """Compile every implementation in place, ours once, and keep ours uncompiled beside it."""
+    eager = [found.models.pop(name) for name in OURS][-1]  # compiled graphs hold one operator, whatever the backend
+    found.models['swin_backbone (compiled)'] = copy.deepcopy(eager)
+    for model in found.models.values():
+        model.compile()
+    found.models['swin_backbone (not compiled)'] = eager
 
 
 def share_weights(source: nn.Module, stock: nn.Module) -> None:

@@ -1,5 +1,7 @@
 """Time implementations against each other: in turns in one process, on one input, as medians."""
 
+import ctypes
+import gc
 import importlib.metadata
 import os
 import platform
@@ -30,7 +32,7 @@ class Timing:
         median_ms: median of the timed rounds in milliseconds.
         quartiles_ms: lower and upper quartile in milliseconds.
         ratio: median of the reference over this median; above 1 is faster than the reference.
-        peak_bytes: peak GPU memory of a run beyond what was allocated before it; None on a CPU.
+        peak_bytes: peak memory of a run beyond what was in use before it; None where it cannot be measured.
     """
 
     part: str
@@ -71,16 +73,43 @@ def turns(names: list[str], number: int) -> list[str]:
 
 
 def peak_memory(steps: dict[str, Step], device: str) -> dict[str, int]:
-    """Measure the peak GPU memory in bytes of one run of each step beyond what was allocated before; empty on a CPU."""
-    peaks: dict[str, int] = {}
-    for name, step in steps.items() if device == 'cuda' else ():
-        synchronize(device)
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        synchronize(device)
-        peaks[name] = torch.cuda.max_memory_allocated() - before
-    return peaks
+    """Measure the peak memory in bytes of one run of each step beyond what was in use before.
+
+    On a GPU it is what PyTorch allocates; on a CPU the resident memory of the process, which Linux alone can tell.
+    """
+    measure = gpu_peak if device == 'cuda' else resident_peak
+    if device != 'cuda' and not RESET_PEAK.exists():
+        return {}
+    return {name: measure(step) for name, step in steps.items()}
+
+
+def gpu_peak(step: Step) -> int:
+    """Peak of PyTorch's GPU memory in bytes during a step."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+RESET_PEAK = Path('/proc/self/clear_refs')
+
+
+def resident_peak(step: Step) -> int:
+    """Peak of the process's resident memory in bytes during a step, on Linux."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # memory that is free but not yet returned would hide the step's own
+    RESET_PEAK.write_text('5')
+    before = resident('VmRSS')
+    step()
+    return resident('VmHWM') - before
+
+
+def resident(key: str) -> int:
+    """A size in bytes from the status of this process."""
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f'{key}:')))
 
 
 def runnable(steps: dict[str, Step]) -> tuple[dict[str, Step], dict[str, str]]:

@@ -1,7 +1,7 @@
 """Time our backbone against other implementations, in one process on one input."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,14 @@ def build_parser() -> Parser:
     parser.add_argument(
         '--shape', type=int, nargs=2, default=[800, 1216], metavar=('H', 'W'), help='image size (default: 800 1216)'
     )
+    parser.add_argument(
+        '--areas',
+        type=float,
+        nargs='+',
+        metavar='MP',
+        help='instead of --shape: images of two by three of these areas in megapixels, of the backbone',
+    )
+    parser.add_argument('--plot', metavar='FILE', help='with --areas: plot time and memory over the area as PNG')
     parser.add_argument('--batch', type=int, default=1, metavar='N', help='images (default: %(default)s)')
     parser.add_argument(
         '--dtype', choices=DTYPES, default='float32', help='half precision uses autocast (default: %(default)s)'
@@ -55,21 +63,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     import torch
 
     from swin_backbone.benchmark import timing
-    from swin_backbone.files import write_json
+    from swin_backbone.files import write_bytes, write_json
 
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    if args.areas:
+        args.areas = [area_shape(area) for area in args.areas]
     args.warm_up = (2 if device == 'cpu' else 50) if args.warm_up is None else args.warm_up
     args.rounds = (9 if device == 'cpu' else 30) if args.rounds is None else args.rounds
     check(args)
     facts = timing.environment(device)
-    rows, left_out = measure(args, device)
+    rows, left_out = measure_areas(args, device) if args.areas else measure(args, device)
     print(timing.describe(facts))
     kind = 'forward and backward' if args.train else 'inference'
     compiled = ', compiled' if args.compile else ''
-    print(f'{kind} of {args.what}, {args.batch} x 3 x {args.shape[0]} x {args.shape[1]}, {args.dtype}{compiled}\n')
+    size = 'H x W' if args.areas else f'{args.shape[0]} x {args.shape[1]}'
+    print(f'{kind} of {args.what}, {args.batch} x 3 x {size}, {args.dtype}{compiled}\n')
     print(timing.as_table(rows))
     for name, reason in left_out.items():
         print(f'{name} is left out: {reason}')
+    if args.plot:
+        from swin_backbone.benchmark.plot import plot_areas
+
+        write_bytes(Path(args.plot), plot_areas(rows))
     if args.json:
         settings = {name: value for name, value in vars(args).items() if name != 'json'}
         timings = [asdict(row) for row in rows]
@@ -82,10 +97,32 @@ def check(args: Any) -> None:
         raise InputError('--shape, --batch and --rounds must be at least 1 and --warm-up at least 0: change them.')
     if args.what == 'model' and args.train:
         raise InputError('model times a prediction, which has no backward pass: leave --train out.')
+    if args.areas and (args.what != 'backbone' or args.compile):
+        raise InputError('--areas is for the backbone without --compile: leave one of them out.')
+    if args.plot and not args.areas:
+        raise InputError('--plot draws time over the image area: give the areas with --areas.')
     if args.what != 'model' and args.config:
         raise InputError(f'--config is for model only: leave it out, or time model instead of {args.what}.')
     if args.what != 'backbone' and args.compile:
         raise InputError(f'--compile is for backbone only: leave it out, or time backbone instead of {args.what}.')
+
+
+def area_shape(megapixels: float) -> tuple[int, int]:
+    """Height and width of an image of two by three with about this area, in multiples of 32 pixels."""
+    unit = (megapixels * 1e6 / 6) ** 0.5
+    return max(1, round(2 * unit / 32)) * 32, max(1, round(3 * unit / 32)) * 32
+
+
+def measure_areas(args: Any, device: str) -> tuple[list[Any], dict[str, str]]:
+    """Return the timings of the backbone at every area, and what was left out; the part names the size."""
+    rows: list[Any] = []
+    left_out: dict[str, str] = {}
+    for shape in args.areas:
+        args.shape = shape
+        more, failed = measure(args, device)
+        rows += [replace(row, part=f'{shape[0]} x {shape[1]}') for row in more]
+        left_out |= failed
+    return rows, left_out
 
 
 def measure(args: Any, device: str) -> tuple[list[Any], dict[str, str]]:
@@ -105,8 +142,7 @@ def measure(args: Any, device: str) -> tuple[list[Any], dict[str, str]]:
     found = rivals.find_backbones(args.variant, args.version, shape, against, device)
     if args.what == 'backbone':
         if args.compile:
-            for model in found.models.values():
-                model.compile()
+            rivals.compile_all(found)
         x = torch.randn(args.batch, 3, *shape, device=device)
         return time_part(args, found, 'backbone', dict.fromkeys(found.models, rivals.maps_of), x)
     rows: list[Any] = []

@@ -83,7 +83,20 @@ def test_compile_is_asked_of_every_backbone(tmp_path: Path, monkeypatch: pytest.
     compiled: list[str] = []
     monkeypatch.setattr(torch.nn.Module, 'compile', lambda module: compiled.append(type(module).__name__))
     assert call(tmp_path, 'backbone', '--against', 'timm', *SMALL, '--compile')['compile']
-    assert compiled == ['FeatureListNet', 'SwinTransformer', 'SwinTransformer']
+    assert compiled == ['FeatureListNet', 'SwinTransformer']
+
+
+def test_areas_are_plotted(tmp_path: Path) -> None:
+    plot = tmp_path / 'areas.png'
+    content = call(tmp_path, 'backbone', '--against', 'timm', '--areas', '0.006', '0.02', '--plot', str(plot), *SMALL)
+    assert {row['part'] for row in content['timings']} == {'64 x 96', '128 x 160'}
+    assert plot.read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.skipif(not timing.RESET_PEAK.exists(), reason='only Linux can tell')
+def test_peak_memory_of_a_process() -> None:
+    peaks = timing.peak_memory({'large': lambda: torch.ones(30_000_000).sum()}, 'cpu')
+    assert 100e6 < peaks['large'] < 200e6
 
 
 def test_attention_of_every_stage(tmp_path: Path) -> None:
@@ -143,6 +156,8 @@ def test_what_fails_is_left_out_with_its_reason() -> None:
         ['backbone', '--config', 'configs/detection/cascade_swin_demo.py'],
         ['model', '--train'],
         ['attention', '--compile'],
+        ['attention', '--areas', '1'],
+        ['backbone', '--plot', 'areas.png'],
     ],
 )
 def test_impossible_requests_are_refused(options: list[str], tmp_path: Path) -> None:
