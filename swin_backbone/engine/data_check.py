@@ -183,7 +183,7 @@ def check_segmentation(
 
 def list_images(findings: Findings, folder: str, ending: str, listing: str) -> list[str]:
     """The images of a data set of MMSegmentation, relative to their folder; a listed one that is absent is noted."""
-    found = {os.path.relpath(path, folder) for path in map(str, Path(folder).rglob(f'*{ending}'))}
+    found = names_under(folder, ending)
     if not os.path.isfile(listing):
         return sorted(found)
     names = [
@@ -195,12 +195,22 @@ def list_images(findings: Findings, folder: str, ending: str, listing: str) -> l
     return [name for name in names if name in found]
 
 
+def names_under(folder: str, ending: str) -> set[str]:
+    """The files with an ending in a folder and its folders, links among them, as MMSegmentation finds them."""
+    return {
+        os.path.relpath(os.path.join(place, name), folder)
+        for place, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name.endswith(ending)
+    }
+
+
 def pair_maps(
     findings: Findings, folder: str, maps: str, images: Sequence[str], endings: tuple[int, str]
 ) -> list[tuple[str, str]]:
     """The paths of images and their label maps; absent maps are noted, and maps without an image."""
     cut, ending = endings
-    there = {os.path.relpath(path, maps) for path in map(str, Path(maps).rglob(f'*{ending}'))}
+    there = names_under(maps, ending)
     named = {name: f'{name[:-cut]}{ending}' for name in images}
     absent = [label_map for label_map in named.values() if label_map not in there]
     findings.add('label map', 'missing', f'every image in {folder} needs one of its name that ends in {ending}', absent)

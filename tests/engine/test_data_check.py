@@ -183,6 +183,19 @@ def test_a_list_of_images_that_are_not_there(own: Path) -> None:
         check_files(config, LOADERS)
 
 
+def test_linked_folders_are_searched(own: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for kind in ('images', 'annotations'):
+        (own / kind / 'training').rename(own / f'{kind}_elsewhere')
+        (own / kind / 'training').mkdir()
+        (own / kind / 'training' / 'part').symlink_to(own / f'{kind}_elsewhere')
+    config = demo_config(SEGMENTATION, own)
+    check_files(config, LOADERS)
+    assert caplog.text == ''
+    file_of('annotations_elsewhere', own).unlink()
+    with pytest.raises(InputError, match=r'1 label map missing \(part/000000000001\.png\)'):
+        check_files(config, LOADERS)
+
+
 def test_masks_are_checked_where_they_are_read(own: Path) -> None:
     edit(VAL, first(segmentation=[[float('nan')] * 6]))(own)
     config = demo_config(DETECTION, own)
