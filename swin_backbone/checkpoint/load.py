@@ -44,8 +44,8 @@ def load_pretrained(
 
     Args:
         model: a :class:`swin_backbone.SwinTransformer`.
-        source: a published name (``checkpoint.published.WEIGHTS``), a path or a URL of a .pth or .safetensors file, of
-            a backbone, a classifier or a whole detector; or what such a file holds.
+        source: a name, path or URL as :func:`.find.find_file` takes it: a file, an index of shards or a folder that
+            :func:`.read.read_checkpoint` reads, of a backbone, a classifier or a whole detector; or what it holds.
         strict: False loads what fits and lists the rest in the report and in a warning.
 
     Returns:
