@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def timm_source(name: str) -> str | None:
     """
     if find_spec('timm') is None:
         return None
-    import timm  # type: ignore[import-untyped]
+    timm = import_module('timm')
 
     if not timm.is_model(name):
         return None

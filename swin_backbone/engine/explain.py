@@ -11,6 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from swin_backbone.checkpoint.find import is_remote
 from swin_backbone.errors import InputError, RunFailure
 
 LONGEST = 300
@@ -81,7 +82,7 @@ def advising(checkpoint: str | Path) -> Iterator[None]:
     except InputError as error:
         if not str(error).endswith(ADVICE):
             raise
-        copies = sorted(Path(checkpoint).parent.glob('*.py'))
+        copies = [] if is_remote(str(checkpoint)) else sorted(Path(checkpoint).parent.glob('*.py'))
         copy = f', {copies[0]}' if len(copies) == 1 else ''
         begin = str(error).removesuffix(ADVICE)
         raise InputError(f'{begin}give the config of its training{copy}, or its classes with --classes.') from error
