@@ -15,9 +15,10 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from swin_backbone.engine.checkpoints import load_whole, read_whole
+from swin_backbone.engine.checkpoints import load_whole, read_whole, reading_safely
 from swin_backbone.engine.config import load_config
 from swin_backbone.errors import InputError
 from tests.checkpoint.layouts import index
@@ -203,6 +204,9 @@ def test_upernet_of_transformers_predicts_the_same(tmp_path: Path) -> None:
             tensor.copy_(torch.from_numpy(np.asarray(value(name, tuple(tensor.shape), random))))
     peer.save_pretrained(tmp_path)
     model = model_of(SEGMENTER)
+    with reading_safely():  # as when a training starts from it
+        started = CheckpointLoader.load_checkpoint(str(tmp_path))
+    assert 'decode_head.conv_seg.weight' in started and 'auxiliary_head.convs.0.bn.running_var' in started
     load_whole(model, tmp_path)
     with torch.no_grad():
         ours = model.encode_decode(image(), [dict(img_shape=(HEIGHT, WIDTH), ori_shape=(HEIGHT, WIDTH))])
