@@ -11,6 +11,7 @@ from swin_backbone.attention import position
 from swin_backbone.attention.kernels import window_attention
 from swin_backbone.attention.kernels.cpu import attend_in_groups, works_in_groups
 from swin_backbone.attention.kernels.operator import window_attention_op
+from swin_backbone.attention.kernels.windowed import attend_in_windows, trains_in_windows
 from swin_backbone.attention.plain import is_plain
 from swin_backbone.attention.plan import WindowPlan, pad_to_windows
 
@@ -101,6 +102,11 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Attend within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
+        direct = self.backend in ('auto', 'sdpa') and not self.pad_shift and not (self.training and self.attn_drop)
+        if direct and trains_in_windows(x):
+            bias, scale = self.position_bias(), self.logit_scale_factor()
+            out = attend_in_windows(x, self.project, self.proj, bias, plan, shifted, self.num_heads, scale)
+            return self.proj_drop(out)
         if is_plain(self.qkv):
             return self.attend(x, plan, shifted, self.pad_value())
         # What another module makes of a padded token is not known before it is called, so it is called on the padding.

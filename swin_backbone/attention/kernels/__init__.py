@@ -5,6 +5,8 @@ from collections.abc import Callable
 from torch import Tensor
 
 from swin_backbone.attention.kernels.eager import window_attention_eager
+from swin_backbone.attention.kernels.fused import why_not
+from swin_backbone.attention.kernels.operator import window_attention_triton
 from swin_backbone.attention.kernels.sdpa import window_attention_sdpa
 from swin_backbone.attention.plan import WindowPlan
 from swin_backbone.errors import InputError
@@ -12,8 +14,12 @@ from swin_backbone.errors import InputError
 __all__ = ['BACKENDS', 'check_backend', 'window_attention']
 
 
-# In the order in which 'auto' prefers them.
-BACKENDS: dict[str, Callable[..., Tensor]] = {'sdpa': window_attention_sdpa, 'eager': window_attention_eager}
+# In the order in which 'auto' prefers them; 'sdpa' serves every input.
+BACKENDS: dict[str, Callable[..., Tensor]] = {
+    'triton': window_attention_triton,
+    'sdpa': window_attention_sdpa,
+    'eager': window_attention_eager,
+}
 
 
 def check_backend(name: str) -> str:
@@ -49,7 +55,7 @@ def window_attention(
         scale: factor on the logits before the bias; a number, or one per head ``[heads, 1, 1]``.
         pad_value: query, key and value of a padded token ``[3C]``; zeros if None. Padded tokens are keys like others.
         dropout: probability of dropping an attention weight; 0 outside training.
-        backend: a key of :data:`BACKENDS`, or 'auto'.
+        backend: a key of :data:`BACKENDS`, or 'auto': 'triton' where it can run, else 'sdpa'.
 
     Returns:
         The attended values of the real tokens ``[B, H, W, C]``.
@@ -62,5 +68,7 @@ def window_attention(
             f'expected qkv of [B, {plan.height}, {plan.width}, 3C] as the plan says, got {tuple(qkv.shape)}.'
         )
     shifted = shifted and plan.shift != (0, 0)
-    name = next(iter(BACKENDS)) if check_backend(backend) == 'auto' else backend
+    name = check_backend(backend)
+    if name == 'auto':
+        name = 'sdpa' if why_not(qkv, plan, num_heads, dropout) else 'triton'
     return BACKENDS[name](qkv, bias, plan, shifted, num_heads, scale, pad_value, dropout)

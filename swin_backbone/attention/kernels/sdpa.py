@@ -1,10 +1,15 @@
 """Window attention through PyTorch's fused ``scaled_dot_product_attention``."""
 
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from swin_backbone.attention.kernels.eager import widen
 from swin_backbone.attention.plan import WindowPlan, from_window_grid, to_window_grid
+
+MOST_ROWS = {'cuda': 65_535}
+"""Longest first axis by device: some of the fused kernels have one block per row in an axis of CUDA's grid."""
 
 
 def window_attention_sdpa(
@@ -38,13 +43,27 @@ def window_attention_sdpa(
     if isinstance(scale, Tensor):
         per_head = scale.repeat(plan.num_windows, 1, 1)[:, None] if shifted else scale
         q, scale = (q * per_head).to(k.dtype), 1.0
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=logit_mask, dropout_p=dropout, scale=scale)
+    out = attend(q, k, v, logit_mask, dropout, scale)
 
     if shifted:
         out = out.reshape(rows, cols, num_heads, batch, win_h, win_w, dim).permute(3, 0, 4, 1, 5, 2, 6)
     else:
         out = out.reshape(batch, rows, cols, num_heads, win_h, win_w, dim).permute(0, 1, 4, 2, 5, 3, 6)
     return from_window_grid(out.reshape(batch, rows, win_h, cols, win_w, channels), plan, shifted)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, scale: float) -> Tensor:
+    """Call the fused kernel on ``[rows, n, N, d]``, in parts where there are more rows than it takes."""
+    most = MOST_ROWS.get(q.device.type)
+    if most is None or torch.compiler.is_compiling() or q.shape[0] <= most:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
+    parts = [slice(start, start + most) for start in range(0, q.shape[0], most)]
+    masks = [mask if mask is None or mask.shape[0] == 1 else mask[part] for part in parts]
+    outs = [
+        F.scaled_dot_product_attention(q[part], k[part], v[part], attn_mask=own, dropout_p=dropout, scale=scale)
+        for part, own in zip(parts, masks, strict=True)
+    ]
+    return torch.cat(outs)
 
 
 def additive_mask(bias: Tensor | None, plan: WindowPlan, shifted: bool, like: Tensor) -> Tensor | None:
