@@ -22,9 +22,9 @@ def is_video(state: Mapping[str, Tensor]) -> bool:
 
 
 def is_mixture(state: Mapping[str, Tensor]) -> bool:
-    """Whether there are experts, or V2's network of position biases in attention with dot products."""
-    continuous = any_name(r'blocks\.\d+\.attn\.cpb_mlp\.', state)
-    return any_name(r'\.mlp\._moe_layer\.', state) or (continuous and not any_name(r'\.logit_scale$', state))
+    """Whether there are experts, or V2's network of position biases beside V1's dot products and their bias."""
+    v2, v1 = any_name(r'blocks\.\d+\.attn\.cpb_mlp\.', state), any_name(r'blocks\.\d+\.attn\.qkv\.bias$', state)
+    return any_name(r'\.mlp\._moe_layer\.', state) or (v2 and v1 and not any_name(r'\.logit_scale$', state))
 
 
 # In this order: a Swin-UNETR has patches of three dimensions, too.
