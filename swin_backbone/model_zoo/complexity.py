@@ -199,7 +199,7 @@ def padded_attention(module: Part, x: Tensor, plan: WindowPlan, shifted: bool) -
 
 def gathered_attention(module: Part, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
     """Count sliding windows by their definition; the faster kernel computes products that a mask discards."""
-    module.attend = sliding_naive
+    module.slide = sliding_naive
     return type(module).forward(module, x, plan, shifted)
 
 
