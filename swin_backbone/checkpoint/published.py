@@ -121,6 +121,7 @@ WEIGHTS: dict[str, Weights] = {
     'swin_b_384_in22k_ft_in1k': Weights('v1.0.0/swin_base_patch4_window12_384_22kto1k.pth', 'base', TUNED, 384, 12),
     'swin_l_in22k_ft_in1k': Weights('v1.0.0/swin_large_patch4_window7_224_22kto1k.pth', 'large', TUNED),
     'swin_l_384_in22k_ft_in1k': Weights('v1.0.0/swin_large_patch4_window12_384_22kto1k.pth', 'large', TUNED, 384, 12),
+    'swin_t_c24_in1k': Weights('v1.0.5/swin_tiny_c24_patch4_window8_256.pth', 'tiny-c24', image_size=256, window=8),
     'moby_swin_t_in1k': Weights('v1.0.3/moby_swin_t_300ep_pretrained.pth', 'tiny', MOBY),
     'swinv2_t_in1k_w8': Weights('v2.0.0/swinv2_tiny_patch4_window8_256.pth', 'tiny', 'ImageNet-1K', 256, 8, 2, W8),
     'swinv2_s_in1k_w8': Weights('v2.0.0/swinv2_small_patch4_window8_256.pth', 'small', 'ImageNet-1K', 256, 8, 2, W8),
