@@ -14,10 +14,16 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from swin_backbone.attention.kernels import fused
+from swin_backbone.attention.kernels.cpu import attend_in_groups, works_in_groups
 from swin_backbone.attention.kernels.eager import widen
 from swin_backbone.attention.kernels.sdpa import window_attention_sdpa
 from swin_backbone.attention.plan import CONSTANTS, WindowPlan, window_partition, window_reverse
 from swin_backbone.errors import InputError
+
+
+def unchanged(x: Tensor) -> Tensor:
+    """``x``: the projections are outside the operator."""
+    return x
 
 
 def plan_for(qkv: Tensor, window: list[int], shifted: bool, pad_shift: bool) -> tuple[WindowPlan, bool]:
@@ -77,6 +83,9 @@ def window_attention_op(
     per_head = factor if scale is None else scale
     if uses_triton(qkv, plan, num_heads, backend):
         return fused.attend(qkv, bias, pad_value, per_head, num_heads, plan, shifted)
+    with torch.no_grad():  # below autograd, which has saved the inputs
+        if works_in_groups(qkv):
+            return attend_in_groups(qkv, unchanged, unchanged, bias, plan, shifted, num_heads, per_head, pad_value)
     return window_attention_sdpa(qkv, bias, plan, shifted, num_heads, per_head, pad_value, 0.0).contiguous()
 
 
