@@ -4,6 +4,7 @@ A file of ``torch.save`` goes through PyTorch's ``weights_only`` reader with :fu
 such as Detectron2's .pkl of numpy arrays, through :func:`load_arrays`, whose list is shorter.
 """
 
+import io
 import pickle
 import re
 import sys
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from torch import Tensor
 
 # Settings that training scripts save beside the weights: kept as plain dicts, whatever they were.
 SETTINGS = (
@@ -107,6 +109,23 @@ def latin_bytes(text: str, *encoding: object) -> bytes:
     return text.encode('latin1')
 
 
+def load_storage(data: bytes) -> Any:
+    """Stands in for PyTorch's function of the same purpose: the numbers of a pickled tensor, read as weights only."""
+    return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+
+
+def tensor_of(storage: object, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *others: object) -> Tensor:
+    """Stands in for PyTorch's constructor of tensors, which checks that the storage is large enough."""
+    if not isinstance(storage, torch.TypedStorage):
+        raise UnpicklingError('GLOBAL torch._utils._rebuild_tensor_v2')
+    return torch.empty(0, dtype=storage.dtype).set_(storage, offset, size, stride)
+
+
+def data_of(data: object, *others: object) -> object:
+    """Stands in for PyTorch's constructor of parameters: the tensor in one."""
+    return data
+
+
 def statistic(owner: object, name: str) -> Any:
     """Stands in for ``getattr``, with which mmengine's history names its own four statistics."""
     if owner is not history_class() or name not in ('min', 'max', 'mean', 'current'):
@@ -158,6 +177,10 @@ ARRAYS: dict[str, Any] = {
     'numpy.ndarray': 'numpy.ndarray',
     '_codecs.encode': latin_bytes,
     'collections.OrderedDict': OrderedDict,
+    # Mask2Former's script that turns a file of torch.save into a .pkl leaves tensors in it.
+    'torch.storage._load_from_bytes': load_storage,
+    'torch._utils._rebuild_tensor_v2': tensor_of,
+    'torch._utils._rebuild_parameter': data_of,
 }
 for core in NUMPY_CORES:
     ARRAYS[f'{core}.multiarray._reconstruct'] = new_array
@@ -166,7 +189,7 @@ for core in NUMPY_CORES:
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Reads numbers, arrays of numpy and plain containers."""
+    """Reads numbers, arrays of numpy, tensors and plain containers."""
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         """What answers to a name in the pickle.
@@ -180,5 +203,5 @@ class ArrayUnpickler(pickle.Unpickler):
 
 
 def load_arrays(file: BinaryIO) -> Any:
-    """The contents of a pickle of numpy arrays, of any protocol; what Python 2 wrote is read as Detectron2 does."""
+    """The contents of a pickle of arrays or tensors, of any protocol; what Python 2 wrote is read as Detectron2 does."""
     return ArrayUnpickler(file, encoding='latin1').load()

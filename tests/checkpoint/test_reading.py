@@ -1,6 +1,7 @@
 """Files are read without running what is in them, and broken ones are told for what they are."""
 
 import argparse
+import io
 import json
 import os
 import pickle
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from swin_backbone import load_pretrained
 from swin_backbone.checkpoint import allowed_globals, read_checkpoint, safe_globals
@@ -279,6 +281,21 @@ def test_pickles_of_numpy_1_are_read(tmp_path: Path, protocol: int) -> None:
 
 
 @pytest.mark.parametrize('protocol', [2, 4, 5])
+def test_pickled_tensors_are_read(tmp_path: Path, protocol: int) -> None:
+    """As Mask2Former's script leaves them; a view keeps its place in the storage."""
+    values = {'x': torch.arange(6.0).view(2, 3).t(), 'y': nn.Parameter(torch.ones(2)), 'z': torch.arange(5)[2:4]}
+    back = read_checkpoint(plain_pickle(tmp_path, {'model': values}, protocol))['model']
+    assert all(torch.equal(back[name], value) for name, value in values.items())
+
+
+def evil_storage() -> bytes:
+    """What a pickled tensor holds, with a command in the place of its numbers."""
+    file = io.BytesIO()
+    torch.save(Call(os.system, 'touch MARK'), file, _use_new_zipfile_serialization=False)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize('protocol', [2, 4, 5])
 @pytest.mark.parametrize(
     ('contents', 'named'),
     [
@@ -289,7 +306,8 @@ def test_pickles_of_numpy_1_are_read(tmp_path: Path, protocol: int) -> None:
         (np.array([None, {}], dtype=object), r'numpy\.dtype\(O8\)'),
         (np.zeros(1, dtype=[('x', 'f8')]), r'numpy\.dtype\(V8\)'),
         (argparse.Namespace(lr=1), r'argparse\.Namespace'),
-        (torch.ones(2), r'torch\._utils\._rebuild_tensor_v2'),
+        (torch.ones(2, dtype=torch.int8).to_sparse(), r'torch\._utils\._rebuild_sparse_tensor'),
+        (Call(torch.storage._load_from_bytes, evil_storage()), r'(posix|nt)\.system'),
     ],
 )
 def test_pickles_of_anything_else_are_refused_by_name(
