@@ -121,7 +121,7 @@ class WindowAttention(nn.Module):
             tensor, factor = (scale, 1.0) if isinstance(scale, Tensor) else (None, scale)
             qkv, window = self.project(x), list(self.window)
             out = window_attention_op(
-                qkv, bias, pad_value, tensor, factor, self.num_heads, window, shifted, self.pad_shift
+                qkv, bias, pad_value, tensor, factor, self.num_heads, window, shifted, self.pad_shift, self.backend
             )
             out = self.proj(out)
         elif self.backend in ('auto', 'sdpa') and dropout == 0.0 and works_in_groups(x, self.qkv, self.proj):

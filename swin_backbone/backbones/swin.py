@@ -1,8 +1,9 @@
 """Swin Transformer as a dense-prediction backbone: an image in, a pyramid of feature maps out."""
 
 import re
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NoReturn, cast
 
 from torch import Tensor, nn
 
@@ -17,6 +18,37 @@ from swin_backbone.checkpoint import LoadReport, convert_on_load, load_pretraine
 from swin_backbone.errors import InputError
 
 INIT_STD = 0.02
+
+InitConfig = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+
+TOOLKIT_ARGUMENTS = (
+    'embed_dims',
+    'strides',
+    'qk_scale',
+    'use_abs_pos_embed',
+    'act_cfg',
+    'norm_cfg',
+    'pretrained',
+    'convert_weights',
+)
+"""Arguments of the Swin classes of MMDetection and MMSegmentation that have another name here, or none."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The classes that a backbone is built of. Their attributes are the names of its parameters.
+
+    Attributes:
+        embed: patch embedding.
+        blocks: blocks for V1 and V2.
+        merging: patch merging.
+        stages: name of the list of stages.
+    """
+
+    embed: type[PatchEmbed] = PatchEmbed
+    blocks: tuple[type[SwinBlock], ...] = (SwinBlock, ResPostNormBlock)
+    merging: type[PatchMerging] = PatchMerging
+    stages: str = 'layers'
 
 
 class SwinTransformer(nn.Module):
@@ -48,7 +80,8 @@ class SwinTransformer(nn.Module):
             the default and slower; 'sliding-naive' or 'sliding-kernel', a neighbourhood of ``window_size`` around every
             token, equal to each other; 'performer', linear attention over the whole map, V1 only and without relative
             position bias, whatever ``position_encoding`` (the paper's Table 5).
-        backend: how attention within windows is computed: 'auto', 'sdpa' or 'eager'.
+        backend: how attention within windows is computed: 'triton' (needs an NVIDIA GPU, see docs/gpu.md), 'sdpa',
+            'eager' (the definition), or 'auto': the first of these that can serve the input.
         pretrain_img_size: side of the pre-training images in pixels, or (height, width): the grid of an absolute
             embedding.
         pretrained_window_sizes: V2: the window per stage that the weights were trained with; 0 where it is this one.
@@ -57,11 +90,14 @@ class SwinTransformer(nn.Module):
             norms, as in MMDetection (one stage more than the same number in the original code).
         with_cp: recompute blocks in the backward pass to save memory: True, False, or the stages to do it in.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` with any source of :func:`swin_backbone.load_pretrained`,
-            or another initialiser of mmengine.
+            another initialiser of mmengine, or a list of them. ``strict=False`` beside ``checkpoint`` loads what fits.
 
     Raises:
         InputError: an option is unknown or does not fit the others.
     """
+
+    parts: ClassVar[Parts] = Parts()
+    layers: nn.ModuleList
 
     def __init__(
         self,
@@ -88,10 +124,13 @@ class SwinTransformer(nn.Module):
         out_indices: Sequence[int] = (0, 1, 2, 3),
         frozen_stages: int = -1,
         with_cp: bool | Sequence[int] = False,
-        init_cfg: dict[str, Any] | None = None,
+        init_cfg: InitConfig = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__()
-        self.options = options = resolve_options(
+        if kwargs:
+            refuse_arguments(list(kwargs))
+        options = resolve_options(
             variant=variant,
             version=version,
             embed_dim=embed_dim,
@@ -115,18 +154,29 @@ class SwinTransformer(nn.Module):
             frozen_stages=frozen_stages,
             with_cp=with_cp,
         )
+        self.build(options, patch_norm, init_cfg)
+
+    def build(self, options: BackboneOptions, patch_norm: bool, init_cfg: InitConfig) -> None:
+        """Create and initialise all modules."""
+        self.options = options
         self.init_cfg = init_cfg
         self.load_report: LoadReport | None = None
-        self.patch_embed = PatchEmbed(patch_size, in_channels, options.embed_dim, patch_norm)
+        self.patch_embed = self.parts.embed(options.patch_size, options.in_channels, options.embed_dim, patch_norm)
         if options.position.absolute:
             self.absolute_pos_embed = position.absolute_embedding(options.embed_dim, options.pretrain_grid)
-        self.pos_drop = nn.Dropout(drop_rate)
-        self.layers = nn.ModuleList(build_stage(options, index) for index in range(options.num_stages))
+        self.pos_drop = nn.Dropout(options.drop_rate)
+        stages = [build_stage(options, index, self.parts) for index in range(options.num_stages)]
+        self.add_module(self.parts.stages, nn.ModuleList(stages))
         for index in options.out_indices:
             self.add_module(f'norm{index}', nn.LayerNorm(options.channels(index)))
         self.apply(initialize)
         self._register_load_state_dict_pre_hook(convert_on_load, with_module=True)
         self.freeze()
+
+    @property
+    def stage_list(self) -> list[Stage]:
+        """The stages that are built."""
+        return list(cast(Any, self.get_submodule(self.parts.stages)))
 
     @property
     def out_indices(self) -> tuple[int, ...]:
@@ -157,15 +207,19 @@ class SwinTransformer(nn.Module):
         check_image(image, self.options.in_channels)
         x = self.patch_embed(image.to(self.patch_embed.proj.weight.dtype))
         if self.options.position.absolute:
-            x = x + position.embedding_for(self.absolute_pos_embed, (x.shape[1], x.shape[2]))
+            x = x + position.embedding_for(self.position_map(), (x.shape[1], x.shape[2]))
         x = self.pos_drop(x)
         outs = []
-        for index, stage in enumerate(self.layers):
-            x = stage(x)
+        stages = self.stage_list[: self.out_indices[-1] + 1]
+        for index, stage in enumerate(stages):
+            x = stage(x if index == 0 else stages[index - 1].merge(x))
             if index in self.out_indices:
                 outs.append(self.get_submodule(f'norm{index}')(x).permute(0, 3, 1, 2).contiguous())
-            x = cast(Stage, stage).merge(x)
         return tuple(outs)
+
+    def position_map(self) -> Tensor:
+        """The absolute embedding ``[1, C, rows, columns]``."""
+        return self.absolute_pos_embed
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter and the number of depths, as layer-wise learning-rate decay asks for them.
@@ -184,7 +238,7 @@ class SwinTransformer(nn.Module):
         frozen = self.options.frozen_stages
         if frozen < 0:
             return []
-        modules: list[nn.Module] = [self.patch_embed, self.pos_drop, *self.layers[:frozen]]
+        modules: list[nn.Module] = [self.patch_embed, self.pos_drop, *self.stage_list[:frozen]]
         return modules + [self.get_submodule(f'norm{index}') for index in self.out_indices if index < frozen]
 
     def freeze(self) -> None:
@@ -209,14 +263,38 @@ class SwinTransformer(nn.Module):
         Raises:
             InputError: the weights cannot be read, or do not cover the backbone.
         """
-        if self.init_cfg is None:
-            return
-        if self.init_cfg.get('type') == 'Pretrained':
-            self.load_report = load_pretrained(self, self.init_cfg['checkpoint'])
-            return
-        from mmengine.model import initialize as mmengine_initialize
+        configs = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else list(self.init_cfg or ())
+        others = [config for config in configs if not is_pretrained(config)]
+        if others:
+            from mmengine.model import initialize as mmengine_initialize
 
-        mmengine_initialize(self, self.init_cfg)
+            mmengine_initialize(self, others)
+        for config in filter(is_pretrained, configs):  # last, as in mmengine: they overwrite what the others set
+            self.load_report = load_pretrained(self, config['checkpoint'], config.get('strict', True))
+
+
+def is_pretrained(config: Mapping[str, Any]) -> bool:
+    """Whether an initialiser loads a file: by its name, the path of its class, or the class itself."""
+    kind = config['type']
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+    return name.rpartition('.')[2] in ('Pretrained', 'PretrainedInit')
+
+
+def refuse_arguments(names: list[str]) -> NoReturn:
+    """Refuse arguments that the constructor has not.
+
+    Raises:
+        InputError: one of them is the toolkits'.
+        TypeError: none is.
+    """
+    theirs = [name for name in names if name in TOOLKIT_ARGUMENTS]
+    if theirs:
+        raise InputError(
+            f"{', '.join(theirs)} {'is an argument' if len(theirs) == 1 else 'are arguments'} of the toolkits' own "
+            "class: use type='swin_backbone.MMSwinTransformer', which takes them, or, where a base config has them, "
+            'write _delete_=True in the backbone.'
+        )
+    raise TypeError(f'SwinTransformer.__init__() got an unexpected keyword argument {names[0]!r}')
 
 
 def check_image(image: Tensor, in_channels: int) -> None:
@@ -278,11 +356,10 @@ def build_attention(options: BackboneOptions, index: int, number: int) -> nn.Mod
     )
 
 
-def build_block(options: BackboneOptions, index: int, number: int) -> SwinBlock:
+def build_block(options: BackboneOptions, index: int, number: int, parts: Parts) -> SwinBlock:
     """Block ``number`` of stage ``index``."""
-    block = SwinBlock if options.version == 1 else ResPostNormBlock
     dim = options.channels(index)
-    return block(
+    return parts.blocks[options.version - 1](
         build_attention(options, index, number),
         dim,
         hidden=int(dim * options.mlp_ratio),
@@ -293,18 +370,18 @@ def build_block(options: BackboneOptions, index: int, number: int) -> SwinBlock:
     )
 
 
-def build_stage(options: BackboneOptions, index: int) -> Stage:
+def build_stage(options: BackboneOptions, index: int, parts: Parts) -> Stage:
     """Stage ``index`` with its merging, unless it is the last that is built."""
     last = index == options.num_stages - 1
     return Stage(
-        [build_block(options, index, number) for number in range(options.depths[index])],
-        None if last else PatchMerging(options.channels(index), norm_last=options.version == 2),
+        [build_block(options, index, number, parts) for number in range(options.depths[index])],
+        None if last else parts.merging(options.channels(index), norm_last=options.version == 2),
         options.windows[index],
         with_cp=index in options.checkpointed_stages,
     )
 
 
-PLACE = re.compile(r'layers\.(\d+)\.(?:blocks\.(\d+)|downsample)\.')
+PLACE = re.compile(r'(?:layers|stages)\.(\d+)\.(?:blocks\.(\d+)|downsample)\.')
 
 
 def layer_depth(name: str, depths: tuple[int, ...]) -> int:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from swin_backbone import SwinTransformer
 from swin_backbone.attention.kernels import BACKENDS
+from swin_backbone.attention.kernels.fused import why_not_on
 from swin_backbone.attention.plan import WindowPlan
 from swin_backbone.checkpoint.convert import from_native
 from swin_backbone.checkpoint.layouts import WRITABLE
@@ -26,8 +27,12 @@ from swin_backbone.variants import DEFAULT_WINDOW, get_variant
 
 Call = Callable[[Any, Tensor], Any]
 Shape = tuple[int, int]
-OURS = {f'swin_backbone ({backend})': backend for backend in reversed(BACKENDS)}
-"""Our backends by the name of their row, the definition first."""
+OURS = {
+    f'swin_backbone ({backend})': backend
+    for backend in reversed(BACKENDS)
+    if backend != 'triton' or why_not_on(torch.device('cuda')) is None
+}
+"""Our backends that run on this machine by the name of their row, the definition first."""
 
 
 @dataclass

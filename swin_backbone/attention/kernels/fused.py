@@ -27,7 +27,7 @@ LOG2E = math.log2(math.e)
 ALIGNMENT = 16  # bytes of the widest load
 
 BUSY = 4096
-"""Programs that fill any GPU: as few windows per program as it takes to have this many, at most :data:`MOST_WINDOWS`."""
+"""Programs that fill any GPU: a program has as many windows as leave this number, at most :data:`MOST_WINDOWS`."""
 
 MOST_WINDOWS = 8
 BACKWARD_PROGRAMS = 512
@@ -57,6 +57,12 @@ def why_not_on(device: torch.device) -> str | None:
         return f'Triton does not import: {error}'
     except Exception as error:  # no C compiler, no room for the cache, a driver that is too old
         return f'Triton does not work here: {type(error).__name__}: {" ".join(str(error).split())[:200]}'
+
+
+def describe_choice() -> str:
+    """One sentence on which kernels ``backend='auto'`` uses on this machine, and why not the Triton kernels."""
+    reason = why_not_on(torch.device('cuda' if torch.cuda.is_available() else 'cpu'))
+    return f"PyTorch's operators: {reason}" if reason else 'Triton kernels, where they can serve the input'
 
 
 def why_not(qkv: Tensor, plan: WindowPlan, num_heads: int, dropout: float) -> str | None:
@@ -124,7 +130,10 @@ def run_time_arguments(
         factor = (scale.float() * LOG2E).flatten().contiguous()
     else:
         factor = qkv.new_full((num_heads,), scale * LOG2E, dtype=torch.float32)
-    return qkv, pad, padded_bias(bias, num_heads, plan.tokens, size, qkv), factor
+    full = padded_bias(bias, num_heads, plan.tokens, size, qkv)
+    if plan.tokens > TILE_TOKENS and qkv.dtype != torch.float32:
+        full = full.half()  # read again for every window; half precision is wrong by at most 0.006 at V2's limit of 16
+    return qkv, pad, full, factor
 
 
 def constants(

@@ -69,7 +69,7 @@ def _load(base, pad, rows, real, inside, start, C: tl.constexpr, D: tl.constexpr
 def _logits(q, k, bias, factor, row_regions, col_regions, SHIFTED: tl.constexpr, PRECISION: tl.constexpr):
     logits = _product(q, tl.trans(k), PRECISION) * factor + bias.to(tl.float32)
     if SHIFTED:
-        logits += tl.where(row_regions[:, None] == col_regions[None, :], 0.0, MASKED)
+        logits = tl.where(row_regions[:, None] == col_regions[None, :], logits, logits + MASKED)
     return logits
 
 
