@@ -38,8 +38,12 @@ class DropPath(nn.Module):
         if not self.training or self.rate == 0.0:
             return x
         keep = 1.0 - self.rate
-        kept = x.new_empty((x.shape[0],) + (1,) * (x.dim() - 1)).bernoulli_(keep)
+        kept = self.draw(x.new_empty((x.shape[0],) + (1,) * (x.dim() - 1)), keep)
         return x * kept.div_(keep) if keep > 0.0 else x * kept
+
+    def draw(self, kept: Tensor, keep: float) -> Tensor:
+        """Fill ``kept`` with ones, each with probability ``keep``, and zeros."""
+        return kept.bernoulli_(keep)
 
     def extra_repr(self) -> str:
         """The rate, for printing."""
@@ -104,8 +108,12 @@ class PatchMerging(nn.Module):
             x = F.pad(x, (0, 0, 0, right, 0, bottom))
         even_rows, odd_rows = x[:, 0:height:2], x[:, 1 : height + 1 : 2]
         # The published weights expect this order of the four neighbours: down the column first.
-        x = torch.cat([rows[:, :, first : width + first : 2] for first in (0, 1) for rows in (even_rows, odd_rows)], -1)
+        x = self.join([rows[:, :, first : width + first : 2] for first in (0, 1) for rows in (even_rows, odd_rows)])
         return self.norm(self.reduction(x)) if self.norm_last else self.reduction(self.norm(x))
+
+    def join(self, neighbours: list[Tensor]) -> Tensor:
+        """Put the channels of four neighbours ``[B, h, w, C]`` together: ``[B, h, w, 4C]``."""
+        return torch.cat(neighbours, -1)
 
 
 class SwinBlock(nn.Module):
@@ -137,14 +145,22 @@ class SwinBlock(nn.Module):
         self.attn = attn
         self.drop_path = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, hidden, drop)
+        self.build_mlp(dim, hidden, drop)
         self.norm3 = nn.LayerNorm(dim) if main_norm else nn.Identity()
 
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
         """Transform ``[B, H, W, C]``; same shape out."""
         x = x + self.drop_path(self.attn(self.norm1(x), plan, self.shifted))
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        x = x + self.drop_path(self.apply_mlp(self.norm2(x)))
         return self.norm3(x)
+
+    def build_mlp(self, dim: int, hidden: int, drop: float) -> None:
+        """Create the MLP."""
+        self.mlp = Mlp(dim, hidden, drop)
+
+    def apply_mlp(self, x: Tensor) -> Tensor:
+        """Transform every token of ``x`` ``[..., C]``."""
+        return self.mlp(x)
 
 
 class ResPostNormBlock(SwinBlock):
@@ -156,7 +172,7 @@ class ResPostNormBlock(SwinBlock):
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
         """Transform ``[B, H, W, C]``; same shape out."""
         x = x + self.drop_path(self.norm1(self.attn(x, plan, self.shifted)))
-        x = x + self.drop_path(self.norm2(self.mlp(x)))
+        x = x + self.drop_path(self.norm2(self.apply_mlp(x)))
         return self.norm3(x)
 
 

@@ -5,10 +5,10 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 
 from swin_backbone.checkpoint.assign import assign
-from swin_backbone.checkpoint.convert import Found, find_backbone
+from swin_backbone.checkpoint.convert import Found, find_backbone, official_to_unfold, reorder_merges
 from swin_backbone.checkpoint.find import find_file
 from swin_backbone.checkpoint.fit import (
     EMBEDDING,
@@ -23,8 +23,8 @@ from swin_backbone.checkpoint.fit import (
     shapes_differ,
     window_warnings,
 )
-from swin_backbone.checkpoint.layouts import NATIVE_MERGE, ORIGINAL, fill
-from swin_backbone.checkpoint.names import modules_of, parameters_of, plain, state_dict_names
+from swin_backbone.checkpoint.layouts import MMDET, NATIVE_MERGE, NATIVE_NORM, ORIGINAL, fill, parse, rename
+from swin_backbone.checkpoint.names import has_toolkit_names, modules_of, native, parameters_of, state_dict_names
 from swin_backbone.checkpoint.norms import State, decide_output_norms, is_output_norm, last_stage
 from swin_backbone.checkpoint.read import read_checkpoint
 from swin_backbone.checkpoint.report import LoadReport, advice, anatomy_of
@@ -85,7 +85,7 @@ def match(
     if not strict or report.complete:
         return values, report
     file, ours = anatomy_of(found.state), anatomy_of(parameters_of(model))
-    changes = advice(file, ours)
+    changes = advice(file, ours, toolkit=has_toolkit_names(model))
     cause = f'it needs a backbone built with {", ".join(changes)}' if changes else 'it is damaged or of another network'
     raise InputError(
         f'{source} does not fit this backbone, and nothing was loaded: it holds {file} in the {report.dialect} layout, '
@@ -97,9 +97,9 @@ def match(
 def convert_on_load(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
     """Translate a foreign layout inside ``load_state_dict``, as a pre-hook with module; leave all else to PyTorch.
 
-    Names become native, tables and kernels are resized, and what a layout adds to a backbone (buffers, a classifier's
-    norm and head) goes. Output norms that no classifier has keep their values. PyTorch reports what is missing,
-    unexpected or of another shape then, in its own words, and never sees a change in native weights that fit.
+    Names become the backbone's, tables and kernels are resized, and what a layout adds to a backbone (buffers, a
+    classifier's norm and head) goes. Output norms that no classifier has keep their values. PyTorch reports what is
+    missing, unexpected or of another shape then, in its own words, and never sees a change in weights that fit.
 
     Args:
         module: the backbone.
@@ -116,20 +116,23 @@ def convert_on_load(module: nn.Module, state_dict: dict[str, Any], prefix: str, 
     except InputError:
         return
     values, report = merge(found, module, label)
-    parameters, own = parameters_of(module), {plain(name) for name in named}
+    parameters, own = parameters_of(module), {native(name) for name in named}
     foreign = found.dialect != ORIGINAL.name or 'norm.weight' in found.state
     classifier = foreign and not decide_output_norms(found.state, (), parameters).loaded
-    native = {
+    kept = {
         name: values.get(name, value)
         for name, value in found.state.items()
         if not (classifier and is_output_norm(name)) and (name in own or not belongs_to_layout(name, classifier))
     }
     norms = set(filter(is_output_norm, parameters))
     expected = state_dict_names(named)
-    out = {expected.get(name, name): value for name, value in native.items()}
+    toolkit = has_toolkit_names(module)
+    out = {
+        expected.get(name, rename(name, MMDET, back=True) if toolkit else name): value for name, value in kept.items()
+    }
     if out.keys() == found.names and all(value is mine.get(name) for name, value in out.items()):
         return
-    if classifier and parameters.keys() - native.keys() == norms:
+    if classifier and parameters.keys() - kept.keys() == norms:
         out.update({expected[name]: parameters[name].detach() for name in norms})
     for name, value in mine.items():
         if name in found.names or isinstance(value, Mapping):
@@ -174,6 +177,9 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
             misfits[name] = str(error).splitlines()[0]
         else:
             adapted.update({name: note} if note else {})
+    if has_toolkit_names(model):
+        values = reorder_merges(values, official_to_unfold)
+        optional |= added_stages(found.state, wanted)
     absent = [name for name in wanted if name not in values and name not in misfits]
     spare = {name: is_spare(name, wanted) for name in found.state if name not in values and name not in misfits}
     new = tuple(name for name in absent if name in optional)
@@ -193,9 +199,23 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
         leftover=tuple(name for name, allowed in spare.items() if not allowed),
         misfits=misfits,
         strange_norms=norms.strange,
-        warnings=(*position_warnings(new, dropped, wanted), *window_warnings(found.state, model)),
+        warnings=(
+            *position_warnings(new, dropped, wanted),
+            *stage_warnings(found.state, new),
+            *window_warnings(found.state, model),
+        ),
     )
     return values, report
+
+
+def added_stages(state: Iterable[str], wanted: Iterable[str]) -> set[str]:
+    """The parameters of stages after the last one of a file, and of the merging layer before them."""
+    last = last_stage(state)
+    if last >= last_stage(wanted):
+        return set()
+    places = {name: parse('layers.{stage}.', name) or parse(NATIVE_NORM, name) for name in wanted}
+    merge = fill(NATIVE_MERGE, last)
+    return {name for name, place in places.items() if (place and place[0] > last) or name.startswith(merge)}
 
 
 def has_bias(names: Iterable[str]) -> bool:
@@ -235,7 +255,11 @@ def fit(name: str, state: State, wanted: Mapping[str, Tensor], modules: Mapping[
         if window is not None:
             return fit_bias(value, state.get(f'{stem}relative_position_index'), window, parameter.shape)
     if name == EMBEDDING:
-        return fit_embedding(value, parameter.shape)
+        if parameter.dim() == 4:
+            return fit_embedding(value, parameter.shape)
+        backbone: Any = modules['']
+        embedding, note = fit_embedding(value, Size((1, parameter.shape[2], *backbone.options.pretrain_grid)))
+        return embedding.flatten(2).transpose(1, 2), note
     if name == PATCH:
         return fit_channels(value, parameter.shape)
     if name.endswith(QKV) and values_only(wanted):
@@ -243,6 +267,14 @@ def fit(name: str, state: State, wanted: Mapping[str, Tensor], modules: Mapping[
     if value.shape != parameter.shape:
         raise shapes_differ(value, parameter.shape)
     return value, ''
+
+
+def stage_warnings(state: Iterable[str], new: Iterable[str]) -> Iterable[str]:
+    """What the user should know about stages that the file does not have."""
+    first, last = last_stage(state) + 1, last_stage(new)
+    if last >= first:
+        stages = f'stage {first} starts' if first == last else f'stages {first} to {last} start'
+        yield f'the file has {first} stages: {stages} untrained, with the merging layer before'
 
 
 def position_warnings(new: Iterable[str], dropped: Iterable[str], wanted: Iterable[str]) -> Iterable[str]:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from swin_backbone.checkpoint.layouts import MMDET, rename
+
 HOOKED = ('_checkpoint_wrapped_module', '_fsdp_wrapped_module', '_fpw_module')
 """Wrappers that take names without their word when a state dict is loaded."""
 
@@ -25,16 +27,26 @@ def plain(name: str) -> str:
     return ANY.sub('', name)
 
 
+def native(name: str) -> str:
+    """The native name for a native name or one of the toolkits', without the words of wrappers."""
+    return rename(plain(name), MMDET)
+
+
+def has_toolkit_names(model: nn.Module) -> bool:
+    """Whether the parameters of a backbone have the names, and its merging layers the order, of the toolkits."""
+    return any(plain(name) == 'patch_embed.projection.weight' for name, _ in model.named_parameters())
+
+
 def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters of ``model`` by their plain names."""
-    return {plain(name): parameter for name, parameter in model.named_parameters()}
+    """The parameters of ``model`` by their native names."""
+    return {native(name): parameter for name, parameter in model.named_parameters()}
 
 
 def modules_of(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules of ``model`` by their plain names, wrapped ones rather than their wrappers."""
-    return {plain(f'{name}.').rstrip('.'): module for name, module in model.named_modules()}
+    """The modules of ``model`` by their native names, wrapped ones rather than their wrappers."""
+    return {native(f'{name}.').rstrip('.'): module for name, module in model.named_modules()}
 
 
 def state_dict_names(named: Mapping[str, object]) -> dict[str, str]:
-    """From plain names to those that ``load_state_dict`` takes for what ``named`` has."""
-    return {plain(name): NOT_IN_STATE_DICTS.sub('', name) for name in named}
+    """From native names to those that ``load_state_dict`` takes for what ``named`` has."""
+    return {native(name): NOT_IN_STATE_DICTS.sub('', name) for name in named}

@@ -230,8 +230,10 @@ def anatomy_of(state: Mapping[str, Tensor]) -> Anatomy:
     )
 
 
-def sizes_of(file: Anatomy) -> str:
+def sizes_of(file: Anatomy, toolkit: bool) -> str:
     """The arguments that give a backbone the sizes of ``file``, and norms on the main branch if it has them."""
+    if toolkit:
+        return f'embed_dims={file.embed_dim}, depths={file.depths}, num_heads={file.num_heads}'
     alike = [name for name in published(2 if file.main_norm else file.version) if has_main_norm(name) == file.main_norm]
     for name in alike:
         if file.has_sizes(VARIANTS[name]):
@@ -240,13 +242,21 @@ def sizes_of(file: Anatomy) -> str:
     return f'variant={alike[0]!r}, {sizes}' if file.main_norm else f'variant=None, {sizes}'
 
 
-def advice(file: Anatomy, model: Anatomy) -> list[str]:
-    """What to change in the call that built ``model`` so that ``file`` fits, likeliest cause first."""
+def advice(file: Anatomy, model: Anatomy, toolkit: bool = False) -> list[str]:
+    """What to change in the call that built ``model`` so that ``file`` fits, likeliest cause first.
+
+    Args:
+        file: what the weights are of.
+        model: what they are to be loaded into.
+        toolkit: whether the call takes the toolkits' arguments.
+    """
     out = []
     if file.version != model.version:
-        out.append(f'version={file.version}')
+        other_class = 'the class swin_backbone.SwinTransformer with ' if toolkit else ''
+        out.append(f'{other_class}version={file.version}')
+        toolkit = False
     if not file.has_sizes(model) or file.main_norm != model.main_norm:
-        out.append(sizes_of(file))
+        out.append(sizes_of(file, toolkit))
     for name in ('patch_size', 'patch_norm', 'qkv_bias', 'mlp_ratio'):
         if getattr(file, name) != getattr(model, name):
             out.append(f'{name}={getattr(file, name)}')

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from swin_backbone.cli import EXIT_FAILURE, Parser, results_only
+from swin_backbone.errors import InputError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -20,8 +21,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="data in COCO's or ADE20K's layout; each config is tried on every folder with its layout",
     )
     parser.add_argument('--side', type=int, default=128, metavar='N', help='image height (default: %(default)s)')
-    parser.add_argument('--markdown', metavar='FILE', type=Path, help='also write a page about the trials')
+    parser.add_argument('--markdown', metavar='FILE', type=Path, help='also write a page about the results')
+    parser.add_argument(
+        '--toolkits',
+        action='store_true',
+        help="instead compare MMSwinTransformer with the toolkits' own class over all their Swin configs; "
+        '--markdown exchanges the results in docs/compatibility.md',
+    )
     args = parser.parse_args(argv)
+    if args.toolkits:
+        if args.configs or args.data_root:
+            raise InputError('--toolkits takes neither configs nor data: it compares every config that they install.')
+        compare_toolkits(args.markdown)
+        return
     with results_only() as output:
         from swin_backbone.files import find_config, write_text
         from swin_backbone.model_zoo.page import find_configs
@@ -40,3 +52,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         if failed:
             print(f'{failed} of {len(trials)} trials failed', file=output)
             sys.exit(EXIT_FAILURE)
+
+
+def compare_toolkits(page: Path | None) -> None:
+    """Print a row for each backbone of the toolkits' configs; the exit code is 1 if one differs."""
+    with results_only() as output:
+        from swin_backbone.files import write_text
+        from swin_backbone.model_zoo.toolkits import COLUMNS, as_markdown, compare_all, put_into, summary
+
+        print(COLUMNS, file=output)
+        comparisons = []
+        for comparison in compare_all():
+            print(comparison.row(), file=output, flush=True)
+            comparisons.append(comparison)
+        print(summary(comparisons), file=output)
+        if page is not None:
+            before = page.read_text(encoding='utf-8') if page.is_file() else ''
+            write_text(page, put_into(before, as_markdown(comparisons, 'swin-backbone check-configs --toolkits')))
+    if not all(comparison.passed for comparison in comparisons):
+        sys.exit(EXIT_FAILURE)
