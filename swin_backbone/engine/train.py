@@ -52,6 +52,14 @@ class QuietRunner(Runner):
         quiet_console(logger)
         return logger
 
+    def _maybe_compile(self, target: str) -> None:
+        """Compile the forward pass of the model, whatever the step: what surrounds it cannot be traced.
+
+        That is the optimizer with its groups of parameters, and the check of the loss.
+        """
+        if not hasattr(self.model.forward, 'get_compiler_config'):
+            super()._maybe_compile('forward')
+
     @staticmethod
     def build_dataloader(*args: Any, **options: Any) -> DataLoader:
         """The loops call this, and start workers at once."""

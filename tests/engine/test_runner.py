@@ -1,12 +1,16 @@
 """What the screen is spared, and the log file is not."""
 
+import logging
 import warnings
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from swin_backbone.engine.runner import FOR_THE_FILE, ignore_warnings, quiet_console
+from swin_backbone.engine.train import QuietRunner
 
 
 def test_words_about_the_toolkits_stay_in_the_log_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -27,3 +31,15 @@ def test_warnings_that_the_user_can_act_on_are_shown() -> None:
         warnings.warn('``build_loss`` would be deprecated soon', stacklevel=1)
         warnings.warn('the learning rate is zero', stacklevel=1)
     assert [str(warning.message) for warning in shown] == ['the learning rate is zero']
+
+
+def test_compile_leaves_the_optimizer_and_the_hooks_alone() -> None:
+    """The Runner would compile whole steps, and PyTorch cannot trace the optimizer's groups of parameters."""
+    runner = QuietRunner.__new__(QuietRunner)
+    runner.cfg = Config(dict(compile=dict(backend='eager')))
+    runner.model, runner.logger = torch.nn.Linear(2, 3), logging.getLogger('test')
+    runner._maybe_compile('train_step')
+    compiled = runner.model.forward
+    runner._maybe_compile('val_step')
+    assert runner.model.forward is compiled
+    assert runner.model(torch.ones(1, 2)).shape == (1, 3)
