@@ -1,5 +1,6 @@
 """Time our backbone against other implementations, in one process on one input."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,8 +21,9 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         'what',
-        choices=['backbone', 'attention', 'model'],
-        help='the backbone; the shifted attention of every stage; a whole model: backbone, heads, post-processing',
+        choices=['backbone', 'attention', 'model', 'gpu'],
+        help='the backbone; the shifted attention of every stage; a whole model: backbone, heads, post-processing; '
+        'everything on a GPU, with options of its own (benchmark gpu --help)',
     )
     parser.add_argument(
         '--against',
@@ -57,9 +59,38 @@ def build_parser() -> Parser:
     return parser
 
 
+def build_gpu_parser() -> Parser:
+    """The options of ``benchmark gpu``."""
+    parser = Parser(
+        'Measure the Triton kernels and whole backbones on a GPU: the most important rows first, written as they come.',
+        'swin-backbone benchmark gpu --out work_dirs/gpu',
+        prog='swin-backbone benchmark gpu',
+    )
+    parser.add_argument(
+        '--budget', type=float, default=300.0, metavar='SECONDS', help='time to spend (default: %(default)g)'
+    )
+    parser.add_argument(
+        '--out', default='work_dirs/gpu', metavar='FOLDER', help='for gpu.md and gpu.json (default: %(default)s)'
+    )
+    return parser
+
+
+def measure_gpu(argv: Sequence[str]) -> None:
+    """Run ``benchmark gpu``."""
+    args = build_gpu_parser().parse_args(argv)
+    from swin_backbone.benchmark import gpu
+
+    gpu.measure_gpu(Path(args.out), args.budget)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Print a table of timings."""
-    args = build_parser().parse_args(argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ['gpu']:
+        return measure_gpu(arguments[1:])
+    args = build_parser().parse_args(arguments)
+    if args.what == 'gpu':
+        raise InputError('benchmark gpu has other options: write gpu first, and see benchmark gpu --help.')
     import torch
 
     from swin_backbone.benchmark import timing
