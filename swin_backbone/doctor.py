@@ -108,6 +108,15 @@ def check_gpu() -> Diagnosis | None:
     return Diagnosis('gpu', WARN, detail, pip('install', '--force-reinstall', 'torch', 'torchvision', *index))
 
 
+def check_attention() -> Diagnosis | None:
+    """Report which kernels attention within windows uses here."""
+    torch = load('torch')
+    kernels = load('swin_backbone.attention.kernels.fused')
+    if isinstance(torch, Exception) or isinstance(kernels, Exception):
+        return None
+    return Diagnosis('attention', OK, kernels.describe_choice())
+
+
 def check_package() -> Diagnosis:
     """Check that this package is installed and imports."""
     if not providers('swin_backbone'):
@@ -218,6 +227,7 @@ CHECKS: tuple[Check, ...] = (
     partial(check_module, 'numpy'),
     partial(check_module, 'safetensors'),
     check_package,
+    check_attention,
     check_family,
     partial(check_toolkit, 'mmengine'),
     partial(check_toolkit, 'mmcv'),

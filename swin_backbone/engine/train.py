@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from swin_backbone import SwinTransformer
+from swin_backbone.attention.kernels.fused import describe_choice
 from swin_backbone.engine.checkpoints import load_safely
 from swin_backbone.engine.hooks import PredictionSheetHook, WholeModelHook
 from swin_backbone.engine.loading import name_images
@@ -151,6 +152,7 @@ def describe(runner: Runner, recipe_precision: str, loaded: str) -> dict[str, st
         'batch': describe_batch(runner),
         'schedule': describe_schedule(runner),
         'precision': describe_precision(runner, recipe_precision),
+        'attention': describe_choice(),
         'operators': mmcv_operators(),
         'work dir': runner.work_dir,
     }
