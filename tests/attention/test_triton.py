@@ -31,7 +31,7 @@ on_gpu = [
 
 def module(name: str, cache: Path, **variables: str) -> dict[str, Any]:
     """Run a module of these tests in a process of its own, and return what it prints."""
-    pytest.importorskip('triton')
+    pytest.importorskip('triton', minversion='3.3')
     environment = {**os.environ, 'TRITON_CACHE_DIR': str(cache), 'OMP_NUM_THREADS': '1', **variables}
     command = [sys.executable, '-m', f'tests.attention.{name}']
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
@@ -58,13 +58,11 @@ def test_interpreted_kernels_are_the_definition(name: str, dtype: str, interpret
 
 def test_kernels_fit_into_registers_and_load_16_bytes(compiled: dict[str, Any]) -> None:
     for name, used in compiled.items():
-        if 'float32' in name:  # three products instead of one: some registers more
-            continue
         if name.startswith('forward'):
             assert used['registers'] <= FORWARD_REGISTERS and used['spills'] == 0, (name, used)
         assert used['spills'] <= BACKWARD_SPILLS, (name, used)
         assert used['loads'] - used['wide_loads'] <= 1, (name, used)  # the scale alone
-        assert used['matrix'] > 0, (name, used)
+        assert used['matrix'] > 0 or 'float32' in name, (name, used)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,9 @@ HEAD_DIMS = (16, 32, 64)
 OLDEST = (8, 0)
 """Compute capability from which on there are the tensor cores that the kernels are written for."""
 
+OLDEST_TRITON = (3, 3)
+"""Before, Triton ends the process while it compiles some of the kernels."""
+
 TILE_TOKENS = 64
 """Tokens of the largest window that is one tile; larger windows have no kernel for the backward pass."""
 
@@ -49,6 +52,8 @@ def why_not_on(device: torch.device) -> str | None:
     try:
         from swin_backbone.attention.kernels import triton
 
+        if triton.VERSION < OLDEST_TRITON:
+            return f'the kernels need Triton 3.3 or newer, and this is {triton.triton.__version__}'
         cell = torch.zeros(1, device=device)
         with torch.cuda.device_of(cell):
             triton.probe[(1,)](cell)
@@ -97,10 +102,10 @@ def packed(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def product_precision() -> str:
-    """How kernels multiply float32: as PyTorch was told to, but without the slow arithmetic outside tensor cores."""
+    """How kernels multiply float32, as PyTorch was told to."""
     settings = torch.backends.cuda.matmul
     fast = settings.fp32_precision == 'tf32' if hasattr(settings, 'fp32_precision') else settings.allow_tf32
-    return 'tf32' if fast else 'tf32x3'
+    return 'tf32' if fast else 'ieee'
 
 
 def tile_size(tokens: int) -> int:
@@ -142,6 +147,7 @@ def constants(
     """What the kernels are compiled for, and the options of their launch."""
     shift = plan.shift if shifted else (0, 0)
     size = tile_size(plan.tokens)
+    warps = 2 if size < TILE_TOKENS else 4
     return dict(
         HEADS=num_heads,
         D=qkv.shape[-1] // (3 * num_heads),
@@ -152,7 +158,7 @@ def constants(
         TILE=size,
         HAS_PAD=pad_value is not None and plan.padded_size != (plan.height, plan.width),
         PRECISION=product_precision(),
-        num_warps=2 if size < TILE_TOKENS else 4,
+        num_warps=2 * warps if qkv.dtype == torch.float32 else warps,  # its operands take twice the registers
         num_stages=1,
     )
 

@@ -1,6 +1,5 @@
 """Window attention through PyTorch's fused ``scaled_dot_product_attention``."""
 
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

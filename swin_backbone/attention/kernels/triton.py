@@ -15,6 +15,7 @@ import os
 import triton
 import triton.language as tl
 
+VERSION = tuple(int(part) for part in triton.__version__.split('.')[:2])
 INTERPRETED = tl.constexpr(os.environ.get('TRITON_INTERPRET') == '1')
 MASKED = tl.constexpr(-100.0 * 1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
