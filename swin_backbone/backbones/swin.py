@@ -284,17 +284,17 @@ def refuse_arguments(names: list[str]) -> NoReturn:
     """Refuse arguments that the constructor has not.
 
     Raises:
-        InputError: one of them is the toolkits'.
-        TypeError: none is.
+        InputError: all of them are the toolkits'.
+        TypeError: they are not.
     """
-    theirs = [name for name in names if name in TOOLKIT_ARGUMENTS]
-    if theirs:
+    if set(names) <= set(TOOLKIT_ARGUMENTS):
         raise InputError(
-            f"{', '.join(theirs)} {'is an argument' if len(theirs) == 1 else 'are arguments'} of the toolkits' own "
+            f"{', '.join(names)} {'is an argument' if len(names) == 1 else 'are arguments'} of the toolkits' own "
             "class: use type='swin_backbone.MMSwinTransformer', which takes them, or, where a base config has them, "
             'write _delete_=True in the backbone.'
         )
-    raise TypeError(f'SwinTransformer.__init__() got an unexpected keyword argument {names[0]!r}')
+    other = next(name for name in names if name not in TOOLKIT_ARGUMENTS)
+    raise TypeError(f'SwinTransformer.__init__() got an unexpected keyword argument {other!r}')
 
 
 def check_image(image: Tensor, in_channels: int) -> None:
