@@ -151,7 +151,8 @@ def test_the_table_is_sound() -> None:
     assert len({entry.url for entry in WEIGHTS.values()}) == len(WEIGHTS)
     for name, entry in WEIGHTS.items():
         file = entry.release.rpartition('/')[2]
-        assert (entry.version in VARIANTS[entry.variant].versions and entry.variant in file) or 'moby_swin_t' in file
+        known = entry.version in VARIANTS[entry.variant].versions and entry.variant.replace('-', '_') in file
+        assert known or 'moby_swin_t' in file
         assert f'window{entry.window}' in file or f'to{entry.window}_' in file or 'moby_swin_t' in file
         assert ('swinv2' in name) == (entry.version == 2) == any(entry.pretrained_window_sizes)
         assert '_t' in name if entry.variant == 'tiny' else f'_{entry.variant[0]}_' in f'{name}_'
