@@ -58,8 +58,8 @@ class SwinTransformer(nn.Module):
     follow the original detection code, so that released detectors give the same maps. Any image size from 1x1 up works.
 
     Args:
-        variant: 'tiny', 'small', 'base', 'large', for V1 also 'tiny-c24', for V2 also 'huge', 'giant' and 'giant-simmim';
-            None if all sizes below are given.
+        variant: 'tiny', 'small', 'base', 'large', for V1 also 'tiny-c24', for V2 also 'huge', 'giant' and
+            'giant-simmim'; None if all sizes below are given.
         version: 1, or 2 for norms after the branches, scaled cosine attention and a continuous position bias.
         embed_dim: channels of the first stage; stage ``i`` has ``2**i`` times as many. Overrides the variant.
         depths: blocks per stage. Overrides the variant.

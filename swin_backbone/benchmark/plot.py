@@ -14,7 +14,7 @@ def megapixels(row: Timing) -> float:
 
 
 def plot_areas(rows: Sequence[Timing]) -> bytes:
-    """Plot milliseconds and peak memory of every implementation over the image's area, both axes logarithmic, as PNG."""
+    """Plot milliseconds and peak memory of every implementation over the image's area, on logarithmic axes, as PNG."""
     panels: dict[str, Callable[[Timing], float]] = {'ms': lambda row: row.median_ms}
     if all(row.peak_bytes is not None for row in rows):
         panels['peak MiB'] = lambda row: (row.peak_bytes or 0) / 2**20

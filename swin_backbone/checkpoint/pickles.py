@@ -203,5 +203,5 @@ class ArrayUnpickler(pickle.Unpickler):
 
 
 def load_arrays(file: BinaryIO) -> Any:
-    """The contents of a pickle of arrays or tensors, of any protocol; what Python 2 wrote is read as Detectron2 does."""
+    """The contents of a pickle of arrays or tensors; what Python 2 wrote is read as Detectron2 does."""
     return ArrayUnpickler(file, encoding='latin1').load()
