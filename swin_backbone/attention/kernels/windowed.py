@@ -74,7 +74,7 @@ class Permute(torch.autograd.Function):
 
 
 def attend(x: Tensor, bias: Tensor | None, mask: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
-    """Attended values ``[n, heads, N, d]`` and weights of ``x`` ``[3, n, heads, N, d]``; softmax in float32 at least."""
+    """Values ``[n, heads, N, d]`` and weights of ``x`` ``[3, n, heads, N, d]``; softmax in float32 or wider."""
     q, k, v = x
     logits = widen((q * scale).to(k.dtype) @ k.transpose(-2, -1))
     if bias is not None:
