@@ -120,6 +120,7 @@ def test_signals_end_a_job_and_its_children(number: signal.Signals, tmp_path: Pa
         'from pathlib import Path\n'
         'from swin_backbone.ablations.sweep import Job, Pool\n'
         'signal.signal(signal.SIGINT, signal.default_int_handler)\n'  # a background job would ignore it
+        'signal.signal(signal.SIGHUP, signal.SIG_DFL)\n'  # as would one under nohup
         "job = Job(['sh', '-c', sys.argv[1]], Path('/dev/null'))\n"
         'try:\n'
         '    Pool([{}]).run(2, lambda i: job, print)\n'
