@@ -240,7 +240,6 @@ def test_moves_between_precisions_after_use() -> None:
         (dict(with_cp=2), 'with_cp must be a sequence of integers'),
         (dict(pretrained_window_sizes=8), 'pretrained_window_sizes must be a sequence of integers'),
         (dict(window_size=7.5), 'window_size must be'),
-        (dict(backend='cuda'), 'unknown backend'),
     ],
 )
 def test_impossible_options_are_refused_in_a_sentence(options: dict, message: str) -> None:
