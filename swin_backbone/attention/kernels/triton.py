@@ -22,12 +22,6 @@ LN2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
-def probe(x):
-    """Write 1 to ``x``: shows that kernels can be compiled and launched."""
-    tl.store(x, 1.0)
-
-
-@triton.jit
 def _product(a, b, PRECISION: tl.constexpr):
     if INTERPRETED:  # which keeps bfloat16 as integers, and would multiply these
         a = a.to(tl.float32)
