@@ -43,7 +43,7 @@ NUMPY_CORES = ('numpy.core', 'numpy._core')
 
 
 class Settings:
-    """Stands in for a class of settings: becomes a dict, which takes items and attributes and runs nothing."""
+    """Replace a class of settings by a dict, which takes items and attributes and runs nothing."""
 
     def __new__(cls, *args: object) -> 'OrderedDict[str, Any]':  # type: ignore[misc]
         """A dict of the kind whose attributes the ``weights_only`` reader can set."""
@@ -51,7 +51,7 @@ class Settings:
 
 
 class PlainDtype:
-    """Stands in for ``numpy.dtype``: a number or a string of fixed size, never an object or a record."""
+    """Replace ``numpy.dtype``: a number or a string of fixed size, never an object or a record."""
 
     def __init__(self, code: str, *args: object) -> None:
         if not PLAIN_DTYPE.fullmatch(code):
@@ -65,7 +65,7 @@ class PlainDtype:
 
 
 class PlainArray(np.ndarray[Any, Any]):
-    """Stands in for ``numpy.ndarray``: is filled from a :class:`PlainDtype` only, and pickled as a plain array."""
+    """Replace ``numpy.ndarray``: is filled from a :class:`PlainDtype` only, and pickled as a plain array."""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         """Take shape and contents, which numpy checks against each other."""
@@ -82,22 +82,22 @@ class PlainArray(np.ndarray[Any, Any]):
 
 
 def new_array(kind: object, *args: object) -> PlainArray:
-    """Stands in for numpy's array constructor; the contents follow."""
+    """Replace numpy's array constructor; the contents follow."""
     return PlainArray((0,))
 
 
 def new_scalar(dtype: PlainDtype, data: bytes) -> Any:
-    """Stands in for numpy's scalar constructor."""
+    """Replace numpy's scalar constructor."""
     return np.frombuffer(data, dtype.dtype, count=1)[0]
 
 
 def new_dtype(code: str, *args: object) -> PlainDtype:
-    """Stands in for ``numpy.dtype`` where the class itself should be out of reach."""
+    """Replace ``numpy.dtype`` where the class itself should be out of reach."""
     return PlainDtype(code)
 
 
 def from_buffer(data: bytes, dtype: PlainDtype, shape: tuple[int, ...], order: str, *axes: Any) -> Any:
-    """Stands in for numpy's array constructor of pickle protocol 5."""
+    """Replace numpy's array constructor of pickle protocol 5."""
     array: Any = np.frombuffer(data, dtype.dtype)
     if order == 'K' and axes and axes[0] is not None:
         return array.reshape(shape).transpose(axes[0])
@@ -105,29 +105,29 @@ def from_buffer(data: bytes, dtype: PlainDtype, shape: tuple[int, ...], order: s
 
 
 def latin_bytes(text: str, *encoding: object) -> bytes:
-    """Stands in for ``_codecs.encode``, with which pickles of protocol 2 spell bytes."""
+    """Replace ``_codecs.encode``, with which pickles of protocol 2 write bytes."""
     return text.encode('latin1')
 
 
 def load_storage(data: bytes) -> Any:
-    """Stands in for PyTorch's function of the same purpose: the numbers of a pickled tensor, read as weights only."""
+    """Read the storage of a pickled tensor with ``weights_only=True``."""
     return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
 
 
 def tensor_of(storage: object, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *others: object) -> Tensor:
-    """Stands in for PyTorch's constructor of tensors, which checks that the storage is large enough."""
+    """Replace PyTorch's constructor of tensors, which checks that the storage is large enough."""
     if not isinstance(storage, torch.TypedStorage):
         raise UnpicklingError('GLOBAL torch._utils._rebuild_tensor_v2')
     return torch.empty(0, dtype=storage.dtype).set_(storage, offset, size, stride)
 
 
 def data_of(data: object, *others: object) -> object:
-    """Stands in for PyTorch's constructor of parameters: the tensor in one."""
+    """Replace PyTorch's constructor of parameters: the tensor in one."""
     return data
 
 
 def statistic(owner: object, name: str) -> Any:
-    """Stands in for ``getattr``, with which mmengine's history names its own four statistics."""
+    """Replace ``getattr``, with which mmengine's history names its own four statistics."""
     if owner is not history_class() or name not in ('min', 'max', 'mean', 'current'):
         raise UnpicklingError('GLOBAL builtins.getattr')
     return getattr(owner, name, None)
