@@ -4,7 +4,8 @@ A view is the picture at a multiple of the config's test size, as it is or mirro
 segmentation; for detection they do not. A config that wants others than the default lists them as ``tta_factors``, or
 has a whole ``tta_pipeline``. Multiples (``scale_factor``) in the latter count from the config's test size too, not from
 the size of each picture as MMSegmentation 1.x takes them: the papers scaled the test size, and only so is the view of
-factor 1 the plain test. ``tta_flip = False`` leaves the mirrored views out.
+factor 1 the plain test. ``tta_flip = False`` leaves the mirrored views out. ``tta_merge = 'proposals'`` merges the
+views of a two-stage detector as the original code does.
 """
 
 import copy
@@ -53,7 +54,7 @@ def use_tta(config: Config, factors: Sequence[float] | None = None, flips: Seque
         flips = flips or ((False, True) if config.get('tta_flip', True) else (False,))
         pipeline = views_of(test_pipeline, factors, flips)
     data_set.pipeline = pipeline
-    model = tta_model(config.get('tta_model'), detection)
+    model = tta_model(config.get('tta_model'), detection, config.get('tta_merge'))
     config.model = ConfigDict(model, module=config.model)
     return count_views(pipeline)
 
@@ -65,14 +66,22 @@ def innermost(data_set: Any) -> Any:
     return data_set
 
 
-def tta_model(stated: dict[str, Any] | None, detection: bool) -> dict[str, Any]:
-    """The config of the model that merges: the config's own, except that the toolkits' give way to ours."""
-    if stated and stated['type'] not in STOCK_MODELS:
-        return dict(stated)
+def tta_model(stated: dict[str, Any] | None, detection: bool, merge: str | None = None) -> dict[str, Any]:
+    """The config of the model that merges: the config's own, except that the toolkits' give way to ours.
+
+    Raises:
+        InputError: ``merge``, the config's ``tta_merge``, is given for another model than ``InstanceTTAModel``.
+    """
+    own = stated if stated and stated['type'] not in STOCK_MODELS else None
+    if merge is not None and (own or not detection):
+        raise InputError('tta_merge is for detectors without a tta_model of their own: leave it out.')
+    if own:
+        return dict(own)
     if not detection:
         return dict(type='swin_backbone.SegmentationTTAModel')
     nms = ((stated or {}).get('tta_cfg') or {}).get('nms')
-    return dict(type='swin_backbone.InstanceTTAModel', **(dict(nms=nms) if nms else {}))
+    options = dict(nms=nms, merge=merge)
+    return dict(type='swin_backbone.InstanceTTAModel', **{name: value for name, value in options.items() if value})
 
 
 def views_of(test_pipeline: Sequence[Any], factors: Sequence[float], flips: Sequence[bool]) -> list[Any]:

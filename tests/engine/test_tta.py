@@ -93,3 +93,14 @@ def test_an_unclear_test_size_is_refused() -> None:
 )
 def test_other_configs_have_views_too(name: str, views: int) -> None:
     assert use_tta(read(name)) == views
+
+
+def test_a_config_chooses_what_is_merged() -> None:
+    config = read('detection/cascade_swin_t_3x.py', tta_merge='proposals')
+    use_tta(config)
+    assert config.model.type == 'swin_backbone.InstanceTTAModel' and config.model['merge'] == 'proposals'
+
+
+def test_a_segmenter_has_no_proposals() -> None:
+    with pytest.raises(InputError, match='tta_merge is for detectors'):
+        use_tta(read('segmentation/upernet_swin_t_160k.py', tta_merge='proposals'))

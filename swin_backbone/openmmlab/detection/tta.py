@@ -11,18 +11,24 @@ import torch
 from mmcv.ops import batched_nms
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.models.dense_heads.rtmdet_ins_head import RTMDetInsHead
+from mmdet.models.layers import multiclass_nms
 from mmdet.models.roi_heads import CascadeRoIHead, HybridTaskCascadeRoIHead, StandardRoIHead
 from mmdet.models.utils import empty_instances
 from mmdet.structures import DetDataSample
-from mmdet.structures.bbox import bbox2roi, bbox_flip, bbox_overlaps
+from mmdet.structures.bbox import bbox2roi, bbox_overlaps
 from mmengine.model import BaseTTAModel
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from swin_backbone.errors import InputError
+from swin_backbone.openmmlab.detection.views import is_flipped, move_boxes, original, unflip_masks, unflipped
 from swin_backbone.registry import MODELS
 
 ROI_HEADS = (StandardRoIHead, CascadeRoIHead, HybridTaskCascadeRoIHead)
 """RoI heads whose candidates can be had before NMS, and whose mask heads can be asked about any box."""
+
+CANDIDATES, PROPOSALS = MERGES = ('candidates', 'proposals')
+"""What is merged over the views: boxes before the final NMS, or proposals that every view then scores."""
 
 
 @dataclass
@@ -33,13 +39,13 @@ class Look:
         features: maps of the neck.
         semantic: the semantic feature that HTC's heads also read, or None.
         samples: data samples of the pictures.
-        candidates: boxes before NMS in the coordinates of the view, with scores and labels, per picture.
+        proposals: regions in the coordinates of the view, with scores, per picture.
     """
 
     features: Sequence[Tensor]
     semantic: Tensor | None
     samples: list[DetDataSample]
-    candidates: list[InstanceData]
+    proposals: list[InstanceData]
 
     @property
     def metas(self) -> list[dict[str, Any]]:
@@ -51,10 +57,12 @@ class Look:
 class InstanceTTAModel(BaseTTAModel):
     """Merges what a detector finds in several views of a picture: boxes, and masks where it makes any.
 
-    The candidates of all views, in the coordinates of the picture, go through one NMS, the one that the detector's
-    ``test_cfg`` names. The mask head then looks at every box that is left in every view, and the mean of its
-    probabilities is the mask; pasting is linear, so this is the mean over the picture's pixels. A single view that is
-    not mirrored gives exactly what the plain test gives.
+    With ``merge='candidates'`` the candidates of all views, in the coordinates of the picture, go through one NMS, the
+    one in the detector's ``test_cfg``. With ``merge='proposals'`` a two-stage detector first merges the proposals
+    of all views by their NMS, scores the same regions in every view, and averages boxes and scores before the final
+    NMS, as the original detection code does. The mask head then looks at every box that is left in every view, and the
+    mean of its probabilities is the mask; pasting is linear, so this is the mean over the picture's pixels. A single
+    view that is not mirrored gives exactly what the plain test gives.
 
     A detector without NMS, or whose candidates cannot be had before it, is merged after its own test instead, by NMS
     across the views; masks that belong to a detector without RoIs are then a vote of the views.
@@ -63,6 +71,10 @@ class InstanceTTAModel(BaseTTAModel):
         module: the detector, or its config.
         data_preprocessor: in place of the detector's own.
         nms: merges the views of a detector whose ``test_cfg`` has no NMS, where there is more than one view.
+        merge: one of :data:`MERGES`.
+
+    Raises:
+        InputError: there is no such way to merge, or the detector has no proposals.
     """
 
     def __init__(
@@ -70,16 +82,25 @@ class InstanceTTAModel(BaseTTAModel):
         module: dict[str, Any] | nn.Module,
         data_preprocessor: dict[str, Any] | nn.Module | None = None,
         nms: dict[str, Any] | None = None,
+        merge: str = CANDIDATES,
     ) -> None:
         super().__init__(module, data_preprocessor)
         self.nms = nms or dict(type='nms', iou_threshold=0.5)
+        self.merge = merge
+        if merge not in MERGES:
+            raise InputError(f'tta_merge must be {" or ".join(MERGES)}, got {merge!r}.')
+        if merge == PROPOSALS and not (hasattr(self.module, 'roi_head') and head_before_nms(self.module)):
+            raise InputError(
+                f'tta_merge={PROPOSALS!r} needs a two-stage detector with a region proposal network and an NMS, which '
+                f'{type(self.module).__name__} is not here: leave it out.'
+            )
 
     def test_step(self, data: Any) -> list[DetDataSample]:
         """Test every view and merge; ``data`` is a batch of ``TestTimeAug``."""
         head = head_before_nms(self.module)
         if head is None:
             return super().test_step(data)
-        if self.module.with_mask:
+        if self.module.with_mask or self.merge == PROPOSALS:
             return self.merge_looks([self.look(view) for view in split_views(data)])
         with tested_with(head, without_nms(head.test_cfg)):
             views = [self.module.test_step(view) for view in split_views(data)]
@@ -120,7 +141,7 @@ class InstanceTTAModel(BaseTTAModel):
 
     @torch.no_grad()
     def look(self, view: Any) -> Look:
-        """Run a two-stage detector on one view of a batch, up to its candidates before NMS."""
+        """Run a two-stage detector on one view of a batch, up to its proposals."""
         detector: Any = self.module
         head = detector.roi_head
         prepared = detector.data_preprocessor(view, False)
@@ -128,28 +149,56 @@ class InstanceTTAModel(BaseTTAModel):
         samples = prepared['data_samples']
         proposals = detector.rpn_head.predict(features, samples, rescale=False)
         semantic = head.semantic_head(features)[1] if getattr(head, 'with_semantic', False) else None
-        fused = {} if semantic is None else dict(semantic_feat=semantic)
-        candidates = head.predict_bbox(
-            features,
-            [sample.metainfo for sample in samples],
-            proposals,
-            rcnn_test_cfg=without_nms(head.test_cfg),
-            rescale=False,
-            **fused,
-        )
-        return Look(features, semantic, samples, candidates)
+        return Look(features, semantic, samples, proposals)
 
     @torch.no_grad()
     def merge_looks(self, looks: list[Look]) -> list[DetDataSample]:
-        """Merge the candidates of all views and ask the mask head about what is left."""
+        """Merge the boxes of all views and ask the mask head about what is left."""
         chosen = reference_of([look.metas[0] for look in looks])
         frames = [unflipped(meta) for meta in looks[chosen].metas]
+        found = (self.pool_candidates if self.merge == CANDIDATES else self.average_scores)(looks, frames)
+        if self.module.with_mask:
+            found = self.add_masks(found, frames, looks)
+        else:
+            found = [in_frame(boxes, frame, original(frame)) for boxes, frame in zip(found, frames, strict=True)]
+        return self.module.add_pred_to_datasample(looks[chosen].samples, found)
+
+    def pool_candidates(self, looks: list[Look], frames: list[dict[str, Any]]) -> list[InstanceData]:
+        """The candidates of all views through one NMS, in the coordinates of ``frames``, one for each picture."""
+        head: Any = self.module.roi_head
+        scored = [score_regions(head, look, look.proposals, without_nms(head.test_cfg)) for look in looks]
         found = []
         for i, frame in enumerate(frames):
-            moved = [in_frame(look.candidates[i], look.metas[i], frame) for look in looks]
-            found.append(self.suppress(InstanceData.cat(moved), self.module.roi_head.test_cfg))
-        results = self.add_masks(found, frames, looks)
-        return self.module.add_pred_to_datasample(looks[chosen].samples, results)
+            moved = [in_frame(boxes[i], look.metas[i], frame) for boxes, look in zip(scored, looks, strict=True)]
+            found.append(self.suppress(InstanceData.cat(moved), head.test_cfg))
+        return found
+
+    def average_scores(self, looks: list[Look], frames: list[dict[str, Any]]) -> list[InstanceData]:
+        """The merged proposals, with boxes and scores averaged over the views, after the final NMS, in ``frames``."""
+        head: Any = self.module.roi_head
+        settings, proposals = head.test_cfg, self.merge_proposals(looks, frames)
+        boxes: list[Any] = [0.0] * len(frames)
+        scores: list[Any] = [0.0] * len(frames)
+        for look in looks:
+            own = [in_frame(p, frame, meta) for p, frame, meta in zip(proposals, frames, look.metas, strict=True)]
+            for i, raw in enumerate(score_regions(head, look, own, None)):
+                moved = move_boxes(raw.bboxes.reshape(-1, 4), look.metas[i], frames[i])
+                boxes[i] = boxes[i] + moved.reshape(raw.bboxes.shape) / len(looks)
+                scores[i] = scores[i] + raw.scores / len(looks)
+        found = []
+        for means in zip(boxes, scores, strict=True):
+            kept, labels = multiclass_nms(*means, settings.score_thr, settings.nms, settings.max_per_img)
+            found.append(InstanceData(bboxes=kept[:, :4], scores=kept[:, 4], labels=labels))
+        return found
+
+    def merge_proposals(self, looks: list[Look], frames: list[dict[str, Any]]) -> list[InstanceData]:
+        """The proposals of all views through the NMS of proposals, in the coordinates of ``frames``."""
+        merged = []
+        for i, frame in enumerate(frames):
+            moved = InstanceData.cat([in_frame(look.proposals[i], look.metas[i], frame) for look in looks])
+            # Those of one view went through that NMS level by level.
+            merged.append(moved if len(looks) == 1 else self.suppress(moved, self.module.rpn_head.test_cfg))
+        return merged
 
     def add_masks(
         self, found: list[InstanceData], frames: list[dict[str, Any]], looks: list[Look]
@@ -175,6 +224,12 @@ class InstanceTTAModel(BaseTTAModel):
             rescale=True,
             activate_map=True,
         )
+
+
+def score_regions(head: Any, look: Look, proposals: list[InstanceData], test_cfg: Any) -> list[InstanceData]:
+    """What an RoI head makes of regions of a view; without settings, boxes and scores of all classes."""
+    fused = {} if look.semantic is None else dict(semantic_feat=look.semantic)
+    return list(head.predict_bbox(look.features, look.metas, proposals, rcnn_test_cfg=test_cfg, rescale=False, **fused))
 
 
 def split_views(data: Any) -> list[Any]:
@@ -275,49 +330,6 @@ def vote_masks(merged: InstanceData, views: Sequence[InstanceData]) -> Tensor:
         votes[seen] += view.masks[partner[seen]].float()
         voters += seen
     return votes * 2 >= voters[:, None, None].clamp(min=1)
-
-
-FLIPPED_AXES = {'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
-
-
-def is_flipped(meta: dict[str, Any]) -> bool:
-    """Whether a view is mirrored."""
-    return bool(meta.get('flip', False))
-
-
-def unflipped(meta: dict[str, Any]) -> dict[str, Any]:
-    """The same view, not mirrored."""
-    return {**meta, 'flip': False, 'flip_direction': None}
-
-
-def original(meta: dict[str, Any]) -> dict[str, Any]:
-    """The picture itself as a view."""
-    return {**unflipped(meta), 'img_shape': tuple(meta['ori_shape'][:2]), 'scale_factor': (1.0, 1.0)}
-
-
-def same_view(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether coordinates mean the same pixels in both views."""
-    direction = one.get('flip_direction') if is_flipped(one) else None
-    other_direction = other.get('flip_direction') if is_flipped(other) else None
-    return direction == other_direction and tuple(one['scale_factor']) == tuple(other['scale_factor'])
-
-
-def move_boxes(boxes: Tensor, source: dict[str, Any], target: dict[str, Any]) -> Tensor:
-    """Boxes ``[n, 4]`` of one view in the coordinates of another; the very same tensor where the two are one view."""
-    if same_view(source, target):
-        return boxes
-    if is_flipped(source):
-        boxes = bbox_flip(boxes, source['img_shape'], source['flip_direction'])
-    ratios = [to / of for to, of in zip(target['scale_factor'], source['scale_factor'], strict=True)]
-    boxes = boxes * boxes.new_tensor(ratios * 2)
-    if is_flipped(target):
-        boxes = bbox_flip(boxes, target['img_shape'], target['flip_direction'])
-    return boxes
-
-
-def unflip_masks(masks: Tensor, meta: dict[str, Any]) -> Tensor:
-    """Masks ``[..., h, w]`` of a view as they lie in the picture."""
-    return masks.flip(FLIPPED_AXES[meta['flip_direction']]) if is_flipped(meta) else masks
 
 
 def keep_every_box(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,14 +8,18 @@ from typing import Any
 import cv2
 import pytest
 import torch
+from mmcv.ops import nms
 from mmengine.config import Config, ConfigDict
 from mmengine.structures import InstanceData
+from torch import Tensor
 
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine.tta import use_tta
-from swin_backbone.openmmlab.detection.tta import InstanceTTAModel, move_boxes, unflip_masks, vote_masks
+from swin_backbone.errors import InputError
+from swin_backbone.openmmlab.detection.tta import MERGES, PROPOSALS, InstanceTTAModel, split_views, vote_masks
+from swin_backbone.openmmlab.detection.views import move_boxes, unflip_masks
 from tests.conftest import REPOSITORY
-from tests.toolkits import DETECTION, demo_config, predict, read_config
+from tests.toolkits import DETECTION, batches, build_model, demo_config, predict, read_config
 
 NMS = dict(type='nms', iou_threshold=0.5)
 SOFT_NMS = dict(type='soft_nms', iou_threshold=0.5)
@@ -145,6 +149,68 @@ def test_one_view_is_the_plain_test(
     assert_same(plain, predict(config))
 
 
+@pytest.mark.parametrize(
+    ('detector', 'nms'), [(cascade, SOFT_NMS), (mask_rcnn, NMS), (htc, SOFT_NMS), (boxes_only, NMS)]
+)
+def test_one_view_with_merged_proposals_is_the_plain_test(
+    detector: Callable[[Config], None], nms: dict[str, Any], shapes: Path
+) -> None:
+    plain = predict(build_config(detector, shapes, nms, 160))
+    config = build_config(detector, shapes, nms, 160)
+    config.tta_merge = PROPOSALS
+    use_tta(config, factors=(1.0,), flips=(False,))
+    assert_same(plain, predict(config))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('detector', [mask_rcnn, boxes_only])
+def test_the_same_proposals_are_scored_in_every_view(detector: Callable[[Config], None], shapes: Path) -> None:
+    """Against loops over the views with the parts of the detector, before the final NMS and its limit."""
+    config = build_config(detector, shapes, dict(type='nms', iou_threshold=1.0))
+    config.model.test_cfg.rcnn.update(max_per_img=10_000, score_thr=0.0)
+    config.tta_merge = PROPOSALS
+    use_tta(config, factors=(1.0,), flips=(False, True))
+    model = build_model(config)
+    (batch,) = batches(config, 1)[:1]
+    found = model.test_step(batch)[0].pred_instances
+    plain, flipped = (model.look(view) for view in split_views(batch))
+    width = plain.metas[0]['img_shape'][1]
+    boxes = torch.cat([plain.proposals[0].bboxes, mirror(flipped.proposals[0].bboxes, width)])
+    scores = torch.cat([look.proposals[0].scores for look in (plain, flipped)])
+    kept = nms(boxes, scores, 0.7)[1][:25]
+    results = []
+    for look, own in ((plain, boxes[kept]), (flipped, mirror(boxes[kept], width))):
+        proposals = [InstanceData(bboxes=own)]
+        head = model.module.roi_head
+        results.append(head.predict_bbox(look.features, look.metas, proposals, rcnn_test_cfg=None)[0])
+    mean = (results[0].scores + results[1].scores)[:, :-1] / 2
+    places = (results[0].bboxes + mirror(results[1].bboxes.reshape(-1, 4), width).reshape(results[1].bboxes.shape)) / 2
+    assert len(found) == mean.numel()
+    torch.testing.assert_close(found.scores, mean.flatten().sort(descending=True).values)
+    best = mean.max(dim=1).values.argmax()
+    torch.testing.assert_close(found.bboxes[0], places[best].reshape(-1, 4)[found.labels[0] % (places.shape[1] // 4)])
+
+
+def mirror(boxes: Tensor, width: int) -> Tensor:
+    return torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1)
+
+
+@pytest.mark.parametrize(
+    ('detector', 'merge', 'message'),
+    [
+        (cascade, 'boxes', "tta_merge must be candidates or proposals, got 'boxes'"),
+        (atss, PROPOSALS, 'needs a two-stage detector'),
+        (sparse_rcnn, PROPOSALS, 'needs a two-stage detector'),
+    ],
+)
+def test_what_cannot_be_merged(detector: Callable[[Config], None], merge: str, message: str, shapes: Path) -> None:
+    config = build_config(detector, shapes, None)
+    config.tta_merge = merge
+    use_tta(config)
+    with pytest.raises(InputError, match=message):
+        build_model(config)
+
+
 @pytest.mark.parametrize('detector', [cascade, boxes_only])
 def test_the_same_view_twice_changes_nothing(detector: Callable[[Config], None], shapes: Path) -> None:
     config = build_config(detector, shapes, NMS)
@@ -154,9 +220,15 @@ def test_the_same_view_twice_changes_nothing(detector: Callable[[Config], None],
     assert_same(plain, predict(config))
 
 
-@pytest.mark.parametrize('detector', [mask_rcnn, htc, boxes_only, atss])
+@pytest.mark.parametrize(
+    ('detector', 'merge'),
+    [
+        *((detector, None) for detector in (mask_rcnn, htc, boxes_only, atss)),
+        *((detector, PROPOSALS) for detector in (mask_rcnn, htc, boxes_only)),
+    ],
+)
 def test_a_mirrored_view_is_the_test_of_the_mirrored_picture(
-    detector: Callable[[Config], None], shapes: Path, tmp_path: Path
+    detector: Callable[[Config], None], merge: str | None, shapes: Path, tmp_path: Path
 ) -> None:
     mirrored = tmp_path / 'mirrored'
     (mirrored / 'val2017').mkdir(parents=True)
@@ -166,6 +238,7 @@ def test_a_mirrored_view_is_the_test_of_the_mirrored_picture(
         (mirrored / 'val2017' / f'{path.stem}.png').rename(mirrored / 'val2017' / path.name)
     straight = predict(build_config(detector, mirrored, NMS))
     config = build_config(detector, shapes, NMS)
+    config.tta_merge = merge
     use_tta(config, factors=(1.0,), flips=(True,))
     for expected, found in zip(straight, predict(config), strict=True):
         expected, found = expected.pred_instances, found.pred_instances
@@ -178,9 +251,18 @@ def test_a_mirrored_view_is_the_test_of_the_mirrored_picture(
             assert (expected.masks.flip(-1) == found.masks).float().mean() > 0.999
 
 
-@pytest.mark.parametrize('detector', [cascade, htc, boxes_only, atss, sparse_rcnn])
-def test_many_views_stay_within_the_picture_and_the_limit(detector: Callable[[Config], None], shapes: Path) -> None:
+@pytest.mark.parametrize(
+    ('detector', 'merge'),
+    [
+        *((detector, MERGES[0]) for detector in (cascade, htc, boxes_only, atss, sparse_rcnn)),
+        *((detector, PROPOSALS) for detector in (cascade, htc, boxes_only)),
+    ],
+)
+def test_many_views_stay_within_the_picture_and_the_limit(
+    detector: Callable[[Config], None], merge: str, shapes: Path
+) -> None:
     config = build_config(detector, shapes, None)
+    config.tta_merge = merge
     settings = config.model.test_cfg.get('rcnn') or config.model.test_cfg
     settings.max_per_img = limit = 12
     assert use_tta(config, factors=(0.75, 1.5)) == 4

@@ -1,0 +1,48 @@
+"""Coordinates of the views of an image: its sizes and flips in multi-scale testing."""
+
+from typing import Any
+
+from mmdet.structures.bbox import bbox_flip
+from torch import Tensor
+
+FLIPPED_AXES = {'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
+
+
+def is_flipped(meta: dict[str, Any]) -> bool:
+    """Whether a view is mirrored."""
+    return bool(meta.get('flip', False))
+
+
+def unflipped(meta: dict[str, Any]) -> dict[str, Any]:
+    """The same view, not mirrored."""
+    return {**meta, 'flip': False, 'flip_direction': None}
+
+
+def original(meta: dict[str, Any]) -> dict[str, Any]:
+    """The picture itself as a view."""
+    return {**unflipped(meta), 'img_shape': tuple(meta['ori_shape'][:2]), 'scale_factor': (1.0, 1.0)}
+
+
+def same_view(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether coordinates mean the same pixels in both views."""
+    direction = one.get('flip_direction') if is_flipped(one) else None
+    other_direction = other.get('flip_direction') if is_flipped(other) else None
+    return direction == other_direction and tuple(one['scale_factor']) == tuple(other['scale_factor'])
+
+
+def move_boxes(boxes: Tensor, source: dict[str, Any], target: dict[str, Any]) -> Tensor:
+    """Boxes ``[n, 4]`` of one view in the coordinates of another; the very same tensor where the two are one view."""
+    if same_view(source, target):
+        return boxes
+    if is_flipped(source):
+        boxes = bbox_flip(boxes, source['img_shape'], source['flip_direction'])
+    ratios = [to / of for to, of in zip(target['scale_factor'], source['scale_factor'], strict=True)]
+    boxes = boxes * boxes.new_tensor(ratios * 2)
+    if is_flipped(target):
+        boxes = bbox_flip(boxes, target['img_shape'], target['flip_direction'])
+    return boxes
+
+
+def unflip_masks(masks: Tensor, meta: dict[str, Any]) -> Tensor:
+    """Masks ``[..., h, w]`` of a view as they lie in the picture."""
+    return masks.flip(FLIPPED_AXES[meta['flip_direction']]) if is_flipped(meta) else masks
