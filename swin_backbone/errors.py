@@ -14,3 +14,10 @@ class RunFailure(RuntimeError):
 
     The command lines print it on standard error and exit with code 1.
     """
+
+
+class RunStopped(Exception):
+    """A run that has saved its state and ended because a signal asked for it: the message says where it is saved.
+
+    The command lines print it on standard error and exit with code 75; ``--resume`` goes on.
+    """

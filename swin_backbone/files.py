@@ -29,7 +29,8 @@ PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 206, 416
 def replacing(target: Path) -> Iterator[Path]:
     """A temporary path beside ``target`` that takes its place on success, and is deleted on any error.
 
-    A reader never sees half a file, and two writers do not disturb each other. The folder is created.
+    A reader never sees half a file, also after the machine has failed, and two writers do not disturb each other. The
+    folder is created.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f'.{target.name}.', suffix=target.suffix)
@@ -38,9 +39,21 @@ def replacing(target: Path) -> Iterator[Path]:
     try:
         yield part
         part.chmod(0o666 & ~umask())
+        synchronize(part)
         os.replace(part, target)
+        synchronize(target.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def synchronize(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk, where the system can say so."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError) if path.is_dir() else nullcontext():  # some file systems have nothing to say of folders
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def umask() -> int:

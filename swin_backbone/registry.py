@@ -5,8 +5,12 @@ mmengine imports ``<scope>.registry`` by itself when it meets a type of an unkno
 """
 
 import sys
+from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
+from typing import Any
 
+from mmengine.logging import HistoryBuffer  # noqa: F401  the safe reader rebuilds it only where it is loaded
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import METRICS as ROOT_METRICS
@@ -15,8 +19,10 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_CONSTRUCTORS
 from mmengine.registry import TASK_UTILS as ROOT_TASK_UTILS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
+from mmengine.runner import CheckpointLoader, checkpoint
 
 import swin_backbone.mmcv_ops  # noqa: F401  serves mmcv's operators, before a toolkit imports them
+from swin_backbone.checkpoint.pickles import history_globals, safe_globals
 
 SCOPE = 'swin_backbone'
 
@@ -46,3 +52,26 @@ HOOKS = PluginRegistry('hook', parent=ROOT_HOOKS, scope=SCOPE)
 METRICS = PluginRegistry('metric', parent=ROOT_METRICS, scope=SCOPE)
 TRANSFORMS = PluginRegistry('transform', parent=ROOT_TRANSFORMS, scope=SCOPE)
 OPTIM_WRAPPER_CONSTRUCTORS = PluginRegistry('optimizer wrapper constructor', parent=ROOT_CONSTRUCTORS, scope=SCOPE)
+
+
+def reading_history(loader: Callable[..., Any]) -> Callable[..., Any]:
+    """A loader of mmengine's that may read the record of losses in its Runner's checkpoints, and nothing else.
+
+    PyTorch's list of what a file may name is changed only while it reads.
+    """
+
+    @wraps(loader)
+    def load(*args: Any, **options: Any) -> Any:
+        with safe_globals(history_globals):
+            content = loader(*args, **options)
+        meta = content.get('meta') if isinstance(content, dict) else None
+        if isinstance(meta, dict):
+            meta.pop('config', None)  # mmengine would run this text as Python when it resumes
+        return content
+
+    return load
+
+
+if not hasattr(checkpoint, 'get_torch_safe_globals'):  # the maintained forks read their own checkpoints
+    CheckpointLoader.register_scheme('', reading_history(checkpoint.load_from_local), force=True)
+    CheckpointLoader.register_scheme(('http://', 'https://'), reading_history(checkpoint.load_from_http), force=True)

@@ -139,23 +139,30 @@ def history_class() -> type:
     return Settings if module is None else module.HistoryBuffer
 
 
-def allowed_globals() -> list[tuple[Any, str]]:
-    """What a checkpoint may name, each with the object that answers to it, for ``torch.serialization``."""
+def history_globals() -> list[tuple[Any, str]]:
+    """What mmengine's record of losses names, each with the object that answers to it, for ``torch.serialization``."""
     numpy: list[tuple[Any, str]] = [(PlainDtype, 'numpy.dtype'), (PlainArray, 'numpy.ndarray')]
     for core in NUMPY_CORES:
         numpy += [(new_array, f'{core}.multiarray._reconstruct'), (new_scalar, f'{core}.multiarray.scalar')]
-    history = [(history_class(), f'{HISTORY}.HistoryBuffer'), (statistic, 'builtins.getattr')]
-    return [*numpy, *history, (dict, 'builtins.dict'), *((Settings, name) for name in SETTINGS)]
+    return [*numpy, (history_class(), f'{HISTORY}.HistoryBuffer'), (statistic, 'builtins.getattr')]
+
+
+def allowed_globals() -> list[tuple[Any, str]]:
+    """What a checkpoint may name: mmengine's record and the settings of training codes."""
+    return [*history_globals(), (dict, 'builtins.dict'), *((Settings, name) for name in SETTINGS)]
 
 
 @contextmanager
-def safe_globals() -> Iterator[None]:
+def safe_globals(answers: Callable[[], list[tuple[Any, str]]] = allowed_globals) -> Iterator[None]:
     """Within this context, ``torch.load(..., weights_only=True)`` reads the checkpoints of common training codes.
 
     That is mmengine's (loss history, numpy scalars), those with settings of yacs or argparse, and nothing that runs
     code. Resuming needs the same: mmengine's history comes back as itself.
+
+    Args:
+        answers: :func:`allowed_globals`, or :func:`history_globals` alone.
     """
-    before, ours = torch.serialization.get_safe_globals(), allowed_globals()
+    before, ours = torch.serialization.get_safe_globals(), answers()
     names = {name for _, name in ours}
     named = [
         (entry, entry[1] if isinstance(entry, tuple) else f'{entry.__module__}.{entry.__qualname__}')

@@ -7,18 +7,22 @@ import argparse
 import difflib
 import os
 import select
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
+from types import FrameType
 from typing import Any, NoReturn, TextIO
 
-from swin_backbone.errors import InputError, RunFailure
+from swin_backbone.errors import InputError, RunFailure, RunStopped
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
+EXIT_STOPPED = 75
+"""A run that a signal ended and that has saved its state: EX_TEMPFAIL of sysexits.h, try again later."""
 EXIT_INTERRUPTED = 130
 EXIT_CLOSED_PIPE = 141
 """What a shell reports for a command that SIGPIPE ended: its reader, such as `head`, has left."""
@@ -58,10 +62,26 @@ def usage() -> str:
 
 def main(command: str | None = None) -> NoReturn:
     """Run a command with the arguments of the process; without ``command``, its name is the first argument."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # `nohup` and `&` ignore it
+        signal.signal(signal.SIGINT, interrupt)
     arguments = sys.argv[1:]
     if command is None:
         run(dispatch, arguments)
     run(import_module(f'{__name__}.{command.replace("-", "_")}').main, arguments)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Answer Ctrl-C: end at once while modules are imported, which may swallow or repeat an exception.
+
+    Raises:
+        KeyboardInterrupt: nothing is being imported.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith('<frozen importlib'):
+            os.write(2, b'interrupted\n')
+            os._exit(EXIT_INTERRUPTED)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def dispatch(argv: Sequence[str] | None) -> None:
@@ -114,12 +134,14 @@ def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None
     """Run ``main(argv)`` and end the process with the project's exit codes.
 
     0 on success, 2 with one sentence for an :class:`~swin_backbone.errors.InputError`, 1 for any other failure, with a
-    traceback unless it is a :class:`~swin_backbone.errors.RunFailure`, 130 when interrupted, 141 without a word when
-    nobody reads the output any more.
+    traceback unless it is a :class:`~swin_backbone.errors.RunFailure`, 75 for a run that a signal stopped and that can
+    go on, 130 when interrupted, 141 without a word when nobody reads the output any more.
     """
     # Raised inside the toolkits at import; a user's error must be the only thing on standard error.
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
     code = outcome(main, argv)
+    if code == EXIT_INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must not disturb what ends now
     sys.exit(EXIT_CLOSED_PIPE if flush() else code)
 
 
@@ -133,6 +155,9 @@ def outcome(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | 
     except RunFailure as error:
         print(f'error: {error}', file=sys.stderr)
         return EXIT_FAILURE
+    except RunStopped as stop:
+        print(stop, file=sys.stderr)
+        return EXIT_STOPPED
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return EXIT_INTERRUPTED

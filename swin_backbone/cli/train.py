@@ -1,6 +1,7 @@
 """Train a detector or segmenter from a config."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +23,15 @@ def build_parser() -> Parser:
     parser.add_argument(
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT', help='go on from the newest or the named checkpoint'
     )
-    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    precision = parser.add_mutually_exclusive_group()
+    precision.add_argument('--amp', action='store_true', help='mixed precision (float16)')
+    precision.add_argument('--bf16', action='store_true', help='mixed precision (bfloat16), without loss scaling')
+    parser.add_argument(
+        '--one-gpu', action='store_true', help="accumulate gradients on one GPU to the recipe's batch and schedule"
+    )
+    parser.add_argument(
+        '--trainval', action='store_true', help='train on the validation data too, for a test server; evaluates nothing'
+    )
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help="scale the learning rate with the batch, from the recipe's"
     )
@@ -51,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from swin_backbone.engine.explain import explained
     from swin_backbone.engine.model_check import check_model, dry_run
     from swin_backbone.engine.option_check import require_training
+    from swin_backbone.engine.presets import use_bfloat16
     from swin_backbone.engine.train import precision_of, set_trackers, train
 
     export_local_rank(args)
@@ -60,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         set_options(config, args)
         change.use_own_types(config)
         recipe_precision = precision_of(config.optim_wrapper.type, config.optim_wrapper.get('dtype'))
+        if args.bf16:
+            use_bfloat16(config)
         change.set_precision(config, args.amp)
         check_model(config, LOADERS)
         set_trackers(config, args.wandb)
@@ -82,10 +94,15 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
     from swin_backbone.engine.data_check import check_files
     from swin_backbone.engine.option_check import check_ranges
     from swin_backbone.engine.place_check import check_local
+    from swin_backbone.engine.presets import use_one_gpu
+    from swin_backbone.engine.resume import set_resume
+    from swin_backbone.engine.trainval import use_trainval
     from swin_backbone.engine.type_check import check_types
 
     if args.seed is not None or args.deterministic:
         config.randomness = dict(seed=args.seed, deterministic=args.deterministic)
+    if args.deterministic:
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS reads it when a GPU is first used
     check_ranges(config)
     check_types(config)
     change.set_work_dir(config, args.work_dir, args.config)
@@ -100,7 +117,9 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
     if args.weights not in (None, 'none'):
         check_local(args.weights, '--weights')
     change.set_weights(config, args.weights)
-    change.set_resume(config, args.resume)
+    set_resume(config, args.resume)
+    if args.one_gpu:
+        use_one_gpu(config)
     if args.auto_scale_lr:
         change.set_learning_rate_scaling(config)
     if args.max_iters is not None:
@@ -109,6 +128,8 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
         change.set_checkpoint_interval(config, args.checkpoint_interval)
     if args.nonfinite_patience is not None:
         config.nonfinite_patience = args.nonfinite_patience
+    if args.trainval:
+        use_trainval(config)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -104,6 +104,8 @@ def translate(content: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
     if not isinstance(state, Mapping):
         raise InputError(f'{source} holds no state dict: give a checkpoint that training has written.')
     state = translate_heads({str(name).removeprefix('module.'): value for name, value in state.items()}, str(source))
+    if isinstance(content.get('meta'), dict):
+        content['meta'].pop('config', None)  # mmengine would run this text as Python when it resumes
     return {**content, 'state_dict': state} if 'state_dict' in content else state
 
 

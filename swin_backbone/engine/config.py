@@ -15,7 +15,7 @@ from mmengine.config import Config, DictAction
 from mmengine.config.utils import MODULE2PACKAGE
 
 from swin_backbone.engine.explain import reading_problem, shorten
-from swin_backbone.engine.place_check import check_launcher, check_local, check_writable
+from swin_backbone.engine.place_check import check_launcher, check_writable
 from swin_backbone.errors import InputError
 from swin_backbone.files import find_config
 
@@ -254,18 +254,25 @@ def set_precision(config: Config, amp: bool) -> None:
         wrapper.pop('dtype', None)
 
 
+def recipe_batch_size(config: Config, option: str) -> float:
+    """The images of a step that the learning rate of a config is meant for; ``option`` needs to know them.
+
+    Raises:
+        InputError: the config does not say.
+    """
+    scaling = config.get('auto_scale_lr') or {}
+    if 'base_batch_size' not in scaling:
+        raise InputError(f'{option} needs auto_scale_lr.base_batch_size in the config: add it with --cfg-options.')
+    return scaling.get('recipe_batch_size', scaling['base_batch_size'])
+
+
 def set_learning_rate_scaling(config: Config) -> None:
     """``--auto-scale-lr``: scale the learning rate with the batch, relative to the recipe's.
 
     Raises:
         InputError: the config does not say for which batch its learning rate is meant.
     """
-    if 'base_batch_size' not in (config.get('auto_scale_lr') or {}):
-        raise InputError(
-            '--auto-scale-lr needs auto_scale_lr.base_batch_size in the config: add it with --cfg-options.'
-        )
-    scaling = config.auto_scale_lr
-    recipe = scaling.get('recipe_batch_size', scaling.base_batch_size)
+    recipe, scaling = recipe_batch_size(config, '--auto-scale-lr'), config.auto_scale_lr
     # mmengine compares base_batch_size with the images of an iteration; the optimizer sees those of a whole step.
     scaling.update(
         enable=True,
@@ -290,23 +297,6 @@ def set_checkpoint_interval(config: Config, interval: int, **options: Any) -> No
     """``--checkpoint-interval``; nothing for a config that saves no checkpoints."""
     if config.default_hooks.checkpoint is not None:
         config.default_hooks.checkpoint.update(interval=interval, **options)
-
-
-def set_resume(config: Config, resume: str | None) -> None:
-    """``--resume``: 'auto' takes the newest checkpoint of the work dir, a path that one.
-
-    Raises:
-        InputError: the checkpoint named is not there.
-    """
-    if resume is None:
-        if isinstance(config.get('load_from'), str):
-            check_local(config.load_from, 'load_from')
-        return
-    config.resume = True
-    if resume != 'auto':
-        if not Path(resume).is_file():
-            raise InputError(f'--resume {resume} is no file: give a checkpoint, or --resume alone for the newest one.')
-        config.load_from = resume
 
 
 def set_launcher(config: Config, launcher: str) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import EpochBasedTrainLoop, Runner, find_latest_checkpoint
 
 from swin_backbone.engine.checkpoints import check_backbones, load_whole
-from swin_backbone.errors import InputError
+from swin_backbone.engine.resume import check_state
+from swin_backbone.engine.run_files import EVALUATED
 from swin_backbone.evaluation.drawing import Image
 from swin_backbone.evaluation.gallery import draw_cell, write_sheet
 
@@ -85,8 +86,31 @@ class WholeModelHook(Hook):
             model = model.module
         source = str(runner._load_from or find_latest_checkpoint(runner.work_dir))
         (load_whole if self.heads else check_backbones)(model, source, checkpoint)
-        if runner._resume and not {'meta', 'message_hub'} <= checkpoint.keys():
-            raise InputError(
-                f'{source} cannot be resumed, it holds weights without the state of a run: start a new run from it '
-                'with --cfg-options load_from=FILE.'
-            )
+        if runner._resume:
+            check_state(checkpoint, source)
+
+
+class PendingEvaluationHook(Hook):
+    """Evaluates first where a run is resumed that had trained up to an evaluation and not finished it."""
+
+    priority = 'LOWEST'
+
+    def before_train(self, runner: Runner) -> None:
+        """Called by the Runner once everything is loaded and all other hooks are ready."""
+        loop = runner.train_loop
+        loop._decide_current_val_interval()
+        if not runner._resume or runner.val_loop is None or not is_evaluation_due(loop):
+            return
+        if runner.message_hub.runtime_info.get(EVALUATED) != loop.iter:
+            runner.logger.info(f'The evaluation after iteration {loop.iter} was not finished: it is repeated.')
+            runner.val_loop.run()
+
+
+def is_evaluation_due(loop: Any) -> bool:
+    """Whether a training loop stands where it evaluates."""
+    position, end = loop.iter, loop.max_iters
+    if isinstance(loop, EpochBasedTrainLoop):
+        if loop.iter != loop.epoch * len(loop.dataloader):
+            return False
+        position, end = loop.epoch, loop.max_epochs
+    return position > 0 and position >= loop.val_begin and (position % loop.val_interval == 0 or position == end)

@@ -1,9 +1,24 @@
-"""What the toolkits say about themselves stays off the screen, so that a run's own words are seen."""
+"""mmengine's Runner for our commands: exact resuming, and the toolkits' words about themselves off the screen."""
 
 import logging
 import warnings
+from typing import Any
 
 from mmengine.logging import MMLogger
+from mmengine.runner import BaseLoop, Runner
+from torch.utils.data import DataLoader
+
+from swin_backbone.engine.explain import shorten
+from swin_backbone.engine.loading import name_images
+from swin_backbone.engine.loops import EpochLoop, IterationLoop
+from swin_backbone.engine.resume import NEW_RUN
+from swin_backbone.engine.run_files import RunCheckpointHook
+from swin_backbone.engine.sampling import placed
+from swin_backbone.engine.stopping import shield_workers
+from swin_backbone.errors import InputError, RunFailure
+
+LOOPS = {'EpochBasedTrainLoop': EpochLoop, 'IterBasedTrainLoop': IterationLoop}
+"""What takes the place of mmengine's loops."""
 
 FOR_THE_FILE = (
     '\n' + '-' * 60 + '\nSystem environment',
@@ -15,6 +30,7 @@ FOR_THE_FILE = (
     '"HardDiskBackend" is the alias',
     'The prefix is not set in metric class',
     'Exp name: ',
+    'Advance dataloader ',
 )
 """How messages begin that only the log file gets: several hundred lines a run, most of them the config."""
 
@@ -39,3 +55,67 @@ def ignore_warnings() -> None:
     """Do not show :data:`ABOUT_THE_TOOLKITS`."""
     for beginning in ABOUT_THE_TOOLKITS:
         warnings.filterwarnings('ignore', message=beginning, category=UserWarning)
+
+
+class QuietRunner(Runner):
+    """mmengine's Runner with a quiet console, exact resuming, and data sets that name an unreadable image."""
+
+    _train_dataloader: Any
+
+    def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Build the loop with its data loader so that it can start anywhere."""
+        if isinstance(loop, BaseLoop) or not isinstance(self._train_dataloader, dict):
+            return super().build_train_loop(loop)
+        self._train_dataloader = self.build_dataloader(
+            placed(self._train_dataloader, self.seed), self.seed, self._randomness_cfg.get('diff_rank_seed', False)
+        )
+        options = dict(loop)
+        by_epoch = options.pop('by_epoch', None)
+        kind = options.get('type', 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop')
+        return super().build_train_loop({**options, 'type': LOOPS.get(kind, kind)})
+
+    def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
+        """Write checkpoints with our hook where the config asks for mmengine's."""
+        hooks = dict(hooks or {})
+        own = hooks.get('checkpoint')
+        if isinstance(own, dict) and own.get('type') == 'CheckpointHook':
+            hooks['checkpoint'] = {**own, 'type': RunCheckpointHook}
+        super().register_default_hooks(hooks)
+
+    def resume(self, filename: str, *args: Any, **options: Any) -> None:
+        """Take over the state of a run.
+
+        Raises:
+            InputError: it does not fit this run.
+        """
+        try:
+            super().resume(filename, *args, **options)
+        except (InputError, RunFailure):
+            raise
+        except Exception as error:  # whatever a state of another run makes mmengine and PyTorch stumble over
+            raise InputError(
+                f'{filename} cannot be resumed, its state is that of another run or damaged '
+                f'({type(error).__name__}: {shorten(str(error))}): {NEW_RUN}'
+            ) from error
+
+    def build_logger(self, *args: Any, **options: Any) -> MMLogger:
+        """The Runner logs its environment and its config as soon as this returns."""
+        logger = super().build_logger(*args, **options)
+        quiet_console(logger)
+        return logger
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compile the forward pass of the model, whatever the step: what surrounds it cannot be traced.
+
+        That is the optimizer with its groups of parameters, and the check of the loss.
+        """
+        if not hasattr(self.model.forward, 'get_compiler_config'):
+            super()._maybe_compile('forward')
+
+    @staticmethod
+    def build_dataloader(*args: Any, **options: Any) -> DataLoader:
+        """The loops call this, and start workers at once."""
+        loader = Runner.build_dataloader(*args, **options)
+        name_images(loader.dataset)
+        shield_workers(loader)
+        return loader

@@ -9,20 +9,24 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from swin_backbone import SwinTransformer
 from swin_backbone.attention.kernels.fused import describe_choice
 from swin_backbone.engine.checkpoints import load_safely
-from swin_backbone.engine.hooks import PredictionSheetHook, WholeModelHook
-from swin_backbone.engine.loading import name_images
+from swin_backbone.engine.config import has_accelerator
+from swin_backbone.engine.hooks import PendingEvaluationHook, PredictionSheetHook, WholeModelHook
+from swin_backbone.engine.lock import locked
 from swin_backbone.engine.numbers import FiniteLossHook
-from swin_backbone.engine.runner import ignore_warnings, quiet_console
+from swin_backbone.engine.randomness import RandomStateHook
+from swin_backbone.engine.resume import schedule_changes
+from swin_backbone.engine.runner import QuietRunner, ignore_warnings, quiet_console
+from swin_backbone.engine.stopping import StopHook
 from swin_backbone.errors import InputError
 from swin_backbone.evaluation.curves import draw_curves
 from swin_backbone.evaluation.results import headline, write_summary
@@ -40,53 +44,42 @@ def build_runner(config: Config) -> Runner:
     if not torch.cuda.is_available():
         runner.model = revert_sync_batchnorm(runner.model)
     load_safely(runner)
+    runner.register_hook(RandomStateHook())
     runner.register_hook(PredictionSheetHook(Path(runner.work_dir) / 'predictions.png'))
     return runner
-
-
-class QuietRunner(Runner):
-    """mmengine's Runner with a quiet console, whose data sets name an image that they cannot read."""
-
-    def build_logger(self, *args: Any, **options: Any) -> MMLogger:
-        """The Runner logs its environment and its config as soon as this returns."""
-        logger = super().build_logger(*args, **options)
-        quiet_console(logger)
-        return logger
-
-    def _maybe_compile(self, target: str) -> None:
-        """Compile the forward pass of the model, whatever the step: what surrounds it cannot be traced.
-
-        That is the optimizer with its groups of parameters, and the check of the loss.
-        """
-        if not hasattr(self.model.forward, 'get_compiler_config'):
-            super()._maybe_compile('forward')
-
-    @staticmethod
-    def build_dataloader(*args: Any, **options: Any) -> DataLoader:
-        """The loops call this, and start workers at once."""
-        loader = Runner.build_dataloader(*args, **options)
-        name_images(loader.dataset)
-        return loader
 
 
 def train(config: Config, recipe_precision: str) -> None:
     """Train and evaluate; leaves ``summary.json``, ``curves.png`` and ``predictions.png`` in the work dir.
 
     Raises:
-        RunFailure: the loss was not finite; there is no summary then.
+        InputError: another process is using the work dir.
+        RunFailure: the loss was not finite, or a file could not be written; there is no summary then.
+        RunStopped: a signal has ended the run after saving it.
     """
+    with locked(config.work_dir):
+        run(config, recipe_precision)
+
+
+def run(config: Config, recipe_precision: str) -> None:
+    """Train in a folder that no other process uses."""
     runner = build_runner(config)
     runner.register_hook(WholeModelHook(heads=bool(config.get('resume'))))
     runner.register_hook(StartSummaryHook(recipe_precision))
     runner.register_hook(FiniteLossHook(config.get('nonfinite_patience', 1)))
+    runner.register_hook(PendingEvaluationHook())
+    stop = StopHook()
+    runner.register_hook(stop)
     started = time.perf_counter()
-    runner.train()
+    with stop.listening():
+        runner.train()
     if runner.rank == 0:
         facts = run_facts(runner, time.perf_counter() - started)
         metrics = last_metrics(runner)
         report = write_summary(runner.work_dir, metrics, **facts)
         draw_curves(Path(runner.work_dir), Path(runner.work_dir) / 'curves.png')
-        runner.logger.info(f'Result: {headline(metrics)}; {report}, predictions.png and curves.png beside it')
+        beside = 'predictions.png and curves.png' if runner.val_loop is not None else 'curves.png'
+        runner.logger.info(f'Result: {headline(metrics)}; {report}, {beside} beside it')
 
 
 def last_metrics(runner: Runner) -> dict[str, Any]:
@@ -124,16 +117,20 @@ class StartSummaryHook(Hook):
 
     def __init__(self, recipe_precision: str) -> None:
         self.recipe_precision = recipe_precision
-        self.loaded = ''
+        self.loaded = self.changed = ''
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Called by the Runner with the content of ``load_from``."""
         if runner._load_from:
             self.loaded = describe_whole(runner._load_from, checkpoint, unwrapped(runner.model))
+        if runner._resume:
+            self.changed = schedule_changes(runner, checkpoint)
 
     def before_train(self, runner: Runner) -> None:
         """Called by the Runner after weights and checkpoints are loaded."""
-        lines = [f'  {name:<10} {text}' for name, text in describe(runner, self.recipe_precision, self.loaded).items()]
+        found = describe(runner, self.recipe_precision, self.loaded)
+        found['schedule'] += f'; {self.changed}' if self.changed else ''
+        lines = [f'  {name:<10} {text}' for name, text in found.items()]
         runner.logger.info('This run:\n' + '\n'.join(lines))
 
 
@@ -169,7 +166,7 @@ def describe_model(model: nn.Module) -> str:
 def describe_weights(runner: Runner, model: nn.Module, loaded: str) -> str:
     """Where the weights come from and how much of the backbone they cover."""
     if runner._resume and runner.iter > 0:
-        return f'resumed after {runner.iter} iterations'
+        return f'resumed after {runner.iter} iterations, from {runner._load_from}'
     if loaded:
         return loaded
     init = getattr(model.backbone, 'init_cfg', None)
@@ -218,23 +215,35 @@ def describe_batch(runner: Runner) -> str:
     recipe = scaling.get('recipe_batch_size', scaling.get('base_batch_size'))
     rate = runner.optim_wrapper.param_groups[0].get('initial_lr', runner.optim_wrapper.param_groups[0]['lr'])
     if recipe is None or recipe == batch:
-        return f'{text}, as in the recipe; learning rate {rate:g}'
+        return f'{text}, as in the recipe; learning rate {rate:g}{describe_norms(runner, batch)}'
     if scaling.get('enable'):
         return f'{text}; the recipe has {recipe}; learning rate scaled to {rate:g}'
     return f'{text}; WARNING: the recipe has {recipe} and the learning rate {rate:g} is not scaled: add --auto-scale-lr'
+
+
+def describe_norms(runner: Runner, batch: int) -> str:
+    """What accumulated gradients do not keep of the recipe: the images that a batch norm sees."""
+    seen = runner.world_size * runner.cfg.train_dataloader.batch_size
+    if seen == batch or not any(isinstance(module, _BatchNorm) for module in runner.model.modules()):
+        return ''
+    return f'; batch norms see {seen} images at a time, not {batch}'
 
 
 def describe_schedule(runner: Runner) -> str:
     """Length of the training."""
     loop = runner.train_loop
     epoch = len(runner.train_dataloader)
-    return f'{loop.max_iters} iterations ({loop.max_iters / epoch:.1f} epochs of {epoch})'
+    accumulated = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+    steps = f', {loop.max_iters // accumulated} optimizer steps' if accumulated > 1 else ''
+    return f'{loop.max_iters} iterations{steps} ({loop.max_iters / epoch:.1f} epochs of {epoch})'
 
 
 def describe_precision(runner: Runner, recipe: str) -> str:
     """The arithmetic of the run, and what the recipe asked for where that differs."""
     actual = precision_of(type(runner.optim_wrapper).__name__, getattr(runner.optim_wrapper, 'cast_dtype', None))
-    return actual if actual == recipe else f'{actual} (the recipe has {recipe}, which needs a GPU)'
+    if actual == recipe:
+        return actual
+    return f'{actual} (the recipe has {recipe}{", which needs a GPU" if not has_accelerator() else ""})'
 
 
 def precision_of(wrapper: str, dtype: Any) -> str:

@@ -161,7 +161,7 @@ def test_training_starts_from_a_model_with_other_heads() -> None:
 
 def test_only_the_state_of_a_run_is_resumed() -> None:
     state = Detector().state_dict()
-    loaded_by(WholeModelHook(), {'state_dict': state, 'meta': {}, 'message_hub': {}}, resume=True)
+    loaded_by(WholeModelHook(), {'state_dict': state, 'meta': dict(epoch=1, iter=2), 'message_hub': {}}, resume=True)
     with pytest.raises(InputError, match=r'run\.pth cannot be resumed'):
         loaded_by(WholeModelHook(), {'state_dict': state}, resume=True)
 

@@ -1,4 +1,7 @@
-"""160k iterations of AdamW at 6e-5 and weight decay 0.01 for 16 pictures a step, linear decay, float32."""
+"""160k iterations of AdamW at 6e-5 and weight decay 0.01 for 16 pictures a step, float32.
+
+The linear decay starts with the first iteration and multiplies the warm-up, as in the original.
+"""
 
 _base_ = 'mmseg::_base_/schedules/schedule_160k.py'
 
@@ -16,6 +19,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
-    dict(type='PolyLR', eta_min=0.0, power=1.0, begin=1500, end=160000, by_epoch=False),
+    dict(type='PolyLR', eta_min=0.0, power=1.0, begin=0, end=160000, by_epoch=False),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=16)
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=3, save_best='mIoU'))

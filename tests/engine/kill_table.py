@@ -1,0 +1,237 @@
+"""Kill trainings at random moments, resume them, and compare with runs that nobody disturbed, bit for bit.
+
+    python -m tests.engine.kill_table [--moments N] [--seed N] [--cases NAME ...]
+
+Every run is a fork of this process, which has imported everything, and takes seconds. Half of the moments are points in
+time, the others lie inside the writing of a checkpoint.
+"""
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+from swin_backbone import files
+from swin_backbone.cli import outcome
+from swin_backbone.cli import train as command
+from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
+from tests.conftest import REPOSITORY
+
+BACKBONE = "dict(_delete_=True, type='swin_backbone.SwinTransformer', variant=None, embed_dim=16, depths=(1, 1, 1, 1), "
+BACKBONE += 'num_heads=(1, 1, 1, 1), window_size=4, drop_path_rate=0.2)'
+HEADS = {
+    'detection': 'neck=dict(in_channels=[16, 32, 64, 128])',
+    'segmentation': 'decode_head=dict(in_channels=[16, 32, 64, 128]), auxiliary_head=dict(in_channels=64)',
+}
+DEMOS = {'detection': 'cascade_swin_demo', 'segmentation': 'upernet_swin_demo'}
+CONFIG = """
+_base_ = '{base}'
+model = dict(backbone={backbone}, {heads})
+train_cfg = dict(_delete_=True, {loop})
+default_hooks = dict(checkpoint=dict(interval={interval}, by_epoch={by_epoch}), logger=dict(interval=1))
+log_processor = dict(by_epoch={by_epoch})
+train_dataloader = dict(
+    batch_size=2, num_workers=2, persistent_workers=True, sampler=dict(type='{sampler}', shuffle=True))
+val_dataloader = dict(num_workers=1, persistent_workers=True)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=5),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=5, end=12, T_max=7),
+]
+custom_hooks = [dict(type='EMAHook', momentum=0.1)]
+"""
+OPTIONS = {
+    'epochs': dict(
+        loop='by_epoch=True, max_epochs=3, val_interval=2', interval=1, by_epoch=True, sampler='DefaultSampler'
+    ),
+    'iterations': dict(
+        loop="type='IterBasedTrainLoop', max_iters=12, val_interval=8",
+        interval=3,
+        by_epoch=False,
+        sampler='InfiniteSampler',
+    ),
+}
+CASES = tuple(f'{task} {loop}' for task in DEMOS for loop in OPTIONS)
+MOMENTS_OF_WRITING = ('first bytes', 'half a file', 'complete, not renamed', 'renamed, not pointed to')
+
+
+def write_config(case: str, folder: Path) -> Path:
+    """A demo's config in miniature: 4 iterations an epoch, 12 in all, a checkpoint every 3 or 4."""
+    task, loop = case.split()
+    base = REPOSITORY / 'configs' / task / f'{DEMOS[task]}.py'
+    path = folder / f'{task}_{loop}.py'
+    path.write_text(CONFIG.format(base=base, backbone=BACKBONE, heads=HEADS[task], **OPTIONS[loop]))
+    return path
+
+
+def fork_run(arguments: Sequence[Any], log: Path, moment: str | None = None, number: int = 0) -> int:
+    """Start a training in a fork; returns its process id.
+
+    Args:
+        arguments: of the command.
+        log: gets its output.
+        moment: of :data:`MOMENTS_OF_WRITING`; it kills itself there, while it writes checkpoint ``number``.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    os.setsid()
+    with log.open('ab') as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    with patch.object(files, 'synchronize', Killer(moment, number)):
+        code = outcome(command.main, [str(argument) for argument in arguments])
+    sys.stdout.flush()
+    os._exit(code)
+
+
+class Killer:
+    """Kills this process while it writes a checkpoint."""
+
+    def __init__(self, moment: str | None, number: int) -> None:
+        self.moment, self.left = moment, number
+
+    def __call__(self, path: Path) -> None:
+        """Called when a temporary file is complete, and with the folder after it is renamed."""
+        if self.moment is None or (path.suffix != '.pth' and not path.is_dir()):
+            return
+        if path.is_dir() != (self.moment == 'renamed, not pointed to'):
+            return
+        if path.is_dir() and not any(path.glob('*.pth')):
+            return
+        self.left -= 1
+        if self.left > 0:
+            return
+        size = path.stat().st_size
+        os.truncate(
+            path, {'first bytes': 100, 'half a file': size // 2}.get(self.moment, size)
+        ) if path.is_file() else None
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wait(pid: int) -> int:
+    """The exit code of a fork."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def last_state(folder: Path) -> dict[str, Any]:
+    """What the last checkpoint holds that must not differ: weights, optimizer, schedules, losses, generators."""
+    path = next(path for path in (folder / 'epoch_3.pth', folder / 'iter_12.pth') if path.is_file())
+    content = torch.load(path, weights_only=False)
+    losses = {
+        name: history.data[0].tolist()
+        for name, history in content['message_hub']['log_scalars'].items()
+        if name.startswith('train/') and 'time' not in name and 'memory' not in name
+    }
+    names = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers', 'random_state')
+    return {**{name: content[name] for name in names}, 'losses': losses, 'iter': content['meta']['iter']}
+
+
+def differences(one: Any, other: Any, path: str = '') -> list[str]:
+    """Where two states differ, bit for bit."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return [line for key in one for line in differences(one[key], other[key], f'{path}.{key}')]
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)) and len(one) == len(other):
+        return [
+            line for i, (a, b) in enumerate(zip(one, other, strict=True)) for line in differences(a, b, f'{path}[{i}]')
+        ]
+    equal = (
+        torch.equal(one, other) if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) else one == other
+    )
+    return [] if equal else [path]
+
+
+class Table:
+    """The reference runs, and what became of the others."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data = folder / 'shapes'
+        write_shapes(self.data, ShapesSpec(train_count=8, val_count=2))
+        self.references: dict[str, tuple[dict[str, Any], float]] = {}
+
+    def arguments(self, case: str, work_dir: Path, *more: str) -> list[Any]:
+        """The command line of a run."""
+        config = write_config(case, self.folder)
+        options = ['--work-dir', work_dir, '--data-root', self.data, '--seed', 3, '--deterministic']
+        return [config, *options, *more]
+
+    def reference(self, case: str) -> tuple[dict[str, Any], float]:
+        """The last state of an undisturbed run, and its seconds."""
+        if case not in self.references:
+            work_dir, began = self.folder / f'{case} undisturbed'.replace(' ', '_'), time.monotonic()
+            log = self.folder / f'{work_dir.name}.log'
+            code = wait(fork_run(self.arguments(case, work_dir), log))
+            assert code == 0, log.read_text()[-3000:]
+            self.references[case] = last_state(work_dir), time.monotonic() - began
+        return self.references[case]
+
+    def disturbed(self, case: str, name: str, moment: str | float) -> str:
+        """Kill a run at a moment, resume it, compare; returns a line of the table."""
+        expected, _ = self.reference(case)
+        work_dir = self.folder / name
+        log = self.folder / f'{name}.log'
+        if isinstance(moment, str):
+            kind, _, number = moment.rpartition(' of checkpoint ')
+            code = wait(fork_run(self.arguments(case, work_dir), log, kind, int(number)))
+        else:
+            pid = fork_run(self.arguments(case, work_dir), log)
+            time.sleep(moment)
+            os.kill(pid, signal.SIGKILL)
+            code = wait(pid)
+        there = sorted(path.name for path in work_dir.glob('*.pth')) if work_dir.is_dir() else []
+        began = time.monotonic()
+        resumed = wait(fork_run(self.arguments(case, work_dir, '--resume'), log))
+        seconds = time.monotonic() - began
+        found = differences(expected, last_state(work_dir)) if resumed == 0 else [f'exit code {resumed}']
+        verdict = 'bit-equal' if not found else f'DIFFERS: {found[:3]}'
+        moment = moment if isinstance(moment, str) else f'after {moment:.1f} s'
+        return f'| {case} | {moment} | {code} | {", ".join(there) or "none"} | {seconds:.1f} | {verdict} |'
+
+
+def moments(reference_seconds: float, count: int, choice: random.Random) -> list[str | float]:
+    """Random moments, in turn a point in time and a place in the writing of a checkpoint."""
+    found: list[str | float] = []
+    for number in range(count):
+        if number % 2:
+            found.append(f'{choice.choice(MOMENTS_OF_WRITING)} of checkpoint {choice.randint(1, 3)}')
+        else:
+            found.append(choice.uniform(0.15, 0.95) * reference_seconds)
+    return found
+
+
+def main() -> None:
+    """Print the table; the exit code is 1 if a run differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--moments', type=int, default=6, help='of each case')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--cases', nargs='+', default=CASES)
+    args = parser.parse_args()
+    for name in ('mmdet.models', 'mmseg.models', 'swin_backbone.engine.train'):  # once, for all runs
+        import_module(name)
+    choice, bad = random.Random(args.seed), 0
+    with tempfile.TemporaryDirectory() as folder:
+        table = Table(Path(folder))
+        print('| case | killed | exit code | checkpoints left | seconds to the end | against the undisturbed run |')
+        print('|--|--|--|--|--|--|')
+        for case in args.cases:
+            _, seconds = table.reference(case)
+            for number, moment in enumerate(moments(seconds, args.moments, choice)):
+                line = table.disturbed(case, f'{case}_{number}'.replace(' ', '_'), moment)
+                bad += 'bit-equal' not in line
+                print(line, flush=True)
+    raise SystemExit(bool(bad))
+
+
+if __name__ == '__main__':
+    torch.set_num_threads(1)
+    main()
