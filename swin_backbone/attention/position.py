@@ -1,7 +1,6 @@
 """Position information: the relative bias of V1 and of V2, and the absolute embedding."""
 
 import math
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -30,11 +29,19 @@ def relative_position_index(window: tuple[int, int]) -> Tensor:
     return (vertical * (2 * window[1] - 1) + horizontal).flatten()
 
 
+def backward_bias(table: Tensor, window: tuple[int, int]) -> Tensor:
+    """:func:`gather_bias` with the queries in reversed order, as a view ``[heads, Mh, Mw, Mh, Mw]``."""
+    rows, cols = window
+    maps = table.t().reshape(-1, 2 * rows - 1, 2 * cols - 1)
+    # An offset is query minus key. With the table and the queries backwards it is their sum, which is a view: copying
+    # it, and summing up its gradient, takes a fraction of the time that an index of N * N rows takes.
+    return maps.flip(1, 2).unfold(1, rows, 1).unfold(2, cols, 1)
+
+
 def gather_bias(table: Tensor, window: tuple[int, int]) -> Tensor:
     """Spread a table of offsets ``[(2Mh-1)(2Mw-1), heads]`` over all pairs of tokens: ``[heads, N, N]``."""
     tokens = window[0] * window[1]
-    index = CONSTANTS.get(table, relative_position_index, window)
-    return table[index].view(tokens, tokens, -1).permute(2, 0, 1).contiguous()
+    return backward_bias(table, window).reshape(-1, tokens, tokens).flip(1)
 
 
 def relative_table(window: tuple[int, int], num_heads: int) -> nn.Parameter:
@@ -62,19 +69,28 @@ def central_bias(table: Tensor, window: tuple[int, int]) -> Tensor:
     return table[CONSTANTS.get(table, neighbour_index, window)].t()
 
 
-def log_spaced_offsets(window: tuple[int, int], pretrained: tuple[int, int]) -> Tensor:
-    """The input of V2's bias network: signed, log-spaced offsets ``[(2Mh-1)(2Mw-1), 2]``, vertical first.
+def linear_offsets(window: tuple[int, int], pretrained: tuple[int, int]) -> Tensor:
+    """Offsets ``[(2Mh-1)(2Mw-1), 2]`` as a fraction of the largest one, vertical first.
 
-    Offsets are divided by the largest one of the ``pretrained`` window (of ``window`` itself where that is 0), so that
-    a network trained with one window serves another (Swin V2 paper, section 3.3).
+    That is the largest one of the ``pretrained`` window (of ``window`` itself where that is 0), so that a network
+    trained with one window serves another (Swin V2 paper, section 3.3).
     """
     axes = []
     for size, trained in zip(window, pretrained, strict=True):
         # A window of one token has no offset but 0: any divisor serves.
         largest = max((trained or size) - 1, 1)
-        axes.append(torch.arange(-(size - 1), size, dtype=torch.float32) / largest * CPB_RANGE)
-    offsets = torch.stack(torch.meshgrid(*axes, indexing='ij'), dim=-1).reshape(-1, 2)
+        axes.append(torch.arange(-(size - 1), size, dtype=torch.float32) / largest)
+    return torch.stack(torch.meshgrid(*axes, indexing='ij'), dim=-1).reshape(-1, 2)
+
+
+def log_spaced_offsets(window: tuple[int, int], pretrained: tuple[int, int]) -> Tensor:
+    """The input of V2's bias network: :func:`linear_offsets`, signed and log-spaced."""
+    offsets = linear_offsets(window, pretrained) * CPB_RANGE
     return torch.sign(offsets) * torch.log2(offsets.abs() + 1.0) / math.log2(CPB_RANGE)
+
+
+OFFSETS = {'linear': linear_offsets, 'log': log_spaced_offsets}
+"""What a network of position biases sees of an offset, by the name of the kind."""
 
 
 def without_autocast(device: str) -> AbstractContextManager[None]:
@@ -89,34 +105,26 @@ class ContinuousBias(nn.Sequential):
 
     Args:
         num_heads: attention heads.
+        kind: a key of :data:`OFFSETS`.
     """
 
-    def __init__(self, num_heads: int) -> None:
+    def __init__(self, num_heads: int, kind: str = 'log') -> None:
         super().__init__(nn.Linear(2, CPB_HIDDEN), nn.ReLU(inplace=True), nn.Linear(CPB_HIDDEN, num_heads, bias=False))
+        self.kind = kind
 
-    def spread(
-        self,
-        window: tuple[int, int],
-        pretrained: tuple[int, int],
-        gather: Callable[[Tensor, tuple[int, int]], Tensor],
-    ) -> Tensor:
-        """The bias between 0 and 16 that ``gather`` takes from a table of all offsets, computed in at least float32.
-
-        :func:`gather_bias` takes that of all pairs of tokens, ``[heads, N, N]``.
-        """
+    def table(self, window: tuple[int, int], pretrained: tuple[int, int]) -> Tensor:
+        """The bias of every offset ``[(2Mh-1)(2Mw-1), heads]``, between 0 and 16, computed in at least float32."""
         first: Any = self[0]
         last: Any = self[2]
         if not is_plain(first, last):
             device = next((x.device for x in (*self.parameters(), *self.buffers())), None)
-            offsets = log_spaced_offsets(window, pretrained).to(device)
-            return CPB_LIMIT * torch.sigmoid(gather(self(offsets), window))
+            return CPB_LIMIT * torch.sigmoid(self(OFFSETS[self.kind](window, pretrained).to(device)))
         weight = first.weight
         dtype = torch.promote_types(weight.dtype, torch.float32)
-        offsets = CONSTANTS.get(weight, log_spaced_offsets, window, pretrained).to(dtype)
+        offsets = CONSTANTS.get(weight, OFFSETS[self.kind], window, pretrained).to(dtype)
         with without_autocast(offsets.device.type):
             table = F.linear(offsets, weight.to(dtype), first.bias.to(dtype)).relu()
-            table = F.linear(table, last.weight.to(dtype))
-            return CPB_LIMIT * torch.sigmoid(gather(table, window))
+            return CPB_LIMIT * torch.sigmoid(F.linear(table, last.weight.to(dtype)))
 
 
 def absolute_embedding(embed_dim: int, grid: tuple[int, int]) -> nn.Parameter:

@@ -133,4 +133,4 @@ class ContinuousRelativeOnlyAttention(RelativeOnlyAttention):
 
     def position_bias(self) -> Tensor:
         """The logits of every window, ``[heads, N, N]``."""
-        return self.cpb_mlp.spread(self.window, self.pretrained_window, position.gather_bias)
+        return position.gather_bias(self.cpb_mlp.table(self.window, self.pretrained_window), self.window)

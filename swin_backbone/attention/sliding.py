@@ -213,4 +213,4 @@ class CosineSlidingAttention(CosineWindowAttention):
         """The bias of every place in a neighbourhood, ``[heads, N]``."""
         if self.cpb_mlp is None:
             return None
-        return self.cpb_mlp.spread(self.window, self.pretrained_window, position.central_bias)
+        return position.central_bias(self.cpb_mlp.table(self.window, self.pretrained_window), self.window)

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from swin_backbone.attention import position
 from swin_backbone.attention.kernels import window_attention
 from swin_backbone.attention.kernels.cpu import attend_in_groups, works_in_groups
+from swin_backbone.attention.kernels.eager import unit
+from swin_backbone.attention.kernels.large import window_attention_by_heads, works_by_heads
 from swin_backbone.attention.kernels.operator import window_attention_op
+from swin_backbone.attention.kernels.sequential import window_attention_in_parts
 from swin_backbone.attention.kernels.windowed import attend_in_windows, trains_in_windows
 from swin_backbone.attention.plain import is_plain
 from swin_backbone.attention.plan import WindowPlan, pad_to_windows
@@ -33,7 +36,10 @@ class AttentionOptions:
         relative_bias: whether there is a relative position bias.
         backend: see :func:`swin_backbone.attention.kernels.window_attention`.
         method: see :class:`swin_backbone.SwinTransformer`.
-        pretrained_window: V2: the window that the weights were trained with; zeros if it is this one.
+        position_bias: 'table', or the kind of a continuous bias, see
+            :class:`swin_backbone.attention.position.ContinuousBias`.
+        pretrained_window: continuous bias: the window that the weights were trained with; zeros if it is this one.
+        sequential: whether windows are attended a few at a time.
         seed: Performer: seed of the random features.
     """
 
@@ -46,7 +52,9 @@ class AttentionOptions:
     relative_bias: bool = True
     backend: str = 'auto'
     method: str = 'shifted-cyclic'
+    position_bias: str = 'table'
     pretrained_window: tuple[int, int] = (0, 0)
+    sequential: bool = False
     seed: int = 0
 
     @property
@@ -56,9 +64,9 @@ class AttentionOptions:
 
 
 class WindowAttention(nn.Module):
-    """V1's attention: scaled dot products plus a learned table of relative position biases (Swin paper, section 3.2).
+    """V1's attention: scaled dot products plus relative position biases, V1's learned table (Swin paper, section 3.2).
 
-    Subclasses override :meth:`project`, :meth:`logit_scale`, :meth:`pad_value` and :meth:`position_bias`.
+    Subclasses override :meth:`project`, :meth:`logit_scale_factor`, :meth:`pad_value` and :meth:`position_table`.
     """
 
     def __init__(self, options: AttentionOptions) -> None:
@@ -68,6 +76,7 @@ class WindowAttention(nn.Module):
         self.attn_drop = options.attn_drop
         self.backend = options.backend
         self.pad_shift = options.pad_shift
+        self.sequential = options.sequential
         self.build(options)
         self.proj = nn.Linear(options.dim, options.dim)
         self.proj_drop = nn.Dropout(options.proj_drop)
@@ -76,12 +85,22 @@ class WindowAttention(nn.Module):
     def build(self, options: AttentionOptions) -> None:
         """Create the parameters before the output projection; the order decides what a seed initialises."""
         self.scale = (options.dim // options.num_heads) ** -0.5
+        self.cpb_mlp = self.continuous_bias(options)
         self.qkv = nn.Linear(options.dim, 3 * options.dim, bias=options.qkv_bias)
 
     def build_position(self, options: AttentionOptions) -> None:
-        """Create the parameters of the position bias."""
-        table = position.relative_table(options.window, options.num_heads) if options.relative_bias else None
-        self.relative_position_bias_table = table
+        """Create the parameters of the position bias that :meth:`build` has not created."""
+        tabled = options.relative_bias and options.position_bias == 'table'
+        self.relative_position_bias_table = (
+            position.relative_table(options.window, options.num_heads) if tabled else None
+        )
+
+    def continuous_bias(self, options: AttentionOptions) -> position.ContinuousBias | None:
+        """A new network of position biases; None where there is a table, or no bias."""
+        if not options.relative_bias or options.position_bias == 'table':
+            return None
+        self.pretrained_window = options.pretrained_window
+        return position.ContinuousBias(options.num_heads, options.position_bias)
 
     def project(self, tokens: Tensor) -> Tensor:
         """Queries, keys and values ``[..., 3C]`` of ``tokens`` ``[..., C]``."""
@@ -95,15 +114,24 @@ class WindowAttention(nn.Module):
         """Query, key and value of a padded token ``[3C]``: the projection of zeros; None for zeros."""
         return self.qkv.bias
 
+    def kernel_inputs(self, x: Tensor, pad_value: Tensor | None) -> tuple[Tensor, Tensor | None, bool]:
+        """Queries, keys and values of ``x`` and of a padded token, and whether these are yet to get unit length."""
+        return self.project(x), pad_value, False
+
+    def position_table(self) -> Tensor | None:
+        """The position bias of every offset between tokens of a window, ``[(2Mh-1)(2Mw-1), heads]``."""
+        if self.cpb_mlp is None:
+            return self.relative_position_bias_table
+        return self.cpb_mlp.table(self.window, self.pretrained_window)
+
     def position_bias(self) -> Tensor | None:
         """What is added to the logits of every window, ``[heads, N, N]``."""
-        table = self.relative_position_bias_table
+        table = self.position_table()
         return None if table is None else position.gather_bias(table, self.window)
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Attend within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
-        direct = self.backend in ('auto', 'sdpa') and not self.pad_shift and not (self.training and self.attn_drop)
-        if direct and trains_in_windows(x):
+        if self.works_directly() and not self.sequential and not works_by_heads(x, plan) and trains_in_windows(x):
             bias, scale = self.position_bias(), self.logit_scale_factor()
             out = attend_in_windows(x, self.project, self.proj, bias, plan, shifted, self.num_heads, scale)
             return self.proj_drop(out)
@@ -113,45 +141,51 @@ class WindowAttention(nn.Module):
         padded = WindowPlan(*plan.padded_size, plan.window)
         return self.attend(pad_to_windows(x, plan, None), padded, shifted, None)[:, : plan.height, : plan.width]
 
+    def works_directly(self) -> bool:
+        """Whether kernels for processors may serve, which neither drop weights nor shift by padding."""
+        return self.backend in ('auto', 'sdpa') and not self.pad_shift and not (self.training and self.attn_drop)
+
     def attend(self, x: Tensor, plan: WindowPlan, shifted: bool, pad_value: Tensor | None) -> Tensor:
         """:meth:`forward` with the query, key and value of padded tokens ``[3C]``."""
-        bias, scale = self.position_bias(), self.logit_scale_factor()
+        scale = self.logit_scale_factor()
+        if self.works_directly() and works_by_heads(x, plan):
+            table, qkv = self.position_table(), self.project(x)
+            out = window_attention_by_heads(qkv, table, plan, shifted, self.num_heads, scale, pad_value)
+            return self.proj_drop(self.proj(out))
+        bias = self.position_bias()
         dropout = self.attn_drop if self.training else 0.0
-        if dropout == 0.0 and torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+        if dropout == 0.0 and compiled and not self.sequential:
             tensor, factor = (scale, 1.0) if isinstance(scale, Tensor) else (None, scale)
-            qkv, window = self.project(x), list(self.window)
-            out = window_attention_op(
-                qkv, bias, pad_value, tensor, factor, self.num_heads, window, shifted, self.pad_shift, self.backend
-            )
+            qkv, pad_value, cosine = self.kernel_inputs(x, pad_value)
+            options = (self.num_heads, list(self.window), shifted, self.pad_shift, self.backend, cosine)
+            out = window_attention_op(qkv, bias, pad_value, tensor, factor, *options)
             out = self.proj(out)
         elif self.backend in ('auto', 'sdpa') and dropout == 0.0 and works_in_groups(x, self.qkv, self.proj):
             plan = plan.with_pad_shift(shifted) if self.pad_shift else plan
             out = attend_in_groups(x, self.project, self.proj, bias, plan, shifted, self.num_heads, scale, pad_value)
         else:
             plan = plan.with_pad_shift(shifted) if self.pad_shift else plan
-            qkv = self.project(x)
-            out = window_attention(qkv, bias, plan, shifted, self.num_heads, scale, pad_value, dropout, self.backend)
+            compute = window_attention_in_parts if self.sequential else window_attention
+            qkv, pad_value, cosine = self.kernel_inputs(x, pad_value)
+            out = compute(qkv, bias, plan, shifted, self.num_heads, scale, pad_value, dropout, self.backend, cosine)
             out = self.proj(out)
         return self.proj_drop(out)
 
 
 class CosineWindowAttention(WindowAttention):
-    """V2's attention: scaled cosines plus a log-spaced continuous bias (Swin V2 paper, sections 3.2 and 3.3).
+    """V2's attention: scaled cosines plus position biases, V2's log-spaced network (Swin V2 paper, sections 3.2, 3.3).
 
     Queries and values have a bias, keys have none.
     """
 
     def build(self, options: AttentionOptions) -> None:
-        """Create the logit scale, the network of position biases, and the projection with its biases."""
-        self.pretrained_window = options.pretrained_window
+        """Create the logit scale, a network of position biases, and the projection with its biases."""
         self.logit_scale = nn.Parameter(torch.full((options.num_heads, 1, 1), math.log(INITIAL_LOGIT_SCALE)))
-        self.cpb_mlp = position.ContinuousBias(options.num_heads) if options.relative_bias else None
+        self.cpb_mlp = self.continuous_bias(options)
         self.qkv = nn.Linear(options.dim, 3 * options.dim, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(options.dim)) if options.qkv_bias else None
         self.v_bias = nn.Parameter(torch.zeros(options.dim)) if options.qkv_bias else None
-
-    def build_position(self, options: AttentionOptions) -> None:
-        """Nothing: :meth:`build` creates the network."""
 
     def qkv_bias(self) -> Tensor | None:
         """The bias of queries, keys (zeros) and values ``[3C]``, or None."""
@@ -161,18 +195,20 @@ class CosineWindowAttention(WindowAttention):
 
     def normalize(self, qkv: Tensor) -> Tensor:
         """Bring queries and keys of ``[..., 3C]`` to unit length per head, computed in at least float32."""
-        dtype = torch.promote_types(qkv.dtype, torch.float32)
         split = qkv.unflatten(-1, (3, self.num_heads, -1))
-        directions = F.normalize(split[..., :2, :, :].to(dtype), dim=-1).to(qkv.dtype)
-        return torch.cat([directions, split[..., 2:, :, :]], dim=-3).flatten(-3)
+        return torch.cat([unit(split[..., :2, :, :]), split[..., 2:, :, :]], dim=-3).flatten(-3)
+
+    def queries_keys_values(self, tokens: Tensor) -> Tensor:
+        """Queries, keys and values ``[..., 3C]`` of ``tokens`` ``[..., C]``, of any length."""
+        bias = self.qkv_bias()
+        if is_plain(self.qkv):
+            return F.linear(tokens, self.qkv.weight, bias)
+        qkv = self.qkv(tokens)
+        return qkv if bias is None else qkv + bias
 
     def project(self, tokens: Tensor) -> Tensor:
         """Queries and keys of unit length, and values ``[..., 3C]``, of ``tokens`` ``[..., C]``."""
-        bias = self.qkv_bias()
-        if is_plain(self.qkv):
-            return self.normalize(F.linear(tokens, self.qkv.weight, bias))
-        qkv = self.qkv(tokens)
-        return self.normalize(qkv if bias is None else qkv + bias)
+        return self.normalize(self.queries_keys_values(tokens))
 
     def logit_scale_factor(self) -> Tensor:
         """Factor on the cosines ``[heads, 1, 1]``, at most 100, in at least float32."""
@@ -184,8 +220,8 @@ class CosineWindowAttention(WindowAttention):
         bias = self.qkv_bias()
         return None if bias is None else self.normalize(bias)
 
-    def position_bias(self) -> Tensor | None:
-        """What is added to the logits of every window, ``[heads, N, N]``, between 0 and 16."""
-        if self.cpb_mlp is None:
-            return None
-        return self.cpb_mlp.spread(self.window, self.pretrained_window, position.gather_bias)
+    def kernel_inputs(self, x: Tensor, pad_value: Tensor | None) -> tuple[Tensor, Tensor | None, bool]:
+        """As there; on a GPU the kernels see to unit length, so that no unit vectors are written or kept."""
+        if x.device.type != 'cuda':
+            return super().kernel_inputs(x, pad_value)
+        return self.queries_keys_values(x), None if pad_value is None else self.qkv_bias(), True

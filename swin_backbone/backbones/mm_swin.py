@@ -193,6 +193,9 @@ class MMSwinTransformer(SwinTransformer):
         options = resolve_options(
             variant=None,
             version=1,
+            norm_order=None,
+            similarity=None,
+            position_bias=None,
             embed_dim=positive(embed_dims, 'embed_dims'),
             depths=depths,
             num_heads=integers(num_heads, 'num_heads')[: len(depths)],
@@ -213,6 +216,7 @@ class MMSwinTransformer(SwinTransformer):
             out_indices=sorted(set(integers(out_indices, 'out_indices'))),
             frozen_stages=frozen_stages,
             with_cp=with_cp,
+            sequential=(),
         )
         self.build(AllStages(**vars(options)), patch_norm, initial_weights(init_cfg, pretrained))
         if use_abs_pos_embed:

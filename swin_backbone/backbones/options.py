@@ -18,6 +18,16 @@ SHIFTED = ('shifted-cyclic', 'shifted-padding')
 METHODS = (*WINDOWS, *SLIDING, 'performer')
 """All methods of the Swin paper's Table 5."""
 
+CHOICES = {
+    'norm_order': {1: 'pre', 2: 'post'},
+    'similarity': {1: 'dot', 2: 'cosine'},
+    'position_bias': {1: 'table', 2: 'log'},
+}
+"""What V2 changes inside a block and an ablation may choose by itself: an option, and its value by version."""
+
+POSITION_BIASES = ('table', 'linear', 'log')
+"""Kinds of position bias: V1's table, and V2's network of linear or log-spaced offsets."""
+
 
 @dataclass(frozen=True)
 class PositionEncoding:
@@ -48,6 +58,9 @@ class BackboneOptions:
     """Everything that shapes a backbone; the names are those of :class:`swin_backbone.SwinTransformer`."""
 
     version: int
+    norm_order: str
+    similarity: str
+    position_bias: str
     embed_dim: int
     depths: tuple[int, ...]
     num_heads: tuple[int, ...]
@@ -69,6 +82,7 @@ class BackboneOptions:
     out_indices: tuple[int, ...]
     frozen_stages: int
     checkpointed_stages: tuple[int, ...]
+    sequential_stages: tuple[int, ...]
 
     @property
     def num_stages(self) -> int:
@@ -85,6 +99,16 @@ class BackboneOptions:
         """Whether every other block shifts its windows."""
         return self.shift and self.attention_method in SHIFTED
 
+    @property
+    def post_norm(self) -> bool:
+        """Whether norms end the residual branches instead of beginning them."""
+        return self.norm_order == 'post'
+
+    @property
+    def cosine(self) -> bool:
+        """Whether logits are scaled cosines instead of dot products."""
+        return self.similarity == 'cosine'
+
     def channels(self, index: int) -> int:
         """Channels of stage ``index``."""
         return self.embed_dim * 2**index
@@ -99,6 +123,9 @@ def resolve_options(
     *,
     variant: str | None,
     version: int,
+    norm_order: str | None,
+    similarity: str | None,
+    position_bias: str | None,
     embed_dim: int | None,
     depths: Sequence[int] | None,
     num_heads: Sequence[int] | None,
@@ -119,6 +146,7 @@ def resolve_options(
     out_indices: Sequence[int],
     frozen_stages: int,
     with_cp: bool | Sequence[int],
+    sequential: Sequence[int],
 ) -> BackboneOptions:
     """Complete and check the constructor's arguments.
 
@@ -146,6 +174,9 @@ def resolve_options(
     recomputed = (every_stage if with_cp else ()) if isinstance(with_cp, bool) else integers(with_cp, 'with_cp')
     options = BackboneOptions(
         version=version,
+        norm_order=CHOICES['norm_order'][version] if norm_order is None else norm_order,
+        similarity=CHOICES['similarity'][version] if similarity is None else similarity,
+        position_bias=CHOICES['position_bias'][version] if position_bias is None else position_bias,
         embed_dim=positive(embed_dim, 'embed_dim'),
         depths=stage_depths,
         num_heads=integers(num_heads, 'num_heads'),
@@ -167,6 +198,7 @@ def resolve_options(
         out_indices=integers(out_indices, 'out_indices'),
         frozen_stages=frozen_stages,
         checkpointed_stages=recomputed,
+        sequential_stages=integers(sequential, 'sequential'),
     )
     check_options(options)
     return options
@@ -221,6 +253,9 @@ def check_options(options: BackboneOptions) -> None:
     stages = len(options.depths)
     one_of(options.position_encoding, POSITION_ENCODINGS, 'position_encoding')
     one_of(options.attention_method, METHODS, 'attention_method')
+    one_of(options.norm_order, CHOICES['norm_order'].values(), 'norm_order')
+    one_of(options.similarity, CHOICES['similarity'].values(), 'similarity')
+    one_of(options.position_bias, POSITION_BIASES, 'position_bias')
     check_backend(options.backend)
     check_switches(options)
     for name in ('num_heads', 'pretrained_window_sizes'):
@@ -238,6 +273,8 @@ def check_options(options: BackboneOptions) -> None:
         raise InputError(f'frozen_stages must be from -1 to {stages}, got {options.frozen_stages}.')
     if any(index not in range(stages) for index in options.checkpointed_stages):
         raise InputError(f'with_cp must be a bool or stages from 0 to {stages - 1}, got {options.checkpointed_stages}.')
+    if any(index not in range(stages) for index in options.sequential_stages):
+        raise InputError(f'sequential must be stages from 0 to {stages - 1}, got {options.sequential_stages}.')
     for name in ('drop_rate', 'attn_drop_rate', 'drop_path_rate'):
         if not 0.0 <= getattr(options, name) < 1.0:
             raise InputError(f'{name} must be at least 0 and below 1, got {getattr(options, name)}.')
@@ -254,6 +291,18 @@ def check_switches(options: BackboneOptions) -> None:
             f'backend={options.backend!r} is a way to compute window attention with queries and keys, which '
             f"{method if options.position.content else only} does without: leave backend='auto'."
         )
+    if not options.position.content or not windows:
+        for name in ('similarity', 'position_bias'):
+            if getattr(options, name) != CHOICES[name][options.version]:
+                raise InputError(
+                    f'{name}={getattr(options, name)!r} is an option of window attention with queries and keys, which '
+                    f'{method if options.position.content else only} is not: leave {name}=None.'
+                )
+        if options.sequential_stages:
+            raise InputError(
+                'sequential attends to a few windows at a time by their queries and keys, which '
+                f'{method if options.position.content else only} does without: leave sequential=().'
+            )
     if not options.shift and not windows:
         raise InputError(f'shift=False keeps windows in place, {method} has none: leave shift=True.')
     if options.attention_method == 'performer':

@@ -61,6 +61,11 @@ class SwinTransformer(nn.Module):
         variant: 'tiny', 'small', 'base', 'large', for V1 also 'tiny-c24', for V2 also 'huge', 'giant' and
             'giant-simmim'; None if all sizes below are given.
         version: 1, or 2 for norms after the branches, scaled cosine attention and a continuous position bias.
+        norm_order: 'pre' (V1), norms before attention and MLP, or 'post' (V2), norms at the end of residual branches.
+            This and the two options below are the version's where they are None (Swin V2 paper, Tables 1 and 6).
+        similarity: 'dot' (V1), scaled products of queries and keys, or 'cosine' (V2) with a learned scale.
+        position_bias: 'table' (V1), a parameter per offset between tokens of a window; 'log' (V2), a network of
+            log-spaced offsets; or 'linear', the same network of offsets as they are.
         embed_dim: channels of the first stage; stage ``i`` has ``2**i`` times as many. Overrides the variant.
         depths: blocks per stage. Overrides the variant.
         num_heads: attention heads per stage. Overrides the variant.
@@ -85,11 +90,14 @@ class SwinTransformer(nn.Module):
             'eager' (the definition), or 'auto': the first of these that can serve the input.
         pretrain_img_size: side of the pre-training images in pixels, or (height, width): the grid of an absolute
             embedding.
-        pretrained_window_sizes: V2: the window per stage that the weights were trained with; 0 where it is this one.
+        pretrained_window_sizes: 'log' and 'linear' bias: the window per stage that the weights were trained with; 0
+            where it is this one.
         out_indices: the stages whose maps are returned, ascending. No stage after the last of them is built.
         frozen_stages: -1 trains all; ``k >= 0`` freezes the embeddings and the first ``k`` stages with their output
             norms, as in MMDetection (one stage more than the same number in the original code).
         with_cp: recompute blocks in the backward pass to save memory: True, False, or the stages to do it in.
+        sequential: the stages whose windows are attended a few at a time, and once more in the backward pass, to save
+            memory with large windows on large maps (Swin V2 paper, section 3.4, where these are stages 0 and 1).
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` with any source of :func:`swin_backbone.load_pretrained`,
             another initialiser of mmengine, or a list of them. ``strict=False`` beside ``checkpoint`` loads what fits.
 
@@ -126,6 +134,10 @@ class SwinTransformer(nn.Module):
         frozen_stages: int = -1,
         with_cp: bool | Sequence[int] = False,
         init_cfg: InitConfig = None,
+        norm_order: str | None = None,
+        similarity: str | None = None,
+        position_bias: str | None = None,
+        sequential: Sequence[int] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__()
@@ -134,6 +146,9 @@ class SwinTransformer(nn.Module):
         options = resolve_options(
             variant=variant,
             version=version,
+            norm_order=norm_order,
+            similarity=similarity,
+            position_bias=position_bias,
             embed_dim=embed_dim,
             depths=depths,
             num_heads=num_heads,
@@ -154,6 +169,7 @@ class SwinTransformer(nn.Module):
             out_indices=out_indices,
             frozen_stages=frozen_stages,
             with_cp=with_cp,
+            sequential=sequential,
         )
         self.build(options, patch_norm, init_cfg)
 
@@ -331,16 +347,16 @@ ATTENTIONS: dict[str, tuple[type[nn.Module], ...]] = {
     'sliding-kernel': (SlidingAttention, CosineSlidingAttention),
     'performer': (PerformerAttention,),
 }
-"""Classes for V1 and V2 by ``attention_method``."""
+"""Classes for dot products and cosines by ``attention_method``."""
 
 RELATIVE_ONLY = (RelativeOnlyAttention, ContinuousRelativeOnlyAttention)
-"""The same for ``position_encoding='relative-only'``."""
+"""The same for ``position_encoding='relative-only'``: a table of biases, or a network."""
 
 
 def build_attention(options: BackboneOptions, index: int, number: int) -> nn.Module:
     """The attention of block ``number`` of stage ``index``."""
     classes = ATTENTIONS[options.attention_method] if options.position.content else RELATIVE_ONLY
-    return classes[options.version - 1](
+    return classes[options.cosine](
         AttentionOptions(
             dim=options.channels(index),
             window=options.windows[index],
@@ -351,6 +367,8 @@ def build_attention(options: BackboneOptions, index: int, number: int) -> nn.Mod
             relative_bias=options.position.relative,
             backend=options.backend,
             method=options.attention_method,
+            position_bias=options.position_bias,
+            sequential=index in options.sequential_stages,
             pretrained_window=(options.pretrained_window_sizes[index],) * 2,
             seed=FEATURE_SEEDS * index + number,
         )
@@ -360,7 +378,7 @@ def build_attention(options: BackboneOptions, index: int, number: int) -> nn.Mod
 def build_block(options: BackboneOptions, index: int, number: int, parts: Parts) -> SwinBlock:
     """Block ``number`` of stage ``index``."""
     dim = options.channels(index)
-    return parts.blocks[options.version - 1](
+    return parts.blocks[options.post_norm](
         build_attention(options, index, number),
         dim,
         hidden=int(dim * options.mlp_ratio),
