@@ -21,9 +21,10 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         'what',
-        choices=['backbone', 'attention', 'model', 'gpu'],
+        choices=['backbone', 'attention', 'model', 'gpu', 'throughput'],
         help='the backbone; the shifted attention of every stage; a whole model: backbone, heads, post-processing; '
-        'everything on a GPU, with options of its own (benchmark gpu --help)',
+        "everything on a GPU, and the rows of the Swin paper's Tables 1 and 8, with options of their own "
+        '(benchmark gpu --help, benchmark throughput --help)',
     )
     parser.add_argument(
         '--against',
@@ -75,22 +76,71 @@ def build_gpu_parser() -> Parser:
     return parser
 
 
+def build_throughput_parser() -> Parser:
+    """The options of ``benchmark throughput``."""
+    parser = Parser(
+        "Time the classifiers of the Swin paper's Tables 1 and 8 beside the paper's images per second on a V100.",
+        'swin-backbone benchmark throughput --rows swin-t-224 swin-t-384 deit-s-224',
+        prog='swin-backbone benchmark throughput',
+    )
+    parser.add_argument('--rows', nargs='+', metavar='NAME', help="(default: Swin's; the others need timm)")
+    parser.add_argument('--batch', type=int, metavar='N', help='images (default: 64; 1 on a CPU)')
+    parser.add_argument(
+        '--dtype', choices=DTYPES, default='float32', help='half precision uses autocast (default: %(default)s)'
+    )
+    parser.add_argument('--warm-up', type=int, metavar='N', help='untimed rounds (default: 50; 2 on a CPU)')
+    parser.add_argument('--rounds', type=int, metavar='N', help='timed rounds (default: 30; 9 on a CPU)')
+    parser.add_argument('--json', metavar='FILE', help='also write the results to a file')
+    return parser
+
+
+def measure_throughput(argv: Sequence[str]) -> None:
+    """Run ``benchmark throughput``."""
+    args = build_throughput_parser().parse_args(argv)
+    import torch
+
+    from swin_backbone.benchmark import throughput, timing
+    from swin_backbone.files import write_json
+
+    networks = throughput.choose(args.rows)
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    defaults = dict(batch=64, warm_up=50, rounds=30) if device == 'cuda' else dict(batch=1, warm_up=2, rounds=9)
+    batch, warm_up, rounds = (defaults[k] if getattr(args, k) is None else getattr(args, k) for k in defaults)
+    if min(batch, rounds) < 1 or warm_up < 0:
+        raise InputError('--batch and --rounds must be at least 1 and --warm-up at least 0: change them.')
+    facts = timing.environment(device)
+    rows, left_out = throughput.measure(networks, batch, getattr(torch, args.dtype), device, warm_up, rounds)
+    print(timing.describe(facts))
+    print(f'inference, batch {batch}, {args.dtype}; relative: to Swin-T at 224 x 224, in the paper / here\n')
+    print(throughput.as_table(rows, batch))
+    for name, reason in left_out.items():
+        print(f'{name} is left out: {reason}')
+    if args.json:
+        settings = dict(batch=batch, warm_up=warm_up, rounds=rounds, dtype=args.dtype)
+        timings = [dict(asdict(row), paper=throughput.NETWORKS[row.name].paper) for row in rows]
+        write_json(Path(args.json), dict(**settings, environment=facts, timings=timings, left_out=left_out))
+
+
 def measure_gpu(argv: Sequence[str]) -> None:
     """Run ``benchmark gpu``."""
     args = build_gpu_parser().parse_args(argv)
+    from swin_backbone.ablations.gpu_rows import table5
     from swin_backbone.benchmark import gpu
 
-    gpu.measure_gpu(Path(args.out), args.budget)
+    gpu.measure_gpu(Path(args.out), args.budget, table5())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print a table of timings."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ['gpu']:
-        return measure_gpu(arguments[1:])
+    apart = {'gpu': measure_gpu, 'throughput': measure_throughput}
+    if arguments and arguments[0] in apart:
+        return apart[arguments[0]](arguments[1:])
     args = build_parser().parse_args(arguments)
-    if args.what == 'gpu':
-        raise InputError('benchmark gpu has other options: write gpu first, and see benchmark gpu --help.')
+    if args.what in apart:
+        raise InputError(
+            f'benchmark {args.what} has other options: write {args.what} first, and see benchmark {args.what} --help.'
+        )
     import torch
 
     from swin_backbone.benchmark import timing
@@ -115,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.plot:
         from swin_backbone.benchmark.plot import plot_areas
 
-        write_bytes(Path(args.plot), plot_areas(rows))
+        write_bytes(Path(args.plot), plot_areas(rows, args.variant, args.version))
     if args.json:
         settings = {name: value for name, value in vars(args).items() if name != 'json'}
         timings = [asdict(row) for row in rows]
