@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from swin_backbone import SwinTransformer, load_pretrained
+from swin_backbone.backbones.mm_swin import MMSwinTransformer
 from swin_backbone.errors import InputError
 from tests.checkpoint.layouts import Sizes, layout_state
-from tests.helpers import TINY, tiny_backbone
+from tests.helpers import TINY, randomize, tiny_backbone
 
 SMALL = Sizes(16, (2, 2, 2, 2), (1, 2, 4, 8), window=4, tokens=64)
 
@@ -169,3 +170,15 @@ def test_flat_parameters_are_refused() -> None:
     model.patch_embed.proj.weight = nn.Parameter(model.patch_embed.proj.weight.detach().flatten())
     with pytest.raises(InputError, match='already sharded or quantised: load its weights before'):
         load_pretrained(model, tiny_backbone().state_dict())
+
+
+def test_a_backbone_with_the_toolkits_names_gets_its_weights_and_indices() -> None:
+    options: dict[str, Any] = dict(embed_dims=16, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), window_size=4)
+    source = randomize(MMSwinTransformer(**options))
+    for state in (source.state_dict(), dict(source.named_parameters())):
+        with torch.device('meta'):
+            model = MMSwinTransformer(**options)
+        assert load_pretrained(model, state).complete
+        assert not any(value.is_meta for value in model.state_dict().values())
+        assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.state_dict().items())
+        assert same_maps(model, source)
