@@ -1,5 +1,6 @@
 """Figures of feature energy and window attention over an image."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,7 +22,6 @@ from swin_backbone.evaluation.style import Theme, new_figure, render
 from swin_backbone.files import write_bytes
 from swin_backbone.inspection.features import AttentionView, attentions_of, feature_energies, to_pixels
 
-BACKBONE = 'swin_backbone.SwinTransformer'
 HEAT: dict[str, Any] = dict(cmap='inferno', alpha=0.75)
 PANEL = 3.2
 """Width of a panel in inches."""
@@ -59,17 +60,32 @@ def build_subject(config: Config, weights: str, path: Path) -> Subject:
     Raises:
         InputError: the config has another backbone, or the weights or the image cannot be read.
     """
-    options = dict(config.model.backbone)
-    if options.pop('type') != BACKBONE:
-        raise InputError(f'the config has the backbone {config.model.backbone.type}: choose one with {BACKBONE}.')
-    options.pop('init_cfg', None)
-    backbone = SwinTransformer(**options)
+    left_out = ('type', '_scope_', 'init_cfg', 'pretrained')
+    options = {key: value for key, value in config.model.backbone.items() if key not in left_out}
+    backbone = backbone_class(config)(**options)
     if weights != 'none':
         load_pretrained(backbone, weights)
     original = read_image(str(path))
     image = resize(original, find_resize(innermost(config.test_dataloader.dataset).pipeline))
     scale = (image.shape[1] / original.shape[1], image.shape[0] / original.shape[0])
     return Subject(backbone, image, prepare(image, config.model.get('data_preprocessor') or {}), scale)
+
+
+def backbone_class(config: Config) -> type[SwinTransformer]:
+    """The class of a config's backbone.
+
+    Raises:
+        InputError: it is not one of this package's.
+    """
+    kind = config.model.backbone.type
+    with MODELS.switch_scope_and_registry(config.get('default_scope')) as registry:
+        found = registry.get(kind) if isinstance(kind, str) else kind
+    if not (inspect.isclass(found) and issubclass(found, SwinTransformer)):
+        raise InputError(
+            f'the config has the backbone {kind}: choose one with swin_backbone.SwinTransformer or '
+            'swin_backbone.MMSwinTransformer.'
+        )
+    return found
 
 
 def resize(image: Image, step: Any | None) -> Image:

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from swin_backbone.backbones.mm_swin import MMSwinTransformer
 from swin_backbone.errors import InputError
 from swin_backbone.inspection.drawing import Subject, build_subject, prepare, query_pixel, visualize
+from swin_backbone.inspection.features import attention_of, feature_energies
+from tests.helpers import TINY
 from tests.toolkits import DETECTION, build_model, demo_config
 
 
@@ -72,3 +75,20 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
         (tmp_path / 'cut.jpg').write_bytes(content)
         with pytest.raises(InputError, match=r'cut\.jpg cannot be read as an image'):
             build_subject(demo_config(DETECTION, tmp_path), 'none', tmp_path / 'cut.jpg')
+
+
+@pytest.mark.parametrize('kind', ['swin_backbone.MMSwinTransformer', MMSwinTransformer])
+def test_the_class_with_the_toolkits_names_shows_the_same(kind: object, image_file: Path, tmp_path: Path) -> None:
+    config = demo_config(DETECTION, tmp_path, test_size=200)
+    state = dict(build_model(config).backbone.state_dict())
+    torch.save(state, tmp_path / 'backbone.pth')
+    subjects = [build_subject(config, str(tmp_path / 'backbone.pth'), image_file)]
+    names = dict(embed_dim='embed_dims')
+    options = {names.get(key, key): value for key, value in TINY.items() if key != 'variant'}
+    config.model.backbone = dict(type=kind, init_cfg=None, **options)
+    subjects.append(build_subject(config, str(tmp_path / 'backbone.pth'), image_file))
+    views = [attention_of(one.backbone, one.tensor, (70, 90), 1, 1) for one in subjects]
+    torch.testing.assert_close(views[0].weights, views[1].weights)
+    assert torch.equal(views[0].window, views[1].window) and views[1].shifted
+    energies = [feature_energies(one.backbone, one.tensor, range(4)) for one in subjects]
+    torch.testing.assert_close(energies[0], energies[1])
