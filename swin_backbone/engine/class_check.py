@@ -343,6 +343,7 @@ def check_truth(config: Config, loader: str, evaluator: str) -> None:
         InputError: the evaluator has none, or one of other images.
     """
     data_sets = list(find_data_sets(config, (loader,)))
+    instances = all(reads_boxes(data_set_type(config, one)) for one in data_sets)
     for node in as_list(config.get(evaluator)):
         if not str(node.get('type')).endswith('CocoMetric') or node.get('format_only') or not data_sets:
             continue
@@ -354,7 +355,16 @@ def check_truth(config: Config, loader: str, evaluator: str) -> None:
                 several = ' The data are several files: merge them into one.' if len(set(files)) > 1 else ''
                 raise InputError(f'{config.filename}: {evaluator} has no ann_file: set it to {files[0]}.{several}')
         elif any(os.path.realpath(truth) != os.path.realpath(file) for file in files) and len(set(files)) > 0:
-            compare_images(truth, files, f'{config.filename}: {evaluator}.ann_file', loader)
+            compare_images(truth, files, f'{config.filename}: {evaluator}.ann_file', loader, instances)
+
+
+def reads_boxes(kind: Any) -> bool:
+    """Whether a data set reads boxes and masks as MMDetection's CocoDataset does; panoptic ones read other files."""
+    if not is_coco(kind):
+        return False
+    from mmdet.datasets import CocoDataset
+
+    return kind.parse_data_info is CocoDataset.parse_data_info
 
 
 def as_list(node: Any) -> Iterable[Any]:
@@ -362,32 +372,41 @@ def as_list(node: Any) -> Iterable[Any]:
     return node if isinstance(node, (list, tuple)) else [node] if node else []
 
 
-def compare_images(truth: str, files: Sequence[str], where: str, loader: str) -> None:
+def compare_images(truth: str, files: Sequence[str], where: str, loader: str, boxes: bool) -> None:
     """Refuse an evaluator's file that has other images or boxes under the ids of a data set's file, or lacks some.
+
+    Args:
+        truth: the evaluator's file.
+        files: those of the data sets.
+        where: the place in the config.
+        loader: whose data sets they are.
+        boxes: whether ``files`` have boxes, as those of panoptic data sets have not.
 
     Raises:
         InputError: it does.
     """
     if not os.path.isfile(truth):
-        raise InputError(f'{where} {truth} is not there: name the annotation file of {loader}, {files[0]}.')
-    known = images_of(truth)
+        wanted = f'the annotation file of {loader}, {files[0]}' if boxes else f'a file with the instances of {files[0]}'
+        raise InputError(f'{where} {truth} is not there: name {wanted}.')
+    known = images_of(truth, boxes)
     seen: dict[Any, str] = {}
     for file in dict.fromkeys(files):
-        for number, content in images_of(file).items() if os.path.isfile(file) else ():
+        for number, content in images_of(file, boxes).items() if os.path.isfile(file) else ():
             if known.get(number) != content or seen.setdefault(number, file) != file:
                 raise InputError(
                     f'{where} is {truth}, and {loader} reads {file}: image {content[0]} with the id {number!r} is '
-                    'another one there, or has other boxes. Name the same file in both'
+                    f'another one there{", or has other boxes" if boxes else ""}. Name '
+                    + ('the same file in both' if boxes else 'a file of the same images')
                     + (', with all images in it.' if len(set(files)) > 1 else '.')
                 )
 
 
-def images_of(path: str) -> dict[Any, tuple[str, list[Any]]]:
-    """The file names and boxes of a COCO file's images by id."""
+def images_of(path: str, boxes: bool) -> dict[Any, tuple[str, list[Any]]]:
+    """The file names, and the boxes if they are wanted, of a COCO file's images by id."""
     with open(path, encoding='utf-8') as file:
         content = json.load(file)
     images: dict[Any, tuple[str, list[Any]]] = {one['id']: (one['file_name'], []) for one in content['images']}
-    for one in content.get('annotations') or ():
+    for one in content.get('annotations') or () if boxes else ():
         if one.get('image_id') in images:
             images[one['image_id']][1].append(one.get('bbox'))
     return images

@@ -19,6 +19,7 @@ from swin_backbone.engine.class_check import (
     read_categories,
 )
 from swin_backbone.engine.config import EVALUATORS, LOADERS, dicts_in
+from swin_backbone.engine.panoptic import things_among
 from swin_backbone.errors import InputError
 
 LOGGER = logging.getLogger('swin_backbone')
@@ -87,22 +88,31 @@ def set_classes(config: Config, names: Sequence[str]) -> None:
 
 
 def name_classes(config: Config, names: Sequence[str]) -> None:
-    """Write classes into every head and data set of a config, without a look at the data.
+    """Write classes into every head and data set of a config; of the data, only panoptic ones are looked at.
 
     Raises:
         InputError: the heads cannot have other classes.
     """
-    metainfo = dict(classes=tuple(names), palette=palette(len(names)))
+    metainfo: dict[str, Any] = dict(classes=tuple(names), palette=palette(len(names)))
+    things = things_among(config, names)
+    if things is not None:
+        metainfo.update(thing_classes=tuple(things), stuff_classes=tuple(names[len(things) :]))
     for data_set in find_data_sets(config):
         data_set['metainfo'] = metainfo
-    set_head_classes(config, len(names))
+    set_head_classes(config, len(names), things if things is None else len(names) - len(things))
 
 
-def set_head_classes(config: Config, count: int) -> None:
+def set_head_classes(config: Config, count: int, stuff: int | None = None) -> None:
     """Give every head of a model this many classes, with their loss weights and at most as many detections.
 
+    Args:
+        config: changed in place.
+        count: number of classes.
+        stuff: how many of them, the last ones, are stuff; None if that is not known.
+
     Raises:
-        InputError: the model has no head with classes, or one for things and stuff, or classes of different weights.
+        InputError: the model has no head with classes, or classes of different weights; or it has a head for things and
+            stuff, and ``stuff`` is None.
     """
     heads = list(heads_in(config.model))
     if not heads:
@@ -112,12 +122,15 @@ def set_head_classes(config: Config, count: int) -> None:
         )
     for head in heads:
         old = head.get('num_classes', head.get('num_things_classes', 0) + head.get('num_stuff_classes', 0))
-        if head.get('num_stuff_classes'):
+        if head.get('num_stuff_classes') and stuff is None:
             raise InputError(
                 f'--classes: {head.get("type")} separates things from stuff: set num_things_classes, '
                 'num_stuff_classes and the metainfo of the data sets in the config instead.'
             )
-        head['num_classes' if 'num_classes' in head else 'num_things_classes'] = count
+        if 'num_classes' in head:
+            head['num_classes'] = count
+        else:
+            head.update(num_things_classes=count - (stuff or 0), num_stuff_classes=stuff or 0)
         for loss in dicts_in(head):
             if isinstance(loss.get('class_weight'), (list, tuple)):
                 loss['class_weight'] = fit_weights(loss['class_weight'], old, count)

@@ -14,6 +14,7 @@ from swin_backbone.datasets.coco_files import check_coco_files
 from swin_backbone.datasets.findings import Findings, counted
 from swin_backbone.datasets.image_check import check_images, sampled
 from swin_backbone.datasets.map_check import check_maps
+from swin_backbone.datasets.panoptic_check import check_panoptic_files
 from swin_backbone.engine.class_check import (
     PAIRS,
     annotation_file,
@@ -21,11 +22,12 @@ from swin_backbone.engine.class_check import (
     classes_of,
     data_set_type,
     find_data_sets,
-    is_coco,
     is_semantic,
+    reads_boxes,
     shortened,
 )
 from swin_backbone.engine.config import dicts_in
+from swin_backbone.engine.panoptic import is_panoptic
 from swin_backbone.errors import InputError
 
 LOGGER = logging.getLogger('swin_backbone')
@@ -55,7 +57,7 @@ def check_files(config: Config, loaders: Sequence[str], extent: str = 'sample') 
     for loader in loaders:
         for data_set in find_data_sets(config, (loader,)):
             kind = data_set_type(config, data_set)
-            check = check_detection if reads_instances(kind) else check_segmentation if is_semantic(kind) else None
+            check = next((function for reads, function in CHECKS.items() if reads(kind)), None)
             if check is not None:
                 found, lines = check(config, loader, data_set, kind, extent == 'full')
                 problems |= {one.where: one for one in found if one.sentence}
@@ -66,15 +68,6 @@ def check_files(config: Config, loaders: Sequence[str], extent: str = 'sample') 
         first, *others = problems.values()
         also = ''.join(f' {one.where} has {one.kinds}.' for one in others)
         raise InputError(f'{first.sentence}{also} ({SKIP}.)')
-
-
-def reads_instances(kind: Any) -> bool:
-    """Whether a data set reads boxes and masks as MMDetection's CocoDataset does; panoptic ones read other files."""
-    if not is_coco(kind):
-        return False
-    from mmdet.datasets import CocoDataset
-
-    return kind.parse_data_info is CocoDataset.parse_data_info
 
 
 def check_detection(
@@ -104,6 +97,23 @@ def check_detection(
         if unseen:
             report.notes.append(f'{path} has no object of {shortened(unseen)}: it cannot be learned.')
     return [findings], report.notes
+
+
+def check_panoptic(
+    config: Config, loader: str, data_set: dict[str, Any], kind: Any, full: bool
+) -> tuple[list[Findings], list[str]]:
+    """Check the annotation file, the images and the maps of a panoptic data set of MMDetection.
+
+    Returns:
+        What is wrong, and lines to report.
+    """
+    path, prefix = annotation_file(data_set), data_set.get('data_prefix') or {}
+    if not path or not prefix.get('seg'):
+        return [], []
+    root = data_set.get('data_root') or ''
+    images, maps = (os.path.join(root, prefix.get(key) or '') for key in ('img', 'seg'))
+    found = check_panoptic_files(Path(path), images, maps, root, turns_photos(data_set), full)
+    return found, [note for one in found for note in one.notes]
 
 
 def reads_masks(data_set: dict[str, Any], evaluators: Any) -> bool:
@@ -238,3 +248,7 @@ def ignored_label(config: Config) -> int:
     heads = config.model.get('decode_head') or {}
     head = heads[-1] if isinstance(heads, (list, tuple)) else heads
     return int(head.get('ignore_index', 255))
+
+
+CHECKS = {reads_boxes: check_detection, is_panoptic: check_panoptic, is_semantic: check_segmentation}
+"""What checks the data sets that a function recognises by their class."""

@@ -19,8 +19,8 @@ from PIL import Image
 
 from swin_backbone.cli import outcome, test, train
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
-from swin_backbone.engine.class_check import labels_in
-from swin_backbone.engine.data_check import check_files, reads_instances
+from swin_backbone.engine.class_check import labels_in, reads_boxes
+from swin_backbone.engine.data_check import check_files
 from swin_backbone.engine.explain import explained
 from swin_backbone.engine.loading import NamingCompose
 from swin_backbone.errors import InputError, RunFailure
@@ -270,10 +270,10 @@ def test_the_test_command_checks_its_data(own: Path, tmp_path: Path, capsys: pyt
     assert not (tmp_path / 'run').exists()
 
 
-def test_panoptic_annotations_are_left_to_their_data_set() -> None:
+def test_panoptic_annotations_have_no_boxes_of_this_kind() -> None:
     from mmdet.datasets import CocoDataset, CocoPanopticDataset
 
-    assert reads_instances(CocoDataset) and not reads_instances(CocoPanopticDataset)
+    assert reads_boxes(CocoDataset) and not reads_boxes(CocoPanopticDataset)
 
 
 def pipeline(*steps: Any, **loading: Any) -> NamingCompose:

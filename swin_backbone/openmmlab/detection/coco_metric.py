@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,9 @@ class CocoMetric(StockCocoMetric):
         with prefix_or_temporary(self.outfile_prefix) as prefix:
             if self._coco_api is None:
                 self._coco_api = CompleteCOCO(self.gt_to_coco_json(gt_dicts=truths, outfile_prefix=prefix))
-            self.cat_ids = self._coco_api.get_cat_ids(cat_names=self.dataset_meta['classes'])
-            check_order(self._coco_api, self.cat_ids, self.dataset_meta['classes'])
+            classes = instance_classes(self.dataset_meta)
+            self.cat_ids = self._coco_api.get_cat_ids(cat_names=classes)
+            check_order(self._coco_api, self.cat_ids, classes)
             self.img_ids = self._coco_api.get_img_ids()
             files = self.results2json(predictions, prefix)
             self.evaluations = {kind: self.evaluate_file(files[kind], kind) for kind in self.metrics}
@@ -149,6 +150,13 @@ class CocoMetric(StockCocoMetric):
             evaluation.summarize()
         MMLogger.get_current_instance().info(f'{kind}:\n{report.getvalue().rstrip()}')
         return evaluation
+
+
+def instance_classes(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """The classes of a data set that have instances: of a panoptic one its things, which come first."""
+    classes = tuple(meta['classes'])
+    things = tuple(meta.get('thing_classes') or ())
+    return things if things and classes[: len(things)] == things else classes
 
 
 def mean_precision(precision: Any) -> float:
