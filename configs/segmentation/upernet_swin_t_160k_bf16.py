@@ -1,0 +1,10 @@
+"""UPerNet, Swin-T, 160k iterations at 512x512 in bfloat16: autocast without loss scaling.
+
+Source: upernet_swin_t_160k.py; `--bf16` makes the same of any config.
+Original: none; everything but the precision, float32 there, is kept.
+Expected: not published.
+Size: 59.9M parameters, 944.4G multiply-adds at 512x2048 (published: 60M, 945G).
+"""
+
+_base_ = './upernet_swin_t_160k.py'
+optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=dict(enabled=False))
