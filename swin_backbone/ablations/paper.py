@@ -1,7 +1,7 @@
-"""The Swin paper's Tables 4, 5 and 6: what each row changes, and the printed numbers."""
+"""The Swin paper's Tables 4, 5, 6 and 9: what each row changes, and the printed numbers."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from swin_backbone.errors import InputError
@@ -23,17 +23,23 @@ class Row:
         title: the paper's name.
         changes: the options of :data:`SWITCHES` that it changes.
         paper: the paper's scores in percent, without those that it does not report.
+        config: the recipe of the row; empty for the one that all rows of the table change.
+        reference: the run that differences are taken to.
+        source: the run whose network is only tested with these changes; empty for a row that is trained.
     """
 
     run: str
     title: str
     changes: dict[str, Any]
     paper: dict[str, float]
+    config: str = ''
+    reference: str = DEFAULT_RUN
+    source: str = ''
 
     @property
     def options(self) -> dict[str, Any]:
-        """All options of :data:`SWITCHES`."""
-        return {**SWITCHES, **self.changes}
+        """All options of :data:`SWITCHES`; none for a row with a recipe of its own."""
+        return {} if self.config else {**SWITCHES, **self.changes}
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,15 @@ class Table:
         name: on the command line.
         title: what it compares.
         rows: in the paper's order.
+        task: what is trained, in place of the choice between :data:`TASKS`.
+        configs: the recipes by task, in place of those of :data:`TASKS`.
     """
 
     name: str
     title: str
     rows: tuple[Row, ...]
+    task: 'Task | None' = None
+    configs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def runs(self) -> dict[str, Row]:
@@ -67,7 +77,7 @@ class Table:
         return [row for name, row in self.runs.items() if names is None or name in names]
 
 
-def scores(imagenet: float, box: float | None, mask: float | None, miou: float | None) -> dict[str, float]:
+def scores(imagenet: float | None, box: float | None, mask: float | None, miou: float | None) -> dict[str, float]:
     """A printed row in percent: ImageNet-1K top-1, COCO box and mask AP, ADE20K mIoU (multi-scale)."""
     named = dict(imagenet=imagenet, bbox_mAP=box, segm_mAP=mask, mIoU=miou)
     return {name: value for name, value in named.items() if value is not None}
@@ -137,6 +147,41 @@ TASKS = {
         'pre-trained on ImageNet-1K; the scores here are at one scale (the released default model: 44.5, not 45.8).',
     ),
 }
+
+
+def pair(network: str, title: str, sgd: Sequence[float], adamw: Sequence[float]) -> tuple[Row, Row]:
+    """A network of Table 9 with both optimizers; scores are those of :data:`OPTIMIZERS`."""
+    reference = f'{network.replace("_", "-")}-sgd'
+    return (
+        Row(reference, f'{title}, SGD', {}, dict(zip(COCO, sgd, strict=True)), f'cascade_{network}_sgd_3x', reference),
+        Row(
+            reference.replace('sgd', 'adamw'),
+            f'{title}, AdamW',
+            {},
+            dict(zip(COCO, adamw, strict=True)),
+            f'cascade_{network}_3x',
+            reference,
+        ),
+    )
+
+
+COCO = ('bbox_mAP', 'bbox_mAP_50', 'bbox_mAP_75', 'segm_mAP', 'segm_mAP_50', 'segm_mAP_75')
+OPTIMIZERS = Task(
+    'cascade_r50_3x',
+    '',
+    {name: METRICS[name].label for name in COCO},
+    'Cascade Mask R-CNN, 3x schedule, COCO val2017; the settings of SGD are not published.',
+)
+TABLES['table9'] = Table(
+    'table9',
+    'SGD and AdamW for convolutional backbones (Swin paper, Table 9)',
+    (
+        *pair('r50', 'R-50', (45.0, 62.9, 48.8, 38.5, 59.9, 41.4), (46.3, 64.3, 50.5, 40.1, 61.7, 43.4)),
+        *pair('x101_32x4d', 'X101-32x4d', (47.8, 65.9, 51.9, 40.4, 62.9, 43.5), (48.1, 66.5, 52.4, 41.6, 63.9, 45.2)),
+        *pair('x101_64x4d', 'X101-64x4d', (48.8, 66.9, 53.0, 41.4, 63.9, 44.7), (48.3, 66.4, 52.3, 41.7, 64.0, 45.1)),
+    ),
+    OPTIMIZERS,
+)
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,19 @@
 import copy
 import json
 import sys
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 
 from swin_backbone import SwinTransformer, load_pretrained
-from swin_backbone.ablations.paper import TABLES, TASKS, Row, Table, Task
+from swin_backbone.ablations import paper, paper_v2
+from swin_backbone.ablations.paper import TASKS, Row, Table, Task
+from swin_backbone.checkpoint import read_checkpoint
 from swin_backbone.engine import config as engine_config
 from swin_backbone.errors import InputError
 from swin_backbone.files import write_json
@@ -25,6 +28,7 @@ NOT_COMPARED = frozenset(
 
 NAMED_DIFFERENCES = 3
 FROM_SCRATCH = 'from scratch'
+TABLES = {**paper.TABLES, **paper_v2.TABLES}
 
 
 class State(Enum):
@@ -80,12 +84,14 @@ class Run:
         seed: of all random numbers.
         folder: its work dir.
         config: complete, without a work dir.
+        source: folder of the run whose network is tested; None if one is trained.
     """
 
     row: Row
     seed: int
     folder: Path
     config: Config
+    source: Path | None = None
 
     @property
     def name(self) -> str:
@@ -142,15 +148,30 @@ class Run:
             if not missing:
                 return Progress(State.FINISHED, summary)
             remark = f'its summary has no {", ".join(missing)}'
-        pointer, limits = self.folder / 'last_checkpoint', self.config.train_cfg
-        # By its name alone: the folder may have been moved.
-        checkpoint = self.folder / Path(pointer.read_text().strip()).name if pointer.is_file() else None
-        if checkpoint is None or not checkpoint.is_file():
+        checkpoint, limits = last_checkpoint(self.folder), self.config.train_cfg
+        if checkpoint is None:
             return Progress(State.NEW, remark=remark)
         # A training that is resumed at its end would evaluate nothing.
         last = f'epoch_{limits.max_epochs}' if 'max_epochs' in limits else f'iter_{limits.max_iters}'
         state = State.UNEVALUATED if checkpoint.stem == last else State.INTERRUPTED
         return Progress(state, remark=remark, checkpoint=checkpoint)
+
+    @property
+    def tested(self) -> Path | None:
+        """The checkpoint of the run whose network is tested, if that run is finished."""
+        finished = self.source is not None and (self.source / 'summary.json').is_file()
+        return last_checkpoint(self.source) if self.source is not None and finished else None
+
+    def transfer(self, checkpoint: Path) -> Path:
+        """Write a checkpoint of another run with position biases for the windows of this one; return its file."""
+        options = self.config.model.backbone.to_dict()
+        backbone = SwinTransformer(**{key: value for key, value in options.items() if key not in ('type', 'init_cfg')})
+        load_pretrained(backbone, checkpoint)
+        state = dict(read_checkpoint(checkpoint)['state_dict'])
+        state.update({f'backbone.{name}': value for name, value in backbone.state_dict().items()})
+        file = self.folder / 'transferred.pth'
+        torch.save(dict(state_dict=state), file)
+        return file
 
     def command(self, found: Progress, launch: Launch) -> list[str]:
         """The command line that starts, resumes or only evaluates the run; its config is in its folder."""
@@ -163,7 +184,9 @@ class Run:
         }
         checkpoint = [str(found.checkpoint)] if found.checkpoint else []
         task = ['test', str(self.config_file)]
-        if found.state is not State.UNEVALUATED:
+        if self.tested is not None:
+            checkpoint = [str(self.transfer(self.tested))]
+        elif found.state is not State.UNEVALUATED:
             # Without a checkpoint in the work dir, this starts from the beginning.
             task = ['train', str(self.config_file), '--resume']
         options = ['--work-dir', str(self.folder), '--launcher', launch.launcher]
@@ -184,6 +207,7 @@ class Plan:
         weights: of the backbone: None for those of the config, 'none', or a source in which ``{row}`` is replaced by
             the name of the row's run.
         demo: whether it uses the generated data.
+        recipes: the configs of rows with one of their own, by its name.
     """
 
     table: Table
@@ -194,6 +218,7 @@ class Plan:
     seeds: tuple[int, ...]
     weights: str | None = None
     demo: bool = False
+    recipes: Mapping[str, Config] = field(default_factory=dict)
 
     @property
     def report_dir(self) -> Path:
@@ -206,11 +231,13 @@ class Plan:
 
     def run(self, row: Row, seed: int) -> Run:
         """The run of one row with one seed; tables that share a row share its runs."""
-        config = copy.deepcopy(self.base)
+        folder = self.work_dir / self.task_name
+        config = copy.deepcopy(self.recipes.get(row.config, self.base))
         config.model.backbone.update(row.options)
         engine_config.set_weights(config, self.weights.replace('{row}', row.run) if self.weights else None)
         config.randomness = {**(config.get('randomness') or {}), 'seed': seed}
-        return Run(row, seed, self.work_dir / self.task_name / row.run / f'seed{seed}', config)
+        source = folder / row.source / f'seed{seed}' if row.source else None
+        return Run(row, seed, folder / row.run / f'seed{seed}', config, source)
 
 
 def make_plan(
@@ -227,26 +254,44 @@ def make_plan(
     demo: bool = False,
     check_data: bool = True,
 ) -> Plan:
-    """Read the base config and apply the options that hold for every row.
+    """Read the base config, or those of the rows, and apply the options that hold for every row.
 
     Raises:
         InputError: the config cannot be used, or data are missing.
     """
-    recipe = TASKS[task]
-    config = engine_config.load_config(config_file or (recipe.demo if demo else recipe.config), overrides)
-    if config.model.get('backbone', {}).get('type') != BACKBONE:
-        raise InputError(f'the backbone of {config.filename} is not {BACKBONE}: give a --config that has it.')
-    if data_root:
-        engine_config.move_data_root(config, data_root)
-    if check_data:
-        engine_config.check_data(config, ('train_dataloader', 'val_dataloader'))
-    if max_iters is not None:
-        engine_config.limit_iterations(config, max_iters)
-    if scale_rate:
-        engine_config.set_learning_rate_scaling(config)
-    config.pop('work_dir', None)
+    chosen = TABLES[table]
+    recipe = chosen.task or TASKS[task]
+
+    def read(name: str) -> Config:
+        config = engine_config.load_config(name, overrides)
+        if data_root:
+            engine_config.move_data_root(config, data_root)
+        if check_data:
+            engine_config.check_data(config, ('train_dataloader', 'val_dataloader'))
+        if max_iters is not None:
+            engine_config.limit_iterations(config, max_iters)
+        if scale_rate:
+            engine_config.set_learning_rate_scaling(config)
+        config.pop('work_dir', None)
+        return config
+
+    recipes = {row.config: read(row.config) for row in chosen.rows if row.config}
+    if recipes:
+        base = recipes[recipe.config]
+    else:
+        base = read(config_file or (recipe.demo if demo else chosen.configs.get(task, recipe.config)))
+        if base.model.get('backbone', {}).get('type') != BACKBONE:
+            raise InputError(f'the backbone of {base.filename} is not {BACKBONE}: give a --config that has it.')
     folder = Path(work_dir or ('work_dirs/ablate-demo' if demo else 'work_dirs/ablate'))
-    return Plan(TABLES[table], recipe, task, config, folder, tuple(seeds), weights, demo)
+    return Plan(chosen, recipe, task, base, folder, tuple(seeds), weights, demo, recipes)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint of a run, if there is any."""
+    pointer = folder / 'last_checkpoint'
+    # By its name alone: the folder may have been moved.
+    checkpoint = folder / Path(pointer.read_text().strip()).name if pointer.is_file() else None
+    return checkpoint if checkpoint is not None and checkpoint.is_file() else None
 
 
 def differences(old: Any, new: Any, path: str = '') -> list[str]:
@@ -264,11 +309,15 @@ def differences(old: Any, new: Any, path: str = '') -> list[str]:
 def starting_weights(run: Run) -> str:
     """Build the backbone of a run and load its weights; return a description of them.
 
+    The toolkits' own backbones are built, and load their weights, when the run starts.
+
     Raises:
         InputError: the backbone cannot be built, or the weights do not fit it.
     """
     options = {key: value for key, value in run.config.model.backbone.to_dict().items() if key != 'type'}
     init = options.pop('init_cfg', None)
+    if run.config.model.backbone.type != BACKBONE:
+        return f'loaded by the toolkit from {init["checkpoint"]}' if init else FROM_SCRATCH
     try:
         model = SwinTransformer(**options)
         if not init:

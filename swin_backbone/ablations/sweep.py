@@ -18,6 +18,7 @@ from swin_backbone.ablations.pages import write_tables
 from swin_backbone.ablations.plan import FROM_SCRATCH, Launch, Plan, Progress, Run, State, starting_weights
 from swin_backbone.ablations.results import Outcome
 from swin_backbone.benchmark import timing
+from swin_backbone.engine.lock import check_free, locked
 from swin_backbone.errors import InputError
 
 Say = Callable[[str], None]
@@ -197,14 +198,14 @@ class Sweep:
             InputError: a backbone or its weights cannot be used.
         """
         for run in self.asked:
-            if run.row.run not in self.weights:
+            if run.source is None and run.row.run not in self.weights:
                 self.weights[run.row.run] = starting_weights(run)
 
     def clear(self, redo: bool) -> None:
         """Delete the folders of runs that were made with other options.
 
         Raises:
-            InputError: there is one, and ``redo`` is False.
+            InputError: there is one, and ``redo`` is False or a process is using it.
         """
         for run in self.asked:
             found = self.look(run)
@@ -215,6 +216,7 @@ class Sweep:
                     f'{run.folder} was made with other options ({found.remark}): choose another --work-dir, or add '
                     '--redo to delete it and train again.'
                 )
+            check_free(run.folder)
             self.say(f'{run.name}: deleting {run.folder}, made with other options ({found.remark})')
             shutil.rmtree(run.folder)
 
@@ -223,8 +225,11 @@ class Sweep:
         return self.live.get(run.name) or run.progress(self.plan.task.metrics)
 
     def commands(self, launch: Launch) -> list[str]:
-        """Write the configs of the unfinished runs; return their command lines."""
-        found = [(run, self.look(run)) for run in self.asked]
+        """Write the configs of the unfinished runs; return their command lines.
+
+        A run that tests the network of another one has a command when that one is finished.
+        """
+        found = [(run, self.look(run)) for run in self.asked if run.source is None or run.tested is not None]
         return [shlex.join(self.prepare(run, now, launch)) for run, now in found if now.state is not State.FINISHED]
 
     def prepare(self, run: Run, found: Progress, launch: Launch) -> list[str]:
@@ -238,12 +243,39 @@ class Sweep:
         """Start or resume the unfinished runs; return a sentence for each that failed.
 
         Raises:
+            InputError: another process is using the work dir.
             KeyboardInterrupt: the sweep was interrupted.
         """
+        with locked(self.plan.work_dir):
+            return self.work(launch)
+
+    def work(self, launch: Launch) -> list[str]:
+        """Start or resume the unfinished runs in a work dir that no other process uses."""
         pool = Pool(make_slots(launch, visible_devices()))
         todo = [run for run in self.asked if self.look(run).state is not State.FINISHED]
         if len(todo) < len(self.asked):
             self.say(f'{len(self.asked) - len(todo)} of {len(self.asked)} runs are finished already and are kept')
+        failures: list[str] = []
+        try:
+            failures += self.run_all([run for run in todo if run.source is None], pool, launch)
+            tests = [run for run in todo if run.source is not None]
+            failures += [
+                f'{run.name} was not tested: the run {run.row.source} with this seed is not finished, add it to --rows'
+                for run in tests
+                if run.tested is None
+            ]
+            failures += self.run_all([run for run in tests if run.tested is not None], pool, launch)
+        except KeyboardInterrupt:
+            self.live = {name: found for name, found in self.live.items() if found.state is not State.RUNNING}
+            self.write()
+            self.say('interrupted: repeat the command to continue')
+            raise
+        if not todo:
+            self.write()
+        return failures
+
+    def run_all(self, todo: Sequence[Run], pool: Pool, launch: Launch) -> list[str]:
+        """Start some runs, in order; return a sentence for each that failed."""
         failures: list[str] = []
         durations: list[float] = []
 
@@ -262,15 +294,7 @@ class Sweep:
             if left:
                 self.say(f'{left} of {len(todo)} runs are left, {time_left(durations, left, launch.jobs)}')
 
-        try:
-            pool.run(len(todo), begin, end)
-        except KeyboardInterrupt:
-            self.live = {name: found for name, found in self.live.items() if found.state is not State.RUNNING}
-            self.write()
-            self.say('interrupted: repeat the command to continue')
-            raise
-        if not todo:
-            self.write()
+        pool.run(len(todo), begin, end)
         return failures
 
     def finish(self, run: Run, code: int, seconds: float) -> list[str]:
@@ -308,7 +332,7 @@ class Sweep:
         epochs = limits.get('max_epochs')
         data = config.train_dataloader.dataset
         return {
-            'config': config.filename,
+            'config': ', '.join(recipe.filename for recipe in plan.recipes.values()) or config.filename,
             'data': data.get('data_root') or config.get('data_root', 'see the config'),
             'schedule': f'{epochs} epochs' if epochs else f'{limits.max_iters} iterations',
             'batch size': f'{config.train_dataloader.batch_size} images per process',

@@ -1,4 +1,4 @@
-"""Run the ablations of the Swin paper: Tables 4 and 6 by training, Table 5 by timing."""
+"""Run the ablations of the papers: Swin's Tables 4, 6 and 9 and Swin V2's 1 and 6 by training, Table 5 by timing."""
 
 import argparse
 import sys
@@ -11,17 +11,24 @@ from swin_backbone.cli._options import LAUNCHERS, add_config_options
 from swin_backbone.errors import InputError
 
 TIMED = 'table5'
+OWN_RECIPES = ('table9',)
+"""Tables whose rows have recipes of their own: nothing to choose, and no demo."""
+
 ABOUT = {
     'table4': 'scores with and without shifted windows and for each position encoding',
     'table5': 'speed of each attention method',
     'table6': 'scores of each attention method',
+    'table9': 'scores of SGD and AdamW with convolutional backbones',
+    'v2-position': "scores of V2's position biases under windows of other sizes",
+    'v2-architecture': "scores of V2's norms and similarity, added one by one",
 }
+V2_TABLES = {'v2-position': 'Swin V2 paper, Table 1', 'v2-architecture': 'Swin V2 paper, Table 6'}
 
 
 def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(
-        "Run an ablation of the Swin paper and show its numbers beside the paper's. Finished runs are kept: repeat the "
+        "Run an ablation of the Swin papers and show its numbers beside theirs. Finished runs are kept: repeat the "
         'command\nto continue after an interruption.',
         'swin-backbone ablate table4 --task segmentation --demo\n'
         '  swin-backbone ablate table4 --task detection --data-root data/coco --weights none --launcher pytorch '
@@ -30,21 +37,36 @@ def build_parser() -> Parser:
     tables = parser.add_subparsers(dest='table', metavar='TABLE', required=True)
     for name, about in ABOUT.items():
         table = tables.add_parser(
-            name, help=about, description=f'Table {name[-1]}: {about}.', example=f'swin-backbone ablate {name} --demo'
+            name,
+            help=about,
+            description=f'{V2_TABLES.get(name, f"Table {name[-1]}")}: {about}.',
+            example=f'swin-backbone ablate {name}{"" if name in OWN_RECIPES else " --demo"}',
         )
-        table.add_argument('--demo', action='store_true', help='on generated data, or on small inputs for table5')
+        if name in OWN_RECIPES:
+            table.set_defaults(demo=False, task='detection', config=None)
+        else:
+            table.add_argument('--demo', action='store_true', help='on generated data, or on small inputs for table5')
         table.add_argument('--rows', nargs='+', metavar='NAME', help='rows to run (default: all)')
         table.add_argument(
             '--work-dir', metavar='DIR', help='runs and tables (default: work_dirs/ablate, or ablate-demo with --demo)'
         )
-        (add_timing_options if name == TIMED else add_training_options)(table)
+        if name == TIMED:
+            add_timing_options(table)
+            continue
+        if name not in OWN_RECIPES:
+            add_choice_of_recipe(table)
+        add_training_options(table)
     return parser
 
 
-def add_training_options(parser: Parser) -> None:
-    """The options of Tables 4 and 6."""
+def add_choice_of_recipe(parser: Parser) -> None:
+    """The options of Tables 4 and 6 about what is trained."""
     parser.add_argument('--task', choices=list(TASKS), default='segmentation', help='(default: %(default)s)')
     parser.add_argument('--config', metavar='CONFIG', help="the config that the rows change (default: the paper's)")
+
+
+def add_training_options(parser: Parser) -> None:
+    """The options of Tables 4, 6 and 9."""
     parser.add_argument('--data-root', metavar='DIR', help='move every data path of the config to this folder')
     parser.add_argument(
         '--weights', metavar='SOURCE|none', help='backbone weights; {row} is replaced by the name of the row'
@@ -109,7 +131,7 @@ def choose_seeds(numbers: Sequence[int]) -> list[int]:
 
 
 def train_rows(args: argparse.Namespace) -> None:
-    """Tables 4 and 6."""
+    """Tables 4, 6 and 9."""
     from swin_backbone.ablations.plan import Launch, make_plan
     from swin_backbone.ablations.sweep import Sweep
 
