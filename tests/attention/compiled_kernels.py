@@ -24,20 +24,19 @@ FLOAT32 = {'bias', 'scale', 'd_bias', 'd_scale'}
 SIZES = {'H', 'W', 'n_h', 'n_w', 'windows'}
 POINTERS = {'bfloat16': '*bf16', 'float16': '*fp16', 'float32': '*fp32'}
 
-V1 = dict(HEADS=3, D=32, MH=7, MW=7, SH=3, SW=3, TILE=64, HAS_PAD=True, PRECISION='tf32')
+V1 = dict(HEADS=3, D=32, MH=7, MW=7, SH=3, SW=3, TILE=64, HAS_PAD=True, PRECISION='tf32', COSINE=False)
 FLOAT32_V1 = {**V1, 'PRECISION': 'ieee', 'num_warps': 8}
-V2 = {**V1, 'MH': 8, 'MW': 8, 'SH': 4, 'SW': 4}
+V2 = {**V1, 'MH': 8, 'MW': 8, 'SH': 4, 'SW': 4, 'COSINE': True}
 LARGE_12 = {**V1, 'MH': 12, 'MW': 12, 'SH': 6, 'SW': 6, 'TILE': 32, 'num_warps': 2}
+LARGE_16 = {**V2, 'MH': 16, 'MW': 16, 'SH': 8, 'SW': 8}
 BUILDS: dict[str, tuple[Any, str, dict[str, Any]]] = {
     'forward 7x7': (kernels.window_forward, 'bfloat16', V1),
     'backward 7x7': (kernels.window_backward, 'bfloat16', {**V1, 'HAS_BIAS': True, 'HAS_SCALE': False}),
-    'backward 8x8, one scale per head': (
-        kernels.window_backward,
-        'bfloat16',
-        {**V2, 'HAS_BIAS': True, 'HAS_SCALE': True},
-    ),
+    'forward 8x8 cosine': (kernels.window_forward, 'bfloat16', V2),
+    'backward 8x8 cosine': (kernels.window_backward, 'bfloat16', {**V2, 'HAS_BIAS': True, 'HAS_SCALE': True}),
     'backward 7x7, float32': (kernels.window_backward, 'float32', {**FLOAT32_V1, 'HAS_BIAS': True, 'HAS_SCALE': False}),
     'forward 12x12': (kernels.large_window_forward, 'bfloat16', LARGE_12),
+    'forward 16x16 cosine': (kernels.large_window_forward, 'bfloat16', LARGE_16),
 }
 
 

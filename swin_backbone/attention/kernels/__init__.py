@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from swin_backbone.attention.kernels.arguments import Arguments
 from swin_backbone.attention.kernels.eager import window_attention_eager
 from swin_backbone.attention.kernels.fused import why_not
 from swin_backbone.attention.kernels.operator import window_attention_triton
@@ -15,7 +16,7 @@ __all__ = ['BACKENDS', 'check_backend', 'window_attention']
 
 
 # In the order in which 'auto' prefers them; 'sdpa' serves every input.
-BACKENDS: dict[str, Callable[..., Tensor]] = {
+BACKENDS: dict[str, Callable[[Arguments, float], Tensor]] = {
     'triton': window_attention_triton,
     'sdpa': window_attention_sdpa,
     'eager': window_attention_eager,
@@ -43,6 +44,7 @@ def window_attention(
     pad_value: Tensor | None = None,
     dropout: float = 0.0,
     backend: str = 'auto',
+    cosine: bool = False,
 ) -> Tensor:
     """Multi-head self-attention within the windows of a map (Swin paper, section 3.2).
 
@@ -56,6 +58,8 @@ def window_attention(
         pad_value: query, key and value of a padded token ``[3C]``; zeros if None. Padded tokens are keys like others.
         dropout: probability of dropping an attention weight; 0 outside training.
         backend: a key of :data:`BACKENDS`, or 'auto': 'triton' where it can run, else 'sdpa'.
+        cosine: whether queries and keys, also those of ``pad_value``, are brought to unit length first (Swin V2 paper,
+            section 3.2).
 
     Returns:
         The attended values of the real tokens ``[B, H, W, C]``.
@@ -68,7 +72,8 @@ def window_attention(
             f'expected qkv of [B, {plan.height}, {plan.width}, 3C] as the plan says, got {tuple(qkv.shape)}.'
         )
     shifted = shifted and plan.shift != (0, 0)
+    given = Arguments(qkv, bias, pad_value, scale, num_heads, plan, shifted, cosine)
     name = check_backend(backend)
     if name == 'auto':
-        name = 'sdpa' if why_not(qkv, plan, num_heads, dropout) else 'triton'
-    return BACKENDS[name](qkv, bias, plan, shifted, num_heads, scale, pad_value, dropout)
+        name = 'sdpa' if why_not(given, dropout) else 'triton'
+    return BACKENDS[name](given, dropout)

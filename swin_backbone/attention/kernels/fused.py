@@ -3,13 +3,17 @@
 import functools
 import math
 import os
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from swin_backbone.attention.kernels.arguments import Arguments
 from swin_backbone.attention.kernels.eager import window_attention_eager
+from swin_backbone.attention.kernels.gradients import Gradients
+from swin_backbone.attention.kernels.gradients import gradients as plain_gradients
 from swin_backbone.attention.plan import WindowPlan
 from swin_backbone.attention.position import without_autocast
 
@@ -38,14 +42,18 @@ MOST_WINDOWS = 8
 BACKWARD_PROGRAMS = 512
 """Each program of the backward pass writes a gradient of the bias; their sum should fit into a GPU's cache."""
 
+TRIAL_ERROR = 0.05
+"""Largest relative error of a trial: more than rounding to bfloat16 and products in TF32 cause."""
 
-TRIAL_ERROR = 1e-2
-"""Largest relative error of a trial: more than products in TF32 cause."""
+Kind = tuple[torch.dtype, int, tuple[int, int], bool]
+"""What kernels are tried for: dtype, channels of a head, window, and whether it is cosine attention."""
+
+USUAL: Kind = (torch.bfloat16, 32, (7, 7), False)
 
 
 @functools.cache
-def why_not_on(device: torch.device) -> str | None:
-    """Why the kernels cannot run on a device, or None. The first call on a GPU tries the kernels."""
+def why_unsuitable(device: torch.device) -> str | None:
+    """Why a device, or the Triton that is installed for it, cannot run the kernels, or None."""
     if os.environ.get('TRITON_INTERPRET') != '1':
         if device.type != 'cuda':
             return f'the kernels need an NVIDIA GPU, and the tensors are on {device.type}'
@@ -57,26 +65,63 @@ def why_not_on(device: torch.device) -> str | None:
             return f'the kernels need compute capability {need}, and this GPU has {".".join(map(str, found))}'
     try:
         from swin_backbone.attention.kernels import triton
-
-        if triton.VERSION < OLDEST_TRITON:
-            return f'the kernels need Triton 3.3 or newer, and this is {triton.triton.__version__}'
-        return None if agrees_with_definition(device) else 'a trial of the kernels gave a wrong result'
-    except ImportError as error:
+    except Exception as error:  # whatever an installation that does not fit raises
         return f'Triton does not import: {error}'
+    if triton.VERSION < OLDEST_TRITON:
+        return f'the kernels need Triton 3.3 or newer, and this is {triton.triton.__version__}'
+    return None
+
+
+@functools.cache
+def why_failed(device: torch.device, kind: Kind) -> str | None:
+    """Why the kernels are not used for tensors of a kind: they give another result than the definition, or none.
+
+    The first call with each kind compiles and runs both passes.
+    """
+    try:
+        wrong = [name for name, error in trial_errors(device, kind).items() if not error <= TRIAL_ERROR]
     except Exception as error:  # no C compiler, no room for the cache, a driver that is too old
         return f'Triton does not work here: {type(error).__name__}: {" ".join(str(error).split())[:200]}'
+    return f'a trial of the kernels gave a wrong {" and ".join(wrong)}' if wrong else None
 
 
-def agrees_with_definition(device: torch.device) -> bool:
-    """Whether the forward kernel gives the result of the definition for a small map with padding and a shift."""
-    plan, heads = WindowPlan(9, 10, (7, 7)), 2
-    generator = torch.Generator().manual_seed(0)
-    shapes = (1, plan.height, plan.width, 192), (heads, plan.tokens, plan.tokens), (192,)
-    qkv, bias, pad_value = (torch.randn(shape, generator=generator).to(device) for shape in shapes)
-    with torch.no_grad(), without_autocast(device.type):
-        ours = attend(qkv, bias, pad_value, 0.2, heads, plan, True)
-        theirs = window_attention_eager(qkv, bias, plan, True, heads, 0.2, pad_value, 0.0)
-    return bool((ours - theirs).norm() <= TRIAL_ERROR * theirs.norm())
+def trial_errors(device: torch.device, kind: Kind) -> dict[str, float]:
+    """Relative errors of the output and of all gradients by name, for a small map with padding and a shift.
+
+    They are against the definition in float32 on the CPU. Windows of more than a tile have the output alone.
+    """
+    dtype, dim, window, cosine = kind
+    plan, heads = WindowPlan(window[0] + 2, window[1] + 3, window), 2
+    channels, generator = heads * dim, torch.Generator('cpu').manual_seed(0)
+    shapes = (1, plan.height, plan.width, 3 * channels), (1, plan.height, plan.width, channels)
+    with torch.device('cpu'):
+        qkv, d_out = (torch.randn(shape, generator=generator).to(dtype).float() for shape in shapes)
+        bias, pad_value = (
+            torch.randn(s, generator=generator) for s in ((heads, plan.tokens, plan.tokens), 3 * channels)
+        )
+        scale = torch.full((heads, 1, 1), 4.0) if cosine else dim**-0.5
+    exact = Arguments(qkv, bias, pad_value, scale, heads, plan, plan.shift != (0, 0), cosine)
+    given = replace(
+        exact,
+        qkv=qkv.to(device, dtype),
+        bias=bias.to(device),
+        pad_value=pad_value.to(device),
+        scale=scale.to(device) if isinstance(scale, Tensor) else scale,
+    )
+    with torch.no_grad(), without_autocast(device.type), without_autocast('cpu'):
+        pairs = {'output': (attend(given), window_attention_eager(exact, 0.0))}
+        if plan.tokens <= TILE_TOKENS:
+            names = ('gradient of the map', 'gradient of the bias', 'gradient of padding', 'gradient of the scale')
+            ours, theirs = gradients(d_out.to(device, dtype), given), plain_gradients(d_out, exact)
+            found = zip(names, ours, theirs, strict=True)
+            pairs |= {name: (our, their) for name, our, their in found if our is not None and their is not None}
+        # What is zero, as the gradients in a window of one token, has no norm to compare with.
+        return {name: float((a.cpu().float() - b).norm() / b.norm().clamp_min(1e-6)) for name, (a, b) in pairs.items()}
+
+
+def why_not_on(device: torch.device) -> str | None:
+    """Why the kernels cannot run on a device, or None; they are tried for the usual kind of tensors."""
+    return why_unsuitable(device) or why_failed(device, USUAL)
 
 
 def describe_choice() -> str:
@@ -85,12 +130,13 @@ def describe_choice() -> str:
     return f"PyTorch's operators: {reason}" if reason else 'Triton kernels, where they can serve the input'
 
 
-def why_not(qkv: Tensor, plan: WindowPlan, num_heads: int, dropout: float) -> str | None:
-    """Why the kernels cannot compute attention within the windows of ``qkv`` ``[B, H, W, 3C]``, or None if they can."""
+def why_not(given: Arguments, dropout: float) -> str | None:
+    """Why the kernels cannot compute attention with these arguments, or None if they can."""
+    qkv, plan = given.qkv, given.plan
     transformed = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
     if transformed or type(qkv) not in (Tensor, torch.nn.Parameter):
         return 'the tensors are traced or transformed'
-    if reason := why_not_on(qkv.device):
+    if reason := why_unsuitable(qkv.device):
         return reason
     if type(plan) is not WindowPlan:
         return 'the kernels shift by rolling, not by padding'
@@ -98,16 +144,15 @@ def why_not(qkv: Tensor, plan: WindowPlan, num_heads: int, dropout: float) -> st
         return 'the kernels do not drop attention weights'
     if qkv.dtype not in DTYPES:
         return f'the kernels compute in float16, bfloat16 or float32, and the tensors are of {qkv.dtype}'
-    dim = qkv.shape[-1] // (3 * num_heads)
-    if dim not in HEAD_DIMS:
-        return f'the kernels are for heads of {", ".join(map(str, HEAD_DIMS))} channels, and these have {dim}'
+    if given.dim not in HEAD_DIMS:
+        return f'the kernels are for heads of {", ".join(map(str, HEAD_DIMS))} channels, and these have {given.dim}'
     if plan.tokens > MOST_TOKENS:
         return f'the kernels are for windows of at most {MOST_TOKENS} tokens, and these have {plan.tokens}'
     if qkv.numel() == 0:
         return 'the batch is empty'
     if math.prod(plan.padded_size) * qkv.shape[-1] >= MOST_OFFSETS:
         return 'a map is too large for the 32-bit offsets of the kernels'
-    return None
+    return why_failed(qkv.device, (qkv.dtype, given.dim, plan.window, given.cosine))
 
 
 def packed(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -138,101 +183,84 @@ def padded_bias(bias: Tensor | None, num_heads: int, tokens: int, size: int, lik
     return F.pad(F.pad(bias.float() * LOG2E, (0, spare), value=-math.inf), (0, 0, 0, spare)).contiguous()
 
 
-def run_time_arguments(
-    qkv: Tensor, bias: Tensor | None, pad_value: Tensor | None, scale: float | Tensor, num_heads: int, plan: WindowPlan
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def run_time_arguments(given: Arguments) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """``qkv``, the value of padding, bias and scale as the kernels read them."""
-    size = tile_size(plan.tokens)
-    size *= -(-plan.tokens // size)
-    qkv = packed(qkv, qkv.dtype)
-    pad = qkv if pad_value is None else packed(pad_value, qkv.dtype)
+    tokens, scale = given.plan.tokens, given.scale
+    size = tile_size(tokens)
+    size *= -(-tokens // size)
+    qkv = packed(given.qkv, given.qkv.dtype)
+    pad = qkv if given.pad_value is None else packed(given.pad_value, qkv.dtype)
     if isinstance(scale, Tensor):
         factor = (scale.float() * LOG2E).flatten().contiguous()
     else:
-        factor = qkv.new_full((num_heads,), scale * LOG2E, dtype=torch.float32)
-    full = padded_bias(bias, num_heads, plan.tokens, size, qkv)
-    if plan.tokens > TILE_TOKENS and qkv.dtype != torch.float32:
+        factor = qkv.new_full((given.num_heads,), scale * LOG2E, dtype=torch.float32)
+    full = padded_bias(given.bias, given.num_heads, tokens, size, qkv)
+    if tokens > TILE_TOKENS and qkv.dtype != torch.float32:
         full = full.half()  # read again for every window; half precision is wrong by at most 0.006 at V2's limit of 16
     return qkv, pad, full, factor
 
 
-def constants(
-    qkv: Tensor, pad_value: Tensor | None, num_heads: int, plan: WindowPlan, shifted: bool
-) -> dict[str, Any]:  # fmt: skip
+def constants(given: Arguments) -> dict[str, Any]:
     """What the kernels are compiled for, and the options of their launch."""
-    shift = plan.shift if shifted else (0, 0)
+    plan = given.plan
+    shift = plan.shift if given.shifted else (0, 0)
     size = tile_size(plan.tokens)
     warps = 2 if size < TILE_TOKENS else 4
     return dict(
-        HEADS=num_heads,
-        D=qkv.shape[-1] // (3 * num_heads),
+        HEADS=given.num_heads,
+        D=given.dim,
         MH=plan.window[0],
         MW=plan.window[1],
         SH=shift[0],
         SW=shift[1],
         TILE=size,
-        HAS_PAD=pad_value is not None and plan.padded_size != (plan.height, plan.width),
+        HAS_PAD=given.pad_value is not None and plan.padded_size != (plan.height, plan.width),
         PRECISION=product_precision(),
-        num_warps=2 * warps if qkv.dtype == torch.float32 else warps,  # its operands take twice the registers
+        COSINE=given.cosine,
+        num_warps=2 * warps if given.qkv.dtype == torch.float32 else warps,  # its operands take twice the registers
         num_stages=1,
     )
 
 
-def attend(
-    qkv: Tensor,
-    bias: Tensor | None,
-    pad_value: Tensor | None,
-    scale: float | Tensor,
-    num_heads: int,
-    plan: WindowPlan,
-    shifted: bool,
-) -> Tensor:
+def attend(given: Arguments) -> Tensor:
     """Window attention; see :func:`swin_backbone.attention.kernels.window_attention`. Nothing is differentiable."""
     from swin_backbone.attention.kernels import triton
 
+    qkv, plan, heads = given.qkv, given.plan, given.num_heads
     windows, size = qkv.shape[0] * plan.num_windows, (plan.height, plan.width, *plan.window_grid)
-    meta = constants(qkv, pad_value, num_heads, plan, shifted)
-    tensors = run_time_arguments(qkv, bias, pad_value, scale, num_heads, plan)
-    out = qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
+    meta = constants(given)
+    tensors = run_time_arguments(given)
+    out = qkv.new_empty(*qkv.shape[:3], given.channels)
     with torch.cuda.device_of(qkv):
         if plan.tokens <= TILE_TOKENS:
-            per_program = max(1, min(MOST_WINDOWS, windows * num_heads // BUSY))
-            grid = (-(-windows // per_program) * num_heads,)
+            per_program = max(1, min(MOST_WINDOWS, windows * heads // BUSY))
+            grid = (-(-windows // per_program) * heads,)
             triton.window_forward[grid](*tensors, out, *size, windows, **meta)
         else:
-            grid = (windows * num_heads * -(-plan.tokens // meta['TILE']),)
+            grid = (windows * heads * -(-plan.tokens // meta['TILE']),)
             triton.large_window_forward[grid](*tensors, out, *size, **meta)
     return out
 
 
-def gradients(
-    d_out: Tensor,
-    qkv: Tensor,
-    bias: Tensor | None,
-    pad_value: Tensor | None,
-    scale: float | Tensor,
-    num_heads: int,
-    plan: WindowPlan,
-    shifted: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of ``qkv``, ``bias``, ``pad_value`` and a tensor ``scale``, for windows of one tile."""
+def gradients(d_out: Tensor, given: Arguments) -> Gradients:
+    """Gradients of window attention without dropout, for windows of one tile."""
     from swin_backbone.attention.kernels import triton
 
-    batch, channels = qkv.shape[0], qkv.shape[3] // 3
-    windows, size = batch * plan.num_windows, (plan.height, plan.width, *plan.window_grid)
-    meta = constants(qkv, pad_value, num_heads, plan, shifted)
-    tensors = run_time_arguments(qkv, bias, pad_value, scale, num_heads, plan)
+    qkv, plan, heads, channels = given.qkv, given.plan, given.num_heads, given.channels
+    bias, pad_value, scale = given.bias, given.pad_value, given.scale
+    batch, size = qkv.shape[0], (plan.height, plan.width, *plan.window_grid)
+    windows, meta = batch * plan.num_windows, constants(given)
+    tensors = run_time_arguments(given)
     d_out, d_qkv = packed(d_out, qkv.dtype), torch.empty_like(tensors[0])
-    per_head = max(1, min(windows, BACKWARD_PROGRAMS // num_heads))
+    per_head = max(1, min(windows, BACKWARD_PROGRAMS // heads))
     padded = math.prod(plan.padded_size) - plan.height * plan.width if meta['HAS_PAD'] else 0
     d_pad = qkv.new_empty(batch * padded, 2 * channels)
-    d_bias = qkv.new_empty(per_head, num_heads, meta['TILE'], meta['TILE'], dtype=torch.float32)
-    d_scale = qkv.new_empty(per_head, num_heads, dtype=torch.float32)
-    per_scale = isinstance(scale, Tensor)
+    d_bias = qkv.new_empty(per_head, heads, meta['TILE'], meta['TILE'], dtype=torch.float32)
+    d_scale = qkv.new_empty(per_head, heads, dtype=torch.float32)
     with torch.cuda.device_of(qkv):
-        triton.window_backward[(per_head * num_heads,)](
+        triton.window_backward[(per_head * heads,)](
             *tensors, d_out, d_qkv, d_pad, d_bias, d_scale, *size, windows,
-            HAS_BIAS=bias is not None, HAS_SCALE=per_scale, **meta,
+            HAS_BIAS=bias is not None, HAS_SCALE=isinstance(scale, Tensor), **meta,
         )  # fmt: skip
     tokens = plan.tokens
     return (

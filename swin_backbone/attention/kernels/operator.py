@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from swin_backbone.attention.kernels import fused
+from swin_backbone.attention.kernels.arguments import Arguments
 from swin_backbone.attention.kernels.cpu import attend_in_groups, works_in_groups
-from swin_backbone.attention.kernels.eager import widen
+from swin_backbone.attention.kernels.gradients import gradients
 from swin_backbone.attention.kernels.sdpa import window_attention_sdpa
-from swin_backbone.attention.plan import CONSTANTS, WindowPlan, window_partition, window_reverse
+from swin_backbone.attention.plan import WindowPlan
 from swin_backbone.errors import InputError
 
 
@@ -26,22 +27,34 @@ def unchanged(x: Tensor) -> Tensor:
     return x
 
 
-def plan_for(qkv: Tensor, window: list[int], shifted: bool, pad_shift: bool) -> tuple[WindowPlan, bool]:
-    """The plan of a map, and whether its windows are really shifted."""
+def gather(
+    qkv: Tensor,
+    bias: Tensor | None,
+    pad_value: Tensor | None,
+    scale: Tensor | None,
+    factor: float,
+    num_heads: int,
+    window: list[int],
+    shifted: bool,
+    pad_shift: bool,
+    cosine: bool,
+) -> Arguments:
+    """The operator's arguments, with the plan of the map."""
     plan = WindowPlan(qkv.shape[1], qkv.shape[2], (window[0], window[1]))
     shifted = shifted and plan.shift != (0, 0)
-    return (plan.with_pad_shift(shifted) if pad_shift else plan), shifted
+    plan = plan.with_pad_shift(shifted) if pad_shift else plan
+    return Arguments(qkv, bias, pad_value, factor if scale is None else scale, num_heads, plan, shifted, cosine)
 
 
-def uses_triton(qkv: Tensor, plan: WindowPlan, num_heads: int, backend: str) -> bool:
-    """Whether the Triton kernels compute attention within the windows of ``qkv`` ``[B, H, W, 3C]``.
+def uses_triton(given: Arguments, backend: str) -> bool:
+    """Whether the Triton kernels compute attention.
 
     Raises:
         InputError: ``backend`` is 'triton', and they cannot.
     """
     if backend not in ('auto', 'triton'):
         return False
-    reason = fused.why_not(qkv, plan, num_heads, dropout=0.0)
+    reason = fused.why_not(given, dropout=0.0)
     if reason and backend == 'triton':
         raise InputError(refusal(reason))
     return reason is None
@@ -64,6 +77,7 @@ def window_attention_op(
     shifted: bool,
     pad_shift: bool,
     backend: str = 'auto',
+    cosine: bool = False,
 ) -> Tensor:
     """Window attention without dropout; see :func:`swin_backbone.attention.kernels.window_attention`.
 
@@ -78,30 +92,21 @@ def window_attention_op(
         shifted: whether the windows are shifted.
         pad_shift: whether the shift pads the map instead of rolling it.
         backend: 'auto' or 'triton'; any other name excludes the Triton kernels.
+        cosine: whether queries and keys are brought to unit length first.
     """
-    plan, shifted = plan_for(qkv, window, shifted, pad_shift)
-    per_head = factor if scale is None else scale
-    if uses_triton(qkv, plan, num_heads, backend):
-        return fused.attend(qkv, bias, pad_value, per_head, num_heads, plan, shifted)
+    given = gather(qkv, bias, pad_value, scale, factor, num_heads, window, shifted, pad_shift, cosine)
+    if uses_triton(given, backend):
+        return fused.attend(given)
     with torch.no_grad():  # below autograd, which has saved the inputs
-        if works_in_groups(qkv):
-            return attend_in_groups(qkv, unchanged, unchanged, bias, plan, shifted, num_heads, per_head, pad_value)
-    return window_attention_sdpa(qkv, bias, plan, shifted, num_heads, per_head, pad_value, 0.0).contiguous()
+        if works_in_groups(qkv) and not cosine:
+            return attend_in_groups(
+                qkv, unchanged, unchanged, bias, given.plan, given.shifted, num_heads, given.scale, pad_value
+            )
+    return window_attention_sdpa(given, 0.0).contiguous()
 
 
 @window_attention_op.register_fake
-def _fake(
-    qkv: Tensor,
-    bias: Tensor | None,
-    pad_value: Tensor | None,
-    scale: Tensor | None,
-    factor: float,
-    num_heads: int,
-    window: list[int],
-    shifted: bool,
-    pad_shift: bool,
-    backend: str = 'auto',
-) -> Tensor:
+def _fake(qkv: Tensor, *_: Any, **__: Any) -> Tensor:
     return qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
 
 
@@ -118,77 +123,16 @@ def window_attention_backward(
     shifted: bool,
     pad_shift: bool,
     backend: str = 'auto',
+    cosine: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ``qkv``, ``bias``, ``pad_value`` and ``scale``; empty tensors for those that are None."""
-    plan, shifted = plan_for(qkv, window, shifted, pad_shift)
-    per_head = factor if scale is None else scale
-    fits = plan.tokens <= fused.TILE_TOKENS
-    compute = fused.gradients if fits and uses_triton(qkv, plan, num_heads, backend) else gradients
-    d_qkv, *others = compute(gradient, qkv, bias, pad_value, per_head, num_heads, plan, shifted)
+    given = gather(qkv, bias, pad_value, scale, factor, num_heads, window, shifted, pad_shift, cosine)
+    fits = given.plan.tokens <= fused.TILE_TOKENS
+    compute = fused.gradients if fits and uses_triton(given, backend) else gradients
+    d_qkv, *others = compute(gradient, given)
     # An operator may not return one tensor twice, hence a new one for each that is absent.
     d_bias, d_pad, d_scale = (qkv.new_empty(0) if other is None else other for other in others)
     return d_qkv, d_bias, d_pad, d_scale
-
-
-def gradients(
-    gradient: Tensor,
-    qkv: Tensor,
-    bias: Tensor | None,
-    pad_value: Tensor | None,
-    scale: float | Tensor,
-    num_heads: int,
-    plan: WindowPlan,
-    shifted: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of ``qkv``, ``bias``, ``pad_value`` and a tensor ``scale``, by PyTorch's operators."""
-    batch, channels = qkv.shape[0], qkv.shape[-1] // 3
-    dim = channels // num_heads
-    parts = window_partition(qkv, plan, shifted, pad_value).reshape(
-        batch, plan.num_windows, plan.tokens, 3, num_heads, dim
-    )
-    q, k, v = parts.permute(3, 0, 1, 4, 2, 5)  # each [B, nW, heads, N, d]
-    # Frames of a shift by padding and cropped padding get no gradient: their outputs are read nowhere.
-    d_out = window_partition(gradient, plan, shifted).reshape(batch, plan.num_windows, plan.tokens, num_heads, dim)
-    d_out = d_out.transpose(2, 3)
-
-    q_scaled = (q * scale).to(k.dtype)
-    logits = widen(q_scaled @ k.transpose(-2, -1))
-    if bias is not None:
-        logits = logits + widen(bias)
-    if shifted:
-        logits = logits + plan.mask(qkv).to(logits.dtype)[:, None]
-    weights = logits.softmax(dim=-1)
-    d_weights = widen(d_out @ v.transpose(-2, -1))
-    d_logits = weights * (d_weights - (d_weights * weights).sum(-1, keepdim=True))
-
-    low = d_logits.to(k.dtype)
-    d_q_scaled = widen(low @ k)
-    d_q = (d_q_scaled * scale).to(qkv.dtype)
-    d_k = low.transpose(-2, -1) @ q_scaled
-    d_v = weights.to(v.dtype).transpose(-2, -1) @ d_out
-    d_parts = torch.stack([d_q, d_k, d_v], dim=2)  # [B, nW, 3, heads, N, d]
-    d_windows = d_parts.permute(0, 1, 4, 2, 3, 5).reshape(batch, plan.num_windows, plan.tokens, 3 * channels)
-
-    d_bias = None if bias is None else d_logits.sum((0, 1)).to(bias.dtype)
-    d_scale = None
-    if isinstance(scale, Tensor):
-        d_scale = (d_q_scaled * widen(q)).sum((0, 1, 3, 4)).view_as(scale).to(scale.dtype)
-    d_pad = None
-    if pad_value is not None:
-        padding = d_windows.flatten(0, 2)[padded_rows(plan, shifted, batch, qkv)]
-        d_pad = widen(padding).sum(0).to(pad_value.dtype)
-    return window_reverse(d_windows, plan, shifted).contiguous(), d_bias, d_pad, d_scale
-
-
-def padded_rows(plan: WindowPlan, shifted: bool, batch: int, like: Tensor) -> Tensor:
-    """Which rows of the windows ``[B * nW * N]`` hold ``pad_value``: padding at the right and bottom, not a frame."""
-    return CONSTANTS.get(like, build_padded_rows, plan, shifted, batch)
-
-
-def build_padded_rows(plan: WindowPlan, shifted: bool, batch: int) -> Tensor:
-    """See :func:`padded_rows`; indices, so that they stay small."""
-    padding = window_partition(torch.zeros(batch, plan.height, plan.width, 1), plan, shifted, torch.ones(1))
-    return padding.flatten().nonzero()[:, 0]
 
 
 @window_attention_backward.register_fake
@@ -198,12 +142,8 @@ def _fake_backward(
     bias: Tensor | None,
     pad_value: Tensor | None,
     scale: Tensor | None,
-    factor: float,
-    num_heads: int,
-    window: list[int],
-    shifted: bool,
-    pad_shift: bool,
-    backend: str = 'auto',
+    *_: Any,
+    **__: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     others = [qkv.new_empty(0) if value is None else torch.empty_like(value) for value in (bias, pad_value, scale)]
     return qkv.new_empty(qkv.shape), others[0], others[1], others[2]
@@ -224,27 +164,19 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
 window_attention_op.register_autograd(_backward, setup_context=_keep_inputs)
 
 
-def window_attention_triton(
-    qkv: Tensor,
-    bias: Tensor | None,
-    plan: WindowPlan,
-    shifted: bool,
-    num_heads: int,
-    scale: float | Tensor,
-    pad_value: Tensor | None,
-    dropout: float,
-) -> Tensor:
-    """See :func:`swin_backbone.attention.kernels.window_attention` for meaning and shapes; by the Triton kernels.
+def window_attention_triton(given: Arguments, dropout: float) -> Tensor:
+    """See :func:`swin_backbone.attention.kernels.window_attention`; by the Triton kernels.
 
     Raises:
         InputError: they cannot run.
     """
-    if reason := fused.why_not(qkv, plan, num_heads, dropout):
+    if reason := fused.why_not(given, dropout):
         raise InputError(refusal(reason))
-    tensor, factor = (scale, 1.0) if isinstance(scale, Tensor) else (None, scale)
+    scale, factor = (given.scale, 1.0) if isinstance(given.scale, Tensor) else (None, given.scale)
     out: Tensor = window_attention_op(
-        qkv, bias, pad_value, tensor, factor, num_heads, list(plan.window), shifted, False, 'triton'
-    )
+        given.qkv, given.bias, given.pad_value, scale, factor, given.num_heads, list(given.plan.window), given.shifted,
+        pad_shift=False, backend='triton', cosine=given.cosine,
+    )  # fmt: skip
     return out
 
 
@@ -263,16 +195,5 @@ def _flops(
 
 
 @register_flop_formula(torch.ops.swin_backbone.window_attention_backward)
-def _flops_backward(
-    gradient: Any,
-    qkv: Any,
-    bias: Any,
-    pad: Any,
-    scale: Any,
-    factor: float,
-    heads: int,
-    window: list[int],
-    *_: Any,
-    **__: Any,
-) -> int:
-    return 2 * 5 * products(qkv, window)
+def _flops_backward(gradient: Any, *args: Any, **options: Any) -> int:
+    return 5 * _flops(*args, **options) // 2

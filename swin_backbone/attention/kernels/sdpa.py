@@ -4,41 +4,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swin_backbone.attention.kernels.eager import widen
+from swin_backbone.attention.kernels.arguments import Arguments
+from swin_backbone.attention.kernels.eager import unit, widen
 from swin_backbone.attention.plan import WindowPlan, from_window_grid, to_window_grid
 
 MOST_ROWS = {'cuda': 65_535}
 """Longest first axis by device: some of the fused kernels have one block per row in an axis of CUDA's grid."""
 
 
-def window_attention_sdpa(
-    qkv: Tensor,
-    bias: Tensor | None,
-    plan: WindowPlan,
-    shifted: bool,
-    num_heads: int,
-    scale: float | Tensor,
-    pad_value: Tensor | None,
-    dropout: float,
-) -> Tensor:
-    """See :func:`swin_backbone.attention.kernels.window_attention` for meaning and shapes.
+def window_attention_sdpa(given: Arguments, dropout: float) -> Tensor:
+    """See :func:`swin_backbone.attention.kernels.window_attention`.
 
     The fused kernels take four axes and a mask that can be broadcast, not repeated. A shifted block has one mask per
     window and head, equal for all images, so windows and heads share the first axis and the images take the second; in
     an unshifted block the bias alone remains, equal for all windows, and the axes are the usual ones.
     """
-    batch, channels = qkv.shape[0], qkv.shape[-1] // 3
-    (rows, cols), (win_h, win_w) = plan.window_grid, plan.window
-    dim = channels // num_heads
+    plan, shifted, num_heads, dim, scale = given.plan, given.shifted, given.num_heads, given.dim, given.scale
+    batch, (rows, cols), (win_h, win_w) = given.qkv.shape[0], plan.window_grid, plan.window
 
-    x = to_window_grid(qkv, plan, shifted, pad_value).reshape(batch, rows, win_h, cols, win_w, 3, num_heads, dim)
+    x = to_window_grid(given.qkv, plan, shifted, given.pad_value)
+    x = x.reshape(batch, rows, win_h, cols, win_w, 3, num_heads, dim)
     if shifted:
         x = x.permute(5, 1, 3, 6, 0, 2, 4, 7).reshape(3, plan.num_windows * num_heads, batch, plan.tokens, dim)
     else:
         x = x.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, batch * plan.num_windows, num_heads, plan.tokens, dim)
     q, k, v = x
+    if given.cosine:
+        q, k = unit(q), unit(k)
 
-    logit_mask = additive_mask(bias, plan, shifted, like=q)
+    logit_mask = additive_mask(given.bias, plan, shifted, like=q)
     if isinstance(scale, Tensor):
         per_head = scale.repeat(plan.num_windows, 1, 1)[:, None] if shifted else scale
         q, scale = (q * per_head).to(k.dtype), 1.0
@@ -48,7 +42,7 @@ def window_attention_sdpa(
         out = out.reshape(rows, cols, num_heads, batch, win_h, win_w, dim).permute(3, 0, 4, 1, 5, 2, 6)
     else:
         out = out.reshape(batch, rows, cols, num_heads, win_h, win_w, dim).permute(0, 1, 4, 2, 5, 3, 6)
-    return from_window_grid(out.reshape(batch, rows, win_h, cols, win_w, channels), plan, shifted)
+    return from_window_grid(out.reshape(batch, rows, win_h, cols, win_w, given.channels), plan, shifted)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, scale: float) -> Tensor:

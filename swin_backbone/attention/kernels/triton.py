@@ -5,6 +5,8 @@ one window; :mod:`swin_backbone.attention.kernels.fused` launches the kernels. T
 
 Logits are in units of ln 2, since a GPU has exp2: ``bias`` and ``scale`` come multiplied by log2(e). ``bias`` is minus
 infinity in the columns of keys that do not exist, which fill a window up to the size of a tile.
+
+Where ``COSINE``, queries and keys are brought to unit length in float32 when they are read, and rounded to their dtype.
 """
 # Triton's kernels are not typed, and their constants are upper case.
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
@@ -19,6 +21,7 @@ VERSION = tuple(int(part) for part in triton.__version__.split('.')[:2])
 INTERPRETED = tl.constexpr(os.environ.get('TRITON_INTERPRET') == '1')
 MASKED = tl.constexpr(-100.0 * 1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
+SHORTEST = tl.constexpr(1e-12)  # what a vector's length is at least taken for, as by torch.nn.functional.normalize
 
 
 @triton.jit
@@ -61,6 +64,15 @@ def _load(base, pad, rows, real, inside, start, C: tl.constexpr, D: tl.constexpr
 
 
 @triton.jit
+def _unit(x):
+    """Rows of ``x`` at unit length in float32, and the factor of their gradient, which is zero for rows of zeros."""
+    x = x.to(tl.float32)
+    length = tl.sqrt(tl.sum(x * x, 1))
+    inverse = 1.0 / tl.maximum(length, SHORTEST)
+    return x * inverse[:, None], tl.where(length > SHORTEST, inverse, 0.0)
+
+
+@triton.jit
 def _logits(q, k, bias, factor, row_regions, col_regions, SHIFTED: tl.constexpr, PRECISION: tl.constexpr):
     logits = _product(q, tl.trans(k), PRECISION) * factor + bias.to(tl.float32)
     if SHIFTED:
@@ -72,7 +84,7 @@ def _logits(q, k, bias, factor, row_regions, col_regions, SHIFTED: tl.constexpr,
 def window_forward(
     qkv, pad, bias, scale, out, H, W, n_h, n_w, windows,
     HEADS: tl.constexpr, D: tl.constexpr, MH: tl.constexpr, MW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
-    TILE: tl.constexpr, HAS_PAD: tl.constexpr, PRECISION: tl.constexpr,
+    TILE: tl.constexpr, HAS_PAD: tl.constexpr, PRECISION: tl.constexpr, COSINE: tl.constexpr,
 ):  # fmt: skip
     """Attend within windows that fit into one tile.
 
@@ -107,6 +119,11 @@ def window_forward(
         q = _load(base, pad, rows, real, inside, head * D, C, D, HAS_PAD)
         k = _load(base, pad, rows, real, inside, C + head * D, C, D, HAS_PAD)
         v = _load(base, pad, rows, real, inside, 2 * C + head * D, C, D, HAS_PAD)
+        if COSINE:
+            unit_q, _q_factor = _unit(q)
+            unit_k, _k_factor = _unit(k)
+            q = unit_q.to(v.dtype)
+            k = unit_k.to(v.dtype)
         logits = _logits(q, k, b, factor, region, region, SH + SW > 0, PRECISION)
         weights = tl.exp2(logits - tl.max(logits, 1)[:, None])
         values = _product(weights.to(v.dtype), v, PRECISION) / tl.sum(weights, 1)[:, None]
@@ -118,7 +135,7 @@ def window_forward(
 def window_backward(
     qkv, pad, bias, scale, d_out, d_qkv, d_pad, d_bias, d_scale, H, W, n_h, n_w, windows,
     HEADS: tl.constexpr, D: tl.constexpr, MH: tl.constexpr, MW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
-    TILE: tl.constexpr, HAS_PAD: tl.constexpr, PRECISION: tl.constexpr,
+    TILE: tl.constexpr, HAS_PAD: tl.constexpr, PRECISION: tl.constexpr, COSINE: tl.constexpr,
     HAS_BIAS: tl.constexpr, HAS_SCALE: tl.constexpr,
 ):  # fmt: skip
     """Compute the gradients of :func:`window_forward`, recomputing its weights.
@@ -158,6 +175,11 @@ def window_backward(
         v = _load(base, pad, rows, real, inside, 2 * C + head * D, C, D, HAS_PAD)
         source = d_out + first * C + (rows * C + head * D)[:, None] + cols
         grad = tl.load(source, mask=real[:, None], other=0.0)
+        if COSINE:
+            unit_q, q_factor = _unit(q)
+            unit_k, k_factor = _unit(k)
+            q = unit_q.to(v.dtype)
+            k = unit_k.to(v.dtype)
         logits = _logits(q, k, b, factor, region, region, SH + SW > 0, PRECISION)
         weights = tl.exp2(logits - tl.max(logits, 1)[:, None])
         weights = weights / tl.sum(weights, 1)[:, None]
@@ -168,11 +190,16 @@ def window_backward(
         low = d_logits.to(k.dtype)
         d_v = _product(tl.trans(weights.to(k.dtype)), grad, PRECISION)
         d_q = _product(low, k, PRECISION)
-        d_k = _product(tl.trans(low), q, PRECISION) * (factor * LN2)
+        d_k = _product(tl.trans(low), q, PRECISION)
         if HAS_SCALE:
             scale_sum += tl.sum(d_q * q.to(tl.float32), 1)
+        if COSINE:  # what is left of a gradient is at right angles to the vector
+            d_q = (d_q - q.to(tl.float32) * tl.sum(d_q * q.to(tl.float32), 1)[:, None]) * q_factor[:, None]
+            d_k = (d_k - k.to(tl.float32) * tl.sum(d_k * k.to(tl.float32), 1)[:, None]) * k_factor[:, None]
+        d_q = d_q * (factor * LN2)
+        d_k = d_k * (factor * LN2)
         to = d_qkv + first * (3 * C) + (rows * (3 * C) + head * D)
-        tl.store(to[:, None] + cols, (d_q * (factor * LN2)).to(k.dtype), mask=real[:, None])
+        tl.store(to[:, None] + cols, d_q.to(k.dtype), mask=real[:, None])
         to += C
         if HAS_PAD:
             # Padded tokens are numbered too, those at the right of real rows first, to have a row each in a list.
@@ -193,7 +220,7 @@ def window_backward(
 def large_window_forward(
     qkv, pad, bias, scale, out, H, W, n_h, n_w,
     HEADS: tl.constexpr, D: tl.constexpr, MH: tl.constexpr, MW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
-    TILE: tl.constexpr, HAS_PAD: tl.constexpr, PRECISION: tl.constexpr,
+    TILE: tl.constexpr, HAS_PAD: tl.constexpr, PRECISION: tl.constexpr, COSINE: tl.constexpr,
 ):  # fmt: skip
     """Attend within windows of several tiles: a program has ``TILE`` queries, and the softmax runs over tiles of keys.
 
@@ -213,6 +240,9 @@ def large_window_forward(
     real = (y < H) & (x < W) & (t < N)
     rows = y * W + x
     q = _load(base, pad, rows, real, t < N, head * D, C, D, HAS_PAD)
+    if COSINE:
+        unit_q, _q_factor = _unit(q)
+        q = unit_q.to(q.dtype)
     factor = tl.load(scale + head)
     top = tl.full((TILE,), float('-inf'), tl.float32)
     total = tl.zeros((TILE,), tl.float32)
@@ -224,6 +254,9 @@ def large_window_forward(
         key_real = (key_y < H) & (key_x < W) & (key < N)
         key_rows = key_y * W + key_x
         k = _load(base, pad, key_rows, key_real, key < N, C + head * D, C, D, HAS_PAD)
+        if COSINE:
+            unit_k, _k_factor = _unit(k)
+            k = unit_k.to(k.dtype)
         v = _load(base, pad, key_rows, key_real, key < N, 2 * C + head * D, C, D, HAS_PAD)
         b = tl.load(bias_rows + key[None, :])
         logits = _logits(q, k, b, factor, region, key_region, SH + SW > 0, PRECISION)
