@@ -1,10 +1,10 @@
 """Find a Swin backbone in whatever a checkpoint holds and translate it into native form, and the way back."""
 
+import sys
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -244,10 +244,11 @@ def find_backbone(checkpoint: Mapping[Any, Any], source: str) -> Found:
 def flatten(tree: Mapping[Any, Any], prefix: str = '', depth: int = MAX_NESTING) -> State:
     """Every tensor and numeric array of nested dicts under its path, joined by dots; all else is left out."""
     out: State = {}
+    np = sys.modules.get('numpy')  # without it no value can be one of its arrays
     for key, value in tree.items():
         if isinstance(value, Tensor):
             out[f'{prefix}{key}'] = value
-        elif isinstance(value, np.ndarray) and value.dtype.kind in 'biufc':
+        elif np is not None and isinstance(value, np.ndarray) and value.dtype.kind in 'biufc':
             # PyTorch has neither foreign byte orders nor negative strides, and does not share what is read-only.
             out[f'{prefix}{key}'] = torch.from_numpy(np.array(value, value.dtype.newbyteorder('='), order='C'))
         elif isinstance(value, Mapping) and depth:

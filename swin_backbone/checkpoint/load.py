@@ -26,7 +26,6 @@ from swin_backbone.checkpoint.fit import (
 from swin_backbone.checkpoint.layouts import MMDET, NATIVE_MERGE, NATIVE_NORM, ORIGINAL, fill, parse, rename
 from swin_backbone.checkpoint.names import has_toolkit_names, modules_of, native, parameters_of, state_dict_names
 from swin_backbone.checkpoint.norms import State, decide_output_norms, is_output_norm, last_stage
-from swin_backbone.checkpoint.read import read_checkpoint
 from swin_backbone.checkpoint.report import LoadReport, advice, anatomy_of
 from swin_backbone.errors import InputError
 
@@ -65,6 +64,8 @@ def load_pretrained(
     if isinstance(source, Mapping):
         values, report = match(model, source, 'the state dict', strict)
     else:
+        from swin_backbone.checkpoint.read import read_checkpoint  # needs numpy, which a backbone does not
+
         path = find_file(source)
         values, report = match(model, read_checkpoint(path), str(path), strict)
     assign(model, values, report.new)
