@@ -23,6 +23,7 @@ from swin_backbone.attention.plan import WindowPlan, pad_to_windows
 from swin_backbone.attention.sliding import sliding_naive
 from swin_backbone.backbones.swin import SwinTransformer
 from swin_backbone.errors import InputError
+from swin_backbone.model_zoo.queries import Part, deformable_attention, pixel_decoder, run_dino
 
 BOX_ROIS = 1000
 MASK_ROIS = 100
@@ -30,9 +31,6 @@ DETECTION_SHAPE = (800, 1280)
 SEGMENTATION_CROP = 512
 SEGMENTATION_ASPECT = 4
 """Width over height of the papers' images: 512x2048, and 640x2560 for models trained on 640x640."""
-
-Part = Any
-"""A module of a toolkit, whose attributes have no types."""
 
 
 @dataclass(frozen=True)
@@ -132,16 +130,22 @@ def run_network(model: Part, image: Tensor) -> None:
         InputError: the network has heads of an unknown kind.
     """
     kinds = {base.__name__ for base in type(model).__mro__}
-    if 'EncoderDecoder' in kinds and isinstance(model.decode_head, nn.Module):
+    if 'EncoderDecoder' in kinds and type(model.decode_head).__name__ == 'Mask2FormerHead':
+        model.decode_head(model.extract_feat(image), [])
+    elif 'EncoderDecoder' in kinds and isinstance(model.decode_head, nn.Module):
         model.decode_head(model.extract_feat(image))
+    elif 'Mask2Former' in kinds:
+        model.panoptic_head(model.extract_feat(image), [])
+    elif type(model).__name__ == 'DINO':
+        run_dino(model, model.extract_feat(image))
     elif 'SingleStageDetector' in kinds:
         model.bbox_head(model.extract_feat(image))
     elif 'TwoStageDetector' in kinds and hasattr(model, 'roi_head'):
         run_two_stages(model, model.extract_feat(image))
     else:
         raise InputError(
-            f'cannot count a {type(model).__name__}: use a one-stage or two-stage detector of MMDetection, or an '
-            'encoder-decoder of MMSegmentation.'
+            f'cannot count a {type(model).__name__}: use a one-stage or two-stage detector, DINO or Mask2Former of '
+            'MMDetection, or an encoder-decoder of MMSegmentation.'
         )
 
 
@@ -203,9 +207,11 @@ def gathered_attention(module: Part, x: Tensor, plan: WindowPlan, shifted: bool)
     return type(module).forward(module, x, plan, shifted)
 
 
-STAND_INS: dict[str, Callable[..., Tensor]] = {
+STAND_INS: dict[str, Callable[..., Any]] = {
     'mmcv.DeformConv2d': deform_conv,
+    'mmcv.MultiScaleDeformableAttention': deformable_attention,
     'mmdet.DynamicConv': dynamic_conv,
+    'mmdet.MSDeformAttnPixelDecoder': pixel_decoder,
     'swin_backbone.WindowAttention': padded_attention,
     'swin_backbone.CosineWindowAttention': padded_attention,
     'swin_backbone.RelativeOnlyAttention': padded_attention,

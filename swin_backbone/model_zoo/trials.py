@@ -21,8 +21,17 @@ from mmengine.config import Config
 from swin_backbone.datasets.generated import SPEC_FILE
 from swin_backbone.datasets.shapes import CLASSES, SEGMENTATION_CLASSES
 from swin_backbone.doctor import TOOLKITS, version
-from swin_backbone.engine.classes import needs_masks, set_classes
-from swin_backbone.engine.config import LOADERS, check_data, dicts_in, load_config, move_data_root, set_weights
+from swin_backbone.engine.classes import needs_masks, set_classes, set_head_classes
+from swin_backbone.engine.config import (
+    EVALUATORS,
+    LOADERS,
+    check_data,
+    dicts_in,
+    load_config,
+    move_data_root,
+    set_weights,
+)
+from swin_backbone.engine.panoptic import panoptic_sets
 from swin_backbone.evaluation.tables import markdown_table
 
 IMAGES = 2
@@ -44,8 +53,9 @@ the score of an untrained network only shows that the evaluation works. Seconds 
 the peak is the memory of the process, including torch and the toolkits.
 
 'shapes' is the data set of `swin-backbone prepare-data shapes`; other folders are the user's own. The outcome lists
-deviations from the config: InstaBoost is left out if its package is missing, and if COCO's stuff maps are missing, the
-semantic maps of the folder are used.
+deviations from the config: InstaBoost is left out if its package is missing; if COCO's stuff maps are missing, the
+semantic maps of the folder are used; and if panoptic annotations or the package panopticapi are missing, a model of
+things and stuff is trained on instances.
 
     {command}
 
@@ -155,6 +165,9 @@ def prepare(config: Config, data_root: str | None, side: int) -> tuple[str, ...]
     set_weights(config, 'none')
     if data_root:
         move_data_root(config, data_root)
+        if lacks_panoptic(config):
+            use_instances(config)
+            remarks.append('instances instead of things and stuff')
         if (Path(data_root) / SPEC_FILE).is_file():
             set_classes(config, SEGMENTATION_CLASSES if 'decode_head' in config.model else CLASSES)
     without_package = find_spec('instaboostfast') is None
@@ -171,11 +184,34 @@ def prepare(config: Config, data_root: str | None, side: int) -> tuple[str, ...]
     return tuple(dict.fromkeys(remarks))
 
 
+def lacks_panoptic(config: Config) -> bool:
+    """Whether a config has panoptic data sets whose files, or the package that reads them, are missing."""
+    files = [Path(one['data_root'], one['ann_file']) for one in panoptic_sets(config)]
+    return bool(files) and (find_spec('panopticapi') is None or not all(file.is_file() for file in files))
+
+
+def use_instances(config: Config) -> None:
+    """Train and evaluate a panoptic model on the instances of the same images."""
+    for data_set in panoptic_sets(config):
+        data_set.update(type='CocoDataset', ann_file=data_set['ann_file'].replace('panoptic_', 'instances_'))
+        data_set['data_prefix'] = dict(img=data_set['data_prefix']['img'])
+        for step in dicts_in(data_set['pipeline']):
+            if step['type'] == 'LoadPanopticAnnotations':
+                step.update(type='LoadAnnotations', with_bbox=True, with_mask=True, with_seg=False)
+    for key in EVALUATORS:
+        config[key] = [one for one in config[key] if one['type'] != 'CocoPanopticMetric']
+    set_head_classes(config, config.model.panoptic_head.num_things_classes, 0)
+
+
 def shrink(config: Config, side: int) -> None:
     """Resize images to a height of about ``side`` pixels, use few regions, and keep predictions of any score."""
     for loader in LOADERS:
         for step in dicts_in(config.get(loader) or {}):
             kind = step.get('type', '')
+            if kind in ('CachedMosaic', 'CachedMixUp'):
+                step['img_scale'] = (side, side)
+            elif kind == 'Pad':
+                step['size'] = (2 * side, 2 * side)
             if kind in ('Resize', 'RandomResize') and 'scale' in step:
                 several = isinstance(step['scale'], list)
                 step['scale'] = [(2 * side, side)] * 2 if several else (2 * side, side)
@@ -183,8 +219,9 @@ def shrink(config: Config, side: int) -> None:
                 step['scales'] = [(2 * side, side)]
             elif kind == 'RandomCrop':
                 step['crop_size'] = (side // 2, side) if step.get('crop_type') == 'absolute_range' else (side, side)
-    if 'size' in (config.model.get('data_preprocessor') or {}):
-        config.model.data_preprocessor.size = (side, side)
+    for node in dicts_in(config.model.get('data_preprocessor') or {}):
+        if 'size' in node:
+            node['size'] = (side, side)
     for options in dicts_in(config.model.get('train_cfg') or {}):
         if options.get('type') == 'RandomSampler':
             options['num'] = REGIONS

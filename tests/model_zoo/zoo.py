@@ -14,6 +14,9 @@ mmengine_utils.load = cache(mmengine_utils.load)
 
 PATHS = {path.stem: path for path in find_configs()}
 
+MODERN = ('mask2former', 'dino', 'rtmdet')
+"""Beginnings of the names of configs with the toolkits' recipes; test_modern_configs.py compares them."""
+
 
 @cache
 def _read(name: str) -> Config:

@@ -1,0 +1,34 @@
+"""Mask2Former on Swin-T at 512x512, with MMSegmentation's heads, data and schedule.
+
+The backbone gets a tenth of the learning rate, and no weight decay on its norms and tables.
+"""
+
+_base_ = 'mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py'
+
+_undecayed = dict(lr_mult=0.1, decay_mult=0.0)
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='swin_backbone.SwinTransformer',
+        variant='tiny',
+        drop_path_rate=0.3,
+        init_cfg=dict(type='Pretrained', checkpoint='swin_t_in1k'),
+    ),
+    decode_head=dict(in_channels=[96, 192, 384, 768]),
+)
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        custom_keys={
+            'backbone.norm': _undecayed,
+            'backbone.patch_embed.norm': _undecayed,
+            'norm1.weight': _undecayed,
+            'norm1.bias': _undecayed,
+            'norm2.weight': _undecayed,
+            'norm2.bias': _undecayed,
+            'downsample.norm': _undecayed,
+            'absolute_pos_embed': _undecayed,
+            'relative_position_bias_table': _undecayed,
+        }
+    )
+)
