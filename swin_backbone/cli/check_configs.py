@@ -55,19 +55,24 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def compare_toolkits(page: Path | None) -> None:
-    """Print a row for each backbone of the toolkits' configs; the exit code is 1 if one differs."""
+    """Print a row for each backbone and each family of the toolkits' configs; the exit code is 1 if one differs."""
     with results_only() as output:
         from swin_backbone.files import write_text
-        from swin_backbone.model_zoo.toolkits import COLUMNS, as_markdown, compare_all, put_into, summary
+        from swin_backbone.model_zoo import toolkit_models, toolkits
 
-        print(COLUMNS, file=output)
-        comparisons = []
-        for comparison in compare_all():
+        comparisons, pairs = [], []
+        print(toolkits.COLUMNS, file=output)
+        for comparison in toolkits.compare_all():
             print(comparison.row(), file=output, flush=True)
             comparisons.append(comparison)
-        print(summary(comparisons), file=output)
+        print(f'{toolkits.summary(comparisons)}\n\n{toolkit_models.COLUMNS}', file=output)
+        for pair in toolkit_models.compare_families():
+            print(pair.row(), file=output, flush=True)
+            pairs.append(pair)
+        print(toolkit_models.summary(pairs), file=output)
         if page is not None:
             before = page.read_text(encoding='utf-8') if page.is_file() else ''
-            write_text(page, put_into(before, as_markdown(comparisons, 'swin-backbone check-configs --toolkits')))
-    if not all(comparison.passed for comparison in comparisons):
+            section = toolkits.as_markdown(comparisons, 'swin-backbone check-configs --toolkits')
+            write_text(page, toolkits.put_into(before, f'{section}\n{toolkit_models.as_markdown(pairs)}'))
+    if not all(one.passed for one in [*comparisons, *pairs]):
         sys.exit(EXIT_FAILURE)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -114,16 +115,17 @@ def config_folder(toolkit: str) -> Path:
     return folder
 
 
-def find_uses(toolkit: str) -> list[Use]:
-    """Every Swin backbone in the configs of a toolkit, from the resolved configs."""
+@cache
+def find_uses(toolkit: str) -> tuple[Use, ...]:
+    """Every Swin backbone in the configs of a toolkit, from the resolved configs; reading them takes a minute."""
     folder = config_folder(toolkit)
-    uses = []
+    uses: list[Use] = []
     for path in sorted(folder.rglob('*.py')):
         name = path.relative_to(folder)
         # A config that inherits the backbone names a base with it.
         if '_base_' not in name.parts and 'swin' in path.read_text(encoding='utf-8').lower():
             uses += uses_in(Config.fromfile(path, import_custom_modules=False, format_python_code=False), str(name))
-    return uses
+    return tuple(uses)
 
 
 def uses_in(config: Config, name: str) -> list[Use]:
