@@ -4,5 +4,14 @@ from swin_backbone.openmmlab.detection.reppoints_v2.assigners import ATSSAssigne
 from swin_backbone.openmmlab.detection.reppoints_v2.bifpn import BiFPN
 from swin_backbone.openmmlab.detection.reppoints_v2.head import RepPointsV2Head
 from swin_backbone.openmmlab.detection.reppoints_v2.losses import PixelGIoULoss, SeparateFocalLoss
+from swin_backbone.openmmlab.detection.reppoints_v2.masks import MaskRepPointsV2Head
 
-__all__ = ['ATSSAssignerV2', 'BiFPN', 'PixelGIoULoss', 'PointAssignerV2', 'RepPointsV2Head', 'SeparateFocalLoss']
+__all__ = [
+    'ATSSAssignerV2',
+    'BiFPN',
+    'MaskRepPointsV2Head',
+    'PixelGIoULoss',
+    'PointAssignerV2',
+    'RepPointsV2Head',
+    'SeparateFocalLoss',
+]

@@ -1,6 +1,7 @@
 """RepPoints V2's head: what it is trained on and how it answers, on top of the layers of :mod:`.network`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,27 @@ from swin_backbone.openmmlab.detection.reppoints_v2.corner import snap_boxes, sn
 from swin_backbone.openmmlab.detection.reppoints_v2.network import RepPointsV2Network
 from swin_backbone.openmmlab.detection.reppoints_v2.targets import box_corner_targets, semantic_weights
 from swin_backbone.registry import MODELS
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What the cells of a batch predict, and the objects that they are given.
+
+    Attributes:
+        points: ``[N, 4]``, (x, y, stride, stride) of the cells of all levels.
+        valid: ``[B, N]``, false for cells outside an image.
+        first: ``[B, N, 4]``, boxes of the first points.
+        refined: ``[B, N, 4]``, boxes of the refined points.
+        first_match: the objects of the first boxes.
+        refined_match: the objects of the refined boxes.
+    """
+
+    points: Tensor
+    valid: Tensor
+    first: Tensor
+    refined: Tensor
+    first_match: Matches
+    refined_match: Matches
 
 
 @MODELS.register_module()
@@ -52,23 +74,48 @@ class RepPointsV2Head(RepPointsV2Network):
         Returns:
             The six losses as scalars.
         """
-        sizes = [scores.shape[-2:] for scores in cls_scores]
-        device = cls_scores[0].device
+        assigned = self._assign(pts_init, pts_refine, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore)
+        maps = (cls_scores, corner_scores, corner_offsets, sem_scores)
+        return self._losses(assigned, *maps, batch_gt_instances)
+
+    def _assign(
+        self,
+        pts_init: Sequence[Tensor],
+        pts_refine: Sequence[Tensor],
+        objects: Sequence[InstanceData],
+        metas: Sequence[dict[str, Any]],
+        ignored: Sequence[InstanceData] | None,
+    ) -> Assignment:
+        """Give objects to the boxes of both sets of points."""
+        sizes, device = [level.shape[-2:] for level in pts_init], pts_init[0].device
         grids = self.prior_generator.grid_priors(sizes, device=device, with_stride=True)
-        flags = [self.prior_generator.valid_flags(sizes, meta['pad_shape'], device=device) for meta in batch_img_metas]
+        flags = [self.prior_generator.valid_flags(sizes, meta['pad_shape'], device=device) for meta in metas]
         points, valid = torch.cat(grids), torch.stack([torch.cat(image_flags) for image_flags in flags])
-        first = points_to_boxes(_flatten_levels(pts_init), points)
-        refined = points_to_boxes(_flatten_levels(pts_refine), points)
-        objects = (valid, [len(grid) for grid in grids], batch_gt_instances, batch_gt_instances_ignore)
-        first_match = match(self.init_assigner, points.expand(len(valid), -1, -1), *objects)
-        refined_match = match(self.refine_assigner, first.detach(), *objects)
-        corners = (_flatten_levels(corner_scores), _flatten_levels(corner_offsets))
+        first = points_to_boxes(flatten_levels(pts_init), points)
+        refined = points_to_boxes(flatten_levels(pts_refine), points)
+        truth = (valid, [len(grid) for grid in grids], objects, ignored)
+        first_match = match(self.init_assigner, points.expand(len(valid), -1, -1), *truth)
+        refined_match = match(self.refine_assigner, first.detach(), *truth)
+        return Assignment(points, valid, first, refined, first_match, refined_match)
+
+    def _losses(
+        self,
+        assigned: Assignment,
+        cls_scores: Sequence[Tensor],
+        corner_scores: Sequence[Tensor],
+        corner_offsets: Sequence[Tensor],
+        sem_scores: Sequence[Tensor],
+        objects: Sequence[InstanceData],
+    ) -> dict[str, Tensor]:
+        """The six losses of cells with their objects."""
+        points, refined_match = assigned.points, assigned.refined_match
+        corners = (flatten_levels(corner_scores), flatten_levels(corner_offsets))
         return {
-            'loss_cls': self._class_loss(_flatten_levels(cls_scores), refined, refined_match),
-            'loss_pts_init': self._box_loss(self.loss_bbox_init, first, points, first_match),
-            'loss_pts_refine': self._box_loss(self.loss_bbox_refine, refined, points, refined_match),
-            **self._corner_losses(*corners, points, valid, batch_gt_instances),
-            'loss_sem': self._semantic_loss(sem_scores, batch_gt_instances),
+            'loss_cls': self._class_loss(flatten_levels(cls_scores), assigned.refined, refined_match),
+            'loss_pts_init': self._box_loss(self.loss_bbox_init, assigned.first, points, assigned.first_match),
+            'loss_pts_refine': self._box_loss(self.loss_bbox_refine, assigned.refined, points, refined_match),
+            **self._corner_losses(*corners, points, assigned.valid, objects),
+            'loss_sem': self._semantic_loss(sem_scores, objects),
         }
 
     def _class_loss(self, logits: Tensor, boxes: Tensor, matches: Matches) -> Tensor:
@@ -128,6 +175,7 @@ class RepPointsV2Head(RepPointsV2Network):
         corner_scores: Sequence[Tensor],
         corner_offsets: Sequence[Tensor],
         sem_scores: Sequence[Tensor],
+        *extra: Sequence[Tensor],
         batch_img_metas: Sequence[dict[str, Any]],
         cfg: dict[str, Any] | None = None,
         rescale: bool = False,
@@ -142,6 +190,7 @@ class RepPointsV2Head(RepPointsV2Network):
             corner_scores: corner logits per level.
             corner_offsets: corner offsets per level.
             sem_scores: not used.
+            *extra: other maps per level, which :meth:`_fields` reads.
             batch_img_metas: ``img_shape`` and, to rescale, ``scale_factor`` of every image.
             cfg: in place of ``test_cfg``.
             rescale: whether boxes are in pixels of the original image, not of the network's input.
@@ -150,7 +199,7 @@ class RepPointsV2Head(RepPointsV2Network):
         cfg = self.test_cfg if cfg is None else cfg
         sizes = [scores.shape[-2:] for scores in cls_scores]
         points = self.prior_generator.grid_priors(sizes, device=cls_scores[0].device, with_stride=True)
-        maps = (cls_scores, pts_refine, corner_scores, corner_offsets)
+        maps = (cls_scores, pts_refine, corner_scores, corner_offsets, *extra)
         results = []
         for i, meta in enumerate(batch_img_metas):
             image_maps = [[level[i].detach().float() for level in kind] for kind in maps]
@@ -162,9 +211,9 @@ class RepPointsV2Head(RepPointsV2Network):
         self, maps: list[list[Tensor]], points: list[Tensor], image_size: Sequence[int], cfg: dict[str, Any]
     ) -> InstanceData:
         """Scored boxes of one image: the best cells of each level, then every class above the threshold."""
-        scores, pts_refine, heat, offsets = maps
+        scores, pts_refine, heat, offsets, *extra = maps
         limit = points[0].new_tensor([image_size[1], image_size[0]] * 2)
-        boxes, probabilities = [], []
+        boxes, probabilities, cells = [], [], []
         for level, level_points in enumerate(points):
             level_probabilities = flatten_map(scores[level]).sigmoid()
             level_boxes = points_to_boxes(flatten_map(pts_refine[level]), level_points)
@@ -176,9 +225,17 @@ class RepPointsV2Head(RepPointsV2Network):
                 level_boxes = level_boxes.clamp(min=0).minimum(limit)
             boxes.append(level_boxes)
             probabilities.append(level_probabilities[best])
+            cells.append(best + sum(map(len, points[:level])))
         probability = torch.cat(probabilities)
         cell, label = (probability > cfg['score_thr']).nonzero(as_tuple=True)
-        return InstanceData(bboxes=torch.cat(boxes)[cell], scores=probability[cell, label], labels=label)
+        detections = InstanceData(bboxes=torch.cat(boxes)[cell], scores=probability[cell, label], labels=label)
+        for name, values in self._fields(extra, torch.cat(points), torch.cat(cells)[cell]).items():
+            detections.set_field(values, name)
+        return detections
+
+    def _fields(self, maps: list[list[Tensor]], points: Tensor, cells: Tensor) -> dict[str, Tensor]:
+        """More about detections, from other maps per level and the cells that the detections are of."""
+        return {}
 
 
 def _limit(cfg: dict[str, Any], available: int) -> int:
@@ -192,7 +249,7 @@ def flatten_map(x: Tensor) -> Tensor:
     return x.flatten(-2).transpose(-1, -2)
 
 
-def _flatten_levels(levels: Sequence[Tensor]) -> Tensor:
+def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
     """Maps ``[B, C, H_i, W_i]`` to ``[B, N, C]`` in full precision, cell after cell, level after level."""
     return torch.cat([flatten_map(level.float()) for level in levels], dim=1)
 

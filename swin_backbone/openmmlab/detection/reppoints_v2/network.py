@@ -142,7 +142,11 @@ class RepPointsV2Network(RepPointsHead):
             corners = torch.cat((heat, offset), dim=1)
             features = (hidden, torch.cat((cls_feat, corners), dim=1), torch.cat((pts_feat, corners), dim=1))
             points = self._points(*(feature.to(self.reppoints_cls_conv.weight) for feature in features))
-        return *points, heat, offset, self.reppoints_sem_out(shared)
+        return *points, heat, offset, self.reppoints_sem_out(shared), *self._extra_maps(pts_feat)
+
+    def _extra_maps(self, pts_feat: Tensor) -> tuple[Tensor, ...]:
+        """More maps for a head with other tasks, from the point features."""
+        return ()
 
     def _corners(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Corner logits ``[B, 2, H, W]`` and offsets ``[B, 4, H, W]``."""
