@@ -4,7 +4,8 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -19,6 +20,8 @@ from swin_backbone.errors import InputError
 EXPECTED = 'expected a .pth or .safetensors checkpoint'
 START = 512
 MAX_HEADER = 100_000_000
+INFLATION, ALLOWANCE = 100, 64 << 20
+"""A file may hold this many times its size, plus these bytes: weights hardly compress, and zeros are few."""
 ARCHIVES = {b'\x1f\x8b': 'gzip', b'BZh': 'bzip2', b'\xfd7zXZ': 'xz', b'7z\xbc\xaf': '7z', b'Rar!': 'rar'}
 ZIP = b'PK\x03\x04'
 # With this number begin the files that torch.save writes when it does not write zip archives.
@@ -133,9 +136,11 @@ def names_in_archive(path: Path, size: int) -> list[str]:
     """What a zip archive holds; one that is incomplete, or neither PyTorch's nor numpy's, is refused."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError):
         raise truncated(path, size) from None
+    check_inflation(path, size, sum(entry.file_size for entry in entries))
+    names = [entry.filename for entry in entries]
     if any(name.endswith('/constants.pkl') for name in names):
         raise InputError(f'{path} is a TorchScript program, not a state dict: save model.state_dict() instead.')
     if not any(name.endswith(('/data.pkl', '.npy')) for name in names):
@@ -143,12 +148,39 @@ def names_in_archive(path: Path, size: int) -> list[str]:
     return names
 
 
+def check_inflation(path: Path, size: int, declared: int) -> None:
+    """Refuse a file that would take far more memory than it has bytes, before that memory is asked for.
+
+    Args:
+        path: named in the error.
+        size: of the file, in bytes.
+        declared: bytes that its contents would have.
+
+    Raises:
+        InputError: they are too many.
+    """
+    if declared > INFLATION * size + ALLOWANCE:
+        raise InputError(
+            f'{path} is refused: its {size:,} bytes would become {declared:,}, which no weights do. Get it from a '
+            'source that you trust.'
+        )
+
+
+def tensors_in(node: Any) -> Iterator[torch.Tensor]:
+    """The tensors inside nested dicts and lists."""
+    if isinstance(node, torch.Tensor):
+        yield node
+    elif isinstance(node, (Mapping, list, tuple)):
+        for child in node.values() if isinstance(node, Mapping) else node:
+            yield from tensors_in(child)
+
+
 def read_npz(path: Path) -> Mapping[str, Any]:
     """The arrays of an .npz file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f'{path} is damaged, or holds other things than numbers ({error}): save it again.') from error
 
 
@@ -168,6 +200,8 @@ def read_pickle(path: Path, by_torch: bool) -> Mapping[Any, Any]:
         raise InputError(f'{path} is damaged or incomplete ({reason}): download or save it again.') from error
     if isinstance(contents, torch.Tensor) or not isinstance(contents, Mapping):
         raise InputError(f'{path} holds a {type(contents).__name__}, no state dict: save model.state_dict() instead.')
+    # A tensor can claim any shape over a few bytes, which the first copy of it would fill.
+    check_inflation(path, path.stat().st_size, sum(value.numel() * value.itemsize for value in tensors_in(contents)))
     return contents
 
 

@@ -17,6 +17,9 @@ USUAL = (
 )
 WEIGHTS = ('.pth', '.pt', '.bin', '.ckpt', '.pkl', '.npz', '.safetensors')
 
+MAX_INDEX = 100_000_000
+"""Bytes; the index of a model of a trillion parameters has a thousandth of it."""
+
 Shards = dict[Path, frozenset[str]]
 """The files, each with the names of the tensors that must be in it."""
 
@@ -49,6 +52,8 @@ def listed(index: Path) -> Shards | None:
     Raises:
         InputError: one of them is missing, or not beside the index.
     """
+    if index.stat().st_size > MAX_INDEX:
+        return None
     try:
         weight_map = json.loads(index.read_bytes())['weight_map']
     except (ValueError, KeyError, TypeError):
