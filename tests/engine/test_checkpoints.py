@@ -13,6 +13,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, checkpoint, load_checkpoint
 from torch import nn
 
+import swin_backbone.registry  # noqa: F401  lets mmengine's loader read the record of losses, from here on
 from swin_backbone import cli
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine.checkpoints import load_safely, load_whole, reading_safely
