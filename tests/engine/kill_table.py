@@ -2,8 +2,8 @@
 
     python -m tests.engine.kill_table [--moments N] [--seed N] [--cases NAME ...]
 
-Every run is a fork of this process, which has imported everything, and takes seconds. Half of the moments are points in
-time, the others lie inside the writing of a checkpoint.
+Every run is a fork of this process, which has imported everything, and takes seconds. Half of the moments lie within an
+iteration and what follows it, also an evaluation, the others within the writing of a checkpoint.
 """
 
 import argparse
@@ -12,19 +12,23 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
+from mmengine.config import config
+from mmengine.runner import runner
 
 from swin_backbone import files
 from swin_backbone.cli import outcome
 from swin_backbone.cli import train as command
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
+from swin_backbone.engine import randomness
 from tests.conftest import REPOSITORY
 
 BACKBONE = "dict(_delete_=True, type='swin_backbone.SwinTransformer', variant=None, embed_dim=16, depths=(1, 1, 1, 1), "
@@ -73,54 +77,84 @@ def write_config(case: str, folder: Path) -> Path:
     return path
 
 
-def fork_run(arguments: Sequence[Any], log: Path, moment: str | None = None, number: int = 0) -> int:
-    """Start a training in a fork; returns its process id.
+@dataclass(frozen=True)
+class Moment:
+    """When a run kills itself.
+
+    Attributes:
+        number: of an iteration, or of a checkpoint that is written.
+        seconds: after the iteration begins.
+        writing: of :data:`MOMENTS_OF_WRITING`, while the checkpoint is written; '' for a point in time.
+    """
+
+    number: int
+    seconds: float = 0.0
+    writing: str = ''
+
+    def __str__(self) -> str:
+        where = f'checkpoint {self.number}' if self.writing else f'iteration {self.number}'
+        return f'{where}: {self.writing}' if self.writing else f'{where} + {1000 * self.seconds:.0f} ms'
+
+
+def run(arguments: Sequence[Any], log: Path, moment: Moment | None = None) -> int:
+    """Run a training in a fork; returns its exit code.
 
     Args:
         arguments: of the command.
         log: gets its output.
-        moment: of :data:`MOMENTS_OF_WRITING`; it kills itself there, while it writes checkpoint ``number``.
+        moment: when it kills itself.
     """
     pid = os.fork()
     if pid:
-        return pid
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     os.setsid()
     with log.open('ab') as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    with patch.object(files, 'synchronize', Killer(moment, number)):
-        code = outcome(command.main, [str(argument) for argument in arguments])
+    if moment and moment.writing:
+        files.synchronize = WritingKiller(moment)  # type: ignore[assignment]
+    elif moment:
+        randomness.seed_step = timed(randomness.seed_step, moment)
+    code = outcome(command.main, [str(argument) for argument in arguments])
     sys.stdout.flush()
     os._exit(code)
 
 
-class Killer:
-    """Kills this process while it writes a checkpoint."""
+def kill() -> None:
+    """End this process as the system would."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    def __init__(self, moment: str | None, number: int) -> None:
-        self.moment, self.left = moment, number
+
+def timed(seed_step: Any, moment: Moment) -> Any:
+    """Set off a timer in an iteration, which begins with its random numbers."""
+
+    def seed_and_wait(seed: int, rank: int, iteration: int) -> None:
+        if iteration == moment.number:
+            threading.Timer(moment.seconds, kill).start()
+        seed_step(seed, rank, iteration)
+
+    return seed_and_wait
+
+
+class WritingKiller:
+    """Kills this process while it writes a checkpoint; called when a file is complete, and after it is renamed."""
+
+    def __init__(self, moment: Moment) -> None:
+        self.moment, self.left = moment, moment.number
 
     def __call__(self, path: Path) -> None:
-        """Called when a temporary file is complete, and with the folder after it is renamed."""
-        if self.moment is None or (path.suffix != '.pth' and not path.is_dir()):
+        renamed = path.is_dir() and any(path.glob('*.pth'))
+        if not renamed and path.suffix != '.pth':
             return
-        if path.is_dir() != (self.moment == 'renamed, not pointed to'):
-            return
-        if path.is_dir() and not any(path.glob('*.pth')):
+        if renamed != (self.moment.writing == 'renamed, not pointed to'):
             return
         self.left -= 1
-        if self.left > 0:
+        if self.left:
             return
-        size = path.stat().st_size
-        os.truncate(
-            path, {'first bytes': 100, 'half a file': size // 2}.get(self.moment, size)
-        ) if path.is_file() else None
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def wait(pid: int) -> int:
-    """The exit code of a fork."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if not renamed:
+            size = path.stat().st_size
+            os.truncate(path, {'first bytes': 100, 'half a file': size // 2}.get(self.moment.writing, size))
+        kill()
 
 
 def last_state(folder: Path) -> dict[str, Any]:
@@ -157,7 +191,7 @@ class Table:
         self.folder = folder
         self.data = folder / 'shapes'
         write_shapes(self.data, ShapesSpec(train_count=8, val_count=2))
-        self.references: dict[str, tuple[dict[str, Any], float]] = {}
+        self.references: dict[str, dict[str, Any]] = {}
 
     def arguments(self, case: str, work_dir: Path, *more: str) -> list[Any]:
         """The command line of a run."""
@@ -165,47 +199,39 @@ class Table:
         options = ['--work-dir', work_dir, '--data-root', self.data, '--seed', 3, '--deterministic']
         return [config, *options, *more]
 
-    def reference(self, case: str) -> tuple[dict[str, Any], float]:
-        """The last state of an undisturbed run, and its seconds."""
+    def reference(self, case: str) -> dict[str, Any]:
+        """The last state of an undisturbed run."""
         if case not in self.references:
-            work_dir, began = self.folder / f'{case} undisturbed'.replace(' ', '_'), time.monotonic()
+            work_dir = self.folder / f'{case} undisturbed'.replace(' ', '_')
             log = self.folder / f'{work_dir.name}.log'
-            code = wait(fork_run(self.arguments(case, work_dir), log))
+            code = run(self.arguments(case, work_dir), log)
             assert code == 0, log.read_text()[-3000:]
-            self.references[case] = last_state(work_dir), time.monotonic() - began
+            self.references[case] = last_state(work_dir)
         return self.references[case]
 
-    def disturbed(self, case: str, name: str, moment: str | float) -> str:
+    def disturbed(self, case: str, name: str, moment: Moment) -> str:
         """Kill a run at a moment, resume it, compare; returns a line of the table."""
-        expected, _ = self.reference(case)
+        expected = self.reference(case)
         work_dir = self.folder / name
         log = self.folder / f'{name}.log'
-        if isinstance(moment, str):
-            kind, _, number = moment.rpartition(' of checkpoint ')
-            code = wait(fork_run(self.arguments(case, work_dir), log, kind, int(number)))
-        else:
-            pid = fork_run(self.arguments(case, work_dir), log)
-            time.sleep(moment)
-            os.kill(pid, signal.SIGKILL)
-            code = wait(pid)
+        code = run(self.arguments(case, work_dir), log, moment)
         there = sorted(path.name for path in work_dir.glob('*.pth')) if work_dir.is_dir() else []
         began = time.monotonic()
-        resumed = wait(fork_run(self.arguments(case, work_dir, '--resume'), log))
+        resumed = run(self.arguments(case, work_dir, '--resume'), log)
         seconds = time.monotonic() - began
         found = differences(expected, last_state(work_dir)) if resumed == 0 else [f'exit code {resumed}']
         verdict = 'bit-equal' if not found else f'DIFFERS: {found[:3]}'
-        moment = moment if isinstance(moment, str) else f'after {moment:.1f} s'
         return f'| {case} | {moment} | {code} | {", ".join(there) or "none"} | {seconds:.1f} | {verdict} |'
 
 
-def moments(reference_seconds: float, count: int, choice: random.Random) -> list[str | float]:
-    """Random moments, in turn a point in time and a place in the writing of a checkpoint."""
-    found: list[str | float] = []
+def moments(count: int, choice: random.Random) -> list[Moment]:
+    """Random moments, in turn within an iteration and within the writing of a checkpoint."""
+    found = []
     for number in range(count):
         if number % 2:
-            found.append(f'{choice.choice(MOMENTS_OF_WRITING)} of checkpoint {choice.randint(1, 3)}')
+            found.append(Moment(choice.randint(1, 3), writing=choice.choice(MOMENTS_OF_WRITING)))
         else:
-            found.append(choice.uniform(0.15, 0.95) * reference_seconds)
+            found.append(Moment(choice.randint(2, 10), seconds=choice.uniform(0, 0.5)))
     return found
 
 
@@ -218,14 +244,14 @@ def main() -> None:
     args = parser.parse_args()
     for name in ('mmdet.models', 'mmseg.models', 'swin_backbone.engine.train'):  # once, for all runs
         import_module(name)
+    runner.collect_env, config.FormatCode = dict, lambda text, **options: (text, True)  # slow, and without effect
     choice, bad = random.Random(args.seed), 0
     with tempfile.TemporaryDirectory() as folder:
         table = Table(Path(folder))
         print('| case | killed | exit code | checkpoints left | seconds to the end | against the undisturbed run |')
         print('|--|--|--|--|--|--|')
         for case in args.cases:
-            _, seconds = table.reference(case)
-            for number, moment in enumerate(moments(seconds, args.moments, choice)):
+            for number, moment in enumerate(moments(args.moments, choice)):
                 line = table.disturbed(case, f'{case}_{number}'.replace(' ', '_'), moment)
                 bad += 'bit-equal' not in line
                 print(line, flush=True)
