@@ -13,6 +13,3 @@ _base_ = [
     './_base_/adamw_3x.py',
     './_base_/runtime.py',
 ]
-_swin = dict(type='swin_backbone.SwinTransformer', variant='tiny', out_indices=(1, 2, 3), drop_path_rate=0.2)
-_weights = dict(type='Pretrained', checkpoint='swin_t_in1k')
-model = dict(backbone=dict(_delete_=True, **_swin, init_cfg=_weights), neck=dict(in_channels=[192, 384, 768]))

@@ -6,13 +6,4 @@ Expected: mIoU 45.2 (published in the paper; by MMSegmentation 44.17 at one scal
 Size: 69.1M parameters, 1272.9G multiply-adds at 512x2048 (published: 69M, 1119G).
 """
 
-_base_ = [
-    'mmseg::_base_/models/danet_r50-d8.py',
-    './_base_/ade20k_512.py',
-    './_base_/sgd_160k.py',
-    './_base_/runtime.py',
-]
-_weights = dict(type='Pretrained', checkpoint='open-mmlab://resnet101_v1c')
-_heads = dict(decode_head=dict(num_classes=150), auxiliary_head=dict(num_classes=150))
-_backbone = dict(depth=101, init_cfg=_weights)
-model = dict(pretrained=None, data_preprocessor=dict(size=(512, 512)), backbone=_backbone, **_heads)
+_base_ = ['./_base_/danet.py', './_base_/ade20k_512.py', './_base_/sgd_160k.py', './_base_/runtime.py']

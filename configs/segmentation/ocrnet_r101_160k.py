@@ -6,13 +6,4 @@ Expected: mIoU 45.3 (published in the paper).
 Size: 55.6M parameters, 925.7G multiply-adds at 512x2048 (published: 56M, 923G).
 """
 
-_base_ = [
-    'mmseg::_base_/models/ocrnet_r50-d8.py',
-    './_base_/ade20k_512.py',
-    './_base_/sgd_160k.py',
-    './_base_/runtime.py',
-]
-_weights = dict(type='Pretrained', checkpoint='open-mmlab://resnet101_v1c')
-_heads = [dict(head, num_classes=150) for head in _base_.model.decode_head]
-_sizes = dict(data_preprocessor=dict(size=(512, 512)), decode_head=_heads)
-model = dict(pretrained=None, backbone=dict(depth=101, init_cfg=_weights), **_sizes)
+_base_ = ['./_base_/ocrnet.py', './_base_/ade20k_512.py', './_base_/sgd_160k.py', './_base_/runtime.py']

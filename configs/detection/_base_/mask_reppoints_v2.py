@@ -1,10 +1,19 @@
-"""RepPoints V2 with MMDetection's dynamic mask head (CondInst), in the sizes that the Swin authors released."""
+"""RepPoints V2 on Swin-T with MMDetection's dynamic mask head (CondInst), as large as the Swin authors released it."""
 
 _base_ = './reppoints_v2.py'
 
 model = dict(
     type='CondInst',
     data_preprocessor=dict(pad_mask=True),
+    backbone=dict(
+        _delete_=True,
+        type='swin_backbone.SwinTransformer',
+        variant='tiny',
+        out_indices=(1, 2, 3),
+        drop_path_rate=0.2,
+        init_cfg=dict(type='Pretrained', checkpoint='swin_t_in1k'),
+    ),
+    neck=dict(in_channels=[192, 384, 768]),
     bbox_head=dict(type='swin_backbone.MaskRepPointsV2Head', num_params=169),
     mask_head=dict(
         type='CondInstMaskHead',

@@ -1,0 +1,10 @@
+"""OCRNet on ResNet-101 as MMSegmentation has it, for 150 classes and crops of 512x512."""
+
+_base_ = 'mmseg::_base_/models/ocrnet_r50-d8.py'
+
+model = dict(
+    pretrained=None,
+    data_preprocessor=dict(size=(512, 512)),
+    backbone=dict(depth=101, init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://resnet101_v1c')),
+    decode_head=[dict(head, num_classes=150) for head in _base_.model.decode_head],
+)
