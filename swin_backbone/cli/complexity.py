@@ -4,12 +4,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TextIO
 
 from swin_backbone.cli import Parser, results_only
 from swin_backbone.errors import InputError
 from swin_backbone.files import find_config, write_text
 
 BACKBONE_SHAPE = (224, 224)
+GPUS = 8
 
 
 def build_parser() -> Parser:
@@ -29,6 +31,15 @@ def build_parser() -> Parser:
         help="image size (default: the papers': 800 1280 for detectors, 512 2048 or 640 2560 for segmenters; 224 224 "
         'for a backbone)',
     )
+    parser.add_argument(
+        '--window', type=int, metavar='N', help='side of the windows of --variant (default: 7, or 8 for version 2)'
+    )
+    parser.add_argument(
+        '--memory',
+        action='store_true',
+        help='estimate what training needs on a GPU: parameters, gradients, AdamW states, activations',
+    )
+    parser.add_argument('--gpus', type=int, metavar='N', help='for --memory with ZeRO (default: 8)')
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
     parser.add_argument(
         '--markdown', metavar='FILE', type=Path, help='write a page about the configs instead of printing'
@@ -41,12 +52,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     if args.variant and (args.configs or args.markdown):
         raise InputError('--variant counts a backbone alone: leave the configs and --markdown out.')
+    if args.window is not None and not args.variant:
+        raise InputError('--window is for a backbone alone, a config has its own: add --variant, or leave it out.')
+    if args.memory and not (args.variant or args.configs):
+        raise InputError('--memory estimates what you name: give a config, or --variant.')
+    if args.gpus is not None and (not args.memory or args.gpus < 1):
+        raise InputError('--gpus says over how many GPUs --memory divides the states, at least 1: correct it.')
     shape = args.shape and (args.shape[0], args.shape[1])
     with results_only() as output:
+        if args.memory:
+            print_memory(args, shape, output)
+            return
         if args.variant:
             from swin_backbone.model_zoo.complexity import measure_backbone
 
-            cost = measure_backbone(args.variant, args.version, shape or BACKBONE_SHAPE)
+            cost = measure_backbone(args.variant, args.version, shape or BACKBONE_SHAPE, args.window)
             size = f'{cost.params / 1e6:.2f}M parameters, {cost.flops / 1e9:.2f}G multiply-adds'
             text = json.dumps(asdict(cost)) if args.json else f'{size} at {cost.shape[0]}x{cost.shape[1]}'
             print(text, file=output)
@@ -61,3 +81,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(json.dumps([page.as_dict(entry) for entry in entries], indent=2), file=output)
         else:
             print(page.as_text(entries), file=output)
+
+
+def print_memory(args: Any, shape: tuple[int, int] | None, output: TextIO) -> None:
+    """Print what training each network needs on a GPU."""
+    from swin_backbone.model_zoo import memory
+
+    if args.variant:
+        backbone = dict(variant=args.variant, version=args.version, window_size=args.window)
+        found = {args.variant: memory.estimate(backbone, shape or BACKBONE_SHAPE)}
+    else:
+        found = {name: memory.estimate_config(find_config(name), shape) for name in args.configs}
+    if args.json:
+        print(json.dumps({name: asdict(each) for name, each in found.items()}, indent=2), file=output)
+        return
+    for name, each in found.items():
+        size = f'{each.params / 1e6:.1f}M parameters, images of {each.shape[0]}x{each.shape[1]}'
+        print(f'{name}: {size}\n\n{memory.as_markdown(each, args.gpus or GPUS)}\n', file=output)

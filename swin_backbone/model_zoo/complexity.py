@@ -7,6 +7,7 @@ stage and :data:`MASK_ROIS` in every mask stage; the auxiliary head of a segment
 among the parameters but not among the multiply-adds.
 """
 
+import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def measure(config: Any, shape: tuple[int, int] | None = None) -> Complexity:
     return count(model, partial(run_network, model), config.model.backbone.get('in_channels', 3), shape)
 
 
-def measure_backbone(variant: str, version: int, shape: tuple[int, int]) -> Complexity:
+def measure_backbone(variant: str, version: int, shape: tuple[int, int], window: int | None = None) -> Complexity:
     """Count a backbone without a toolkit.
 
     Raises:
@@ -72,9 +73,21 @@ def measure_backbone(variant: str, version: int, shape: tuple[int, int]) -> Comp
     """
     check_shape(shape)
     with torch.device('meta'):
-        model = SwinTransformer(variant, version).eval()
+        model = SwinTransformer(variant, version, window_size=window).eval()
     count_as_published(model)
     return count(model, model, 3, shape)
+
+
+def global_attention(height: int, width: int, channels: int) -> int:
+    """Multiply-adds of attention among all tokens of a map, projections included (Swin paper, equation 1)."""
+    tokens = height * width
+    return 4 * tokens * channels**2 + 2 * tokens**2 * channels
+
+
+def attention_in_windows(height: int, width: int, channels: int, window: int) -> int:
+    """Multiply-adds of attention in windows of ``window`` x ``window`` tokens (Swin paper, equation 2)."""
+    tokens = height * width
+    return 4 * tokens * channels**2 + 2 * window**2 * tokens * channels
 
 
 def check_shape(shape: tuple[int, int]) -> None:
@@ -107,9 +120,13 @@ def build_without_data(config: Any) -> Part:
     from mmengine.registry import MODELS, DefaultScope
 
     scope = DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet'))
-    with torch.device('meta'), scope, warnings.catch_warnings():
+    with scope, warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the toolkits warn about their own defaults
-        model = MODELS.build(config.model.copy()).eval()
+        try:
+            with torch.device('meta'):
+                model = MODELS.build(copy.deepcopy(config.model)).eval()
+        except RuntimeError:  # a part computes while it is built, as MMSegmentation's VisionTransformer does
+            model = MODELS.build(copy.deepcopy(config.model)).eval()
     model.to('meta')  # mmcv's deformable convolution creates its weights on the CPU despite the context above
     count_as_published(model)
     return model
@@ -133,13 +150,17 @@ def run_network(model: Part, image: Tensor) -> None:
     if 'EncoderDecoder' in kinds and type(model.decode_head).__name__ == 'Mask2FormerHead':
         model.decode_head(model.extract_feat(image), [])
     elif 'EncoderDecoder' in kinds and isinstance(model.decode_head, nn.Module):
-        model.decode_head(model.extract_feat(image))
+        decode(stages(model.decode_head), model.extract_feat(image))
     elif 'Mask2Former' in kinds:
         model.panoptic_head(model.extract_feat(image), [])
     elif type(model).__name__ == 'DINO':
         run_dino(model, model.extract_feat(image))
     elif 'SingleStageDetector' in kinds:
         model.bbox_head(model.extract_feat(image))
+    elif type(model).__name__ == 'CondInst':
+        maps = model.extract_feat(image)
+        model.bbox_head(maps)
+        model.mask_head.mask_feature_head(maps)
     elif 'TwoStageDetector' in kinds and hasattr(model, 'roi_head'):
         run_two_stages(model, model.extract_feat(image))
     else:
@@ -147,6 +168,13 @@ def run_network(model: Part, image: Tensor) -> None:
             f'cannot count a {type(model).__name__}: use a one-stage or two-stage detector, DINO or Mask2Former of '
             'MMDetection, or an encoder-decoder of MMSegmentation.'
         )
+
+
+def decode(heads: list[Part], maps: tuple[Tensor, ...]) -> None:
+    """Run the decode heads of a segmenter; later ones of a cascade also get the output of the one before."""
+    output = heads[0](maps)
+    for head in heads[1:]:
+        output = head(maps, output)
 
 
 def run_two_stages(model: Part, maps: tuple[Tensor, ...]) -> None:

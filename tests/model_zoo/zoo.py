@@ -16,6 +16,7 @@ PATHS = {path.stem: path for path in find_configs()}
 
 MODERN = ('mask2former', 'dino', 'rtmdet')
 """Beginnings of the names of configs with the toolkits' recipes; test_modern_configs.py compares them."""
+V2_SYSTEMS = ('htc_swinv2', 'upernet_swinv2_l', 'upernet_swinv2_g')
 
 
 @cache
