@@ -143,6 +143,8 @@ def test_a_failed_trial_of_either_pass_is_a_reason(
     kind = (torch.bfloat16, 16, (8, 8), True)
     with torch.device('meta'), torch.autocast('cpu', torch.bfloat16), torch.inference_mode():
         assert fused.why_failed.__wrapped__(torch.device('cpu'), kind) == reason
+        if 'attend' not in changes:  # large windows have a kernel for the forward pass alone
+            assert fused.why_failed.__wrapped__(torch.device('cpu'), (*kind[:2], (9, 8), True)) is None
     monkeypatch.setattr(fused, 'USUAL', kind)
     monkeypatch.setattr(fused, 'why_failed', fused.why_failed.__wrapped__)
     assert fused.describe_choice() == (
