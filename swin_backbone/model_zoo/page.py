@@ -10,6 +10,7 @@ from typing import Any
 from swin_backbone.engine.config import load_config
 from swin_backbone.evaluation.tables import markdown_table, text_table
 from swin_backbone.files import installed_configs
+from swin_backbone.model_zoo import references
 from swin_backbone.model_zoo.complexity import BOX_ROIS, MASK_ROIS, Complexity, default_shape, measure
 from swin_backbone.model_zoo.published import PUBLISHED, Published
 
@@ -138,7 +139,8 @@ def cells(entry: Entry) -> list[str]:
 def size_text(entry: Entry) -> str:
     """One config as the 'Size' line of its docstring."""
     _, image, params, paper_params, _, flops, paper_flops, _ = cells(entry)
-    published = f'published: {paper_params}, {paper_flops}' if entry.published else 'not published'
+    printed = [number for number in (paper_params, paper_flops) if number != '-']
+    published = f'published: {", ".join(printed)}' if printed else 'not published'
     return f'{params} parameters, {flops} multiply-adds at {image} ({published}).'
 
 
@@ -155,8 +157,10 @@ def as_markdown(entries: Sequence[Entry], folder: Path) -> str:
         chosen = [entry for entry in entries if entry.path.parent.name == task]
         rows = [[f'[{name}](#{name})', *row] for name, *row in map(cells, chosen)]
         if chosen:
-            parts += [f'## {title}\n', markdown_table(HEADER, rows) + '\n', *(describe(e, folder) for e in chosen)]
-    return '\n'.join(parts)
+            remarks = [f'`{entry.path.stem}`: {entry.remark}.\n' for entry in chosen if entry.remark]
+            parts += [f'## {title}\n', markdown_table(HEADER, rows) + '\n', *remarks]
+            parts += [describe(entry, folder) for entry in chosen]
+    return '\n'.join([*parts, references.as_markdown(references.REFERENCES)])
 
 
 def describe(entry: Entry, folder: Path) -> str:
