@@ -1,5 +1,6 @@
 """The extra layer of HTC++ and the transform that its recipe needs."""
 
+import random
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -94,3 +95,27 @@ def test_instaboost_gets_masks_that_its_package_can_read(package: None) -> None:
 def test_instaboost_does_not_flip(package: None) -> None:
     with pytest.raises(InputError, match='hflag'):
         TRANSFORMS.build(dict(type='swin_backbone.InstaBoost', hflag=True))
+
+
+def test_instaboost_moves_objects_with_its_package() -> None:
+    pytest.importorskip('instaboostfast')
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    masks = np.zeros((2, 96, 128), dtype=np.uint8)
+    masks[0, 20:50, 20:60] = masks[1, 40:80, 70:110] = 1
+    instances = [
+        dict(bbox=box, bbox_label=label, mask=coco_mask.encode(np.asfortranarray(mask)), ignore_flag=0)
+        for label, (box, mask) in enumerate(zip([[20, 20, 60, 50], [70, 40, 110, 80]], masks, strict=True))
+    ]
+    boost = TRANSFORMS.build(dict(type='swin_backbone.InstaBoost', aug_ratio=1))
+    np.random.seed(0)
+    random.seed(0)
+    results = boost(dict(img=image.copy(), instances=instances))
+    assert results['img'].shape == image.shape and (results['img'] != image).any()
+    assert [instance['bbox_label'] for instance in results['instances']] == [0, 1]
+    for instance, mask in zip(results['instances'], masks, strict=True):
+        moved = instance['mask']
+        area = coco_mask.area(coco_mask.frPyObjects(moved, *moved['size']))
+        assert 0.5 < area / mask.sum() < 2.0
+        x1, y1, x2, y2 = instance['bbox']
+        assert 0 <= x1 < x2 <= 128 and 0 <= y1 < y2 <= 96
