@@ -27,6 +27,7 @@ from swin_backbone.engine.config import (
     LOADERS,
     check_data,
     dicts_in,
+    is_read,
     load_config,
     move_data_root,
     set_weights,
@@ -42,7 +43,7 @@ STUFF_MAPS = 'annotations/training/'
 REQUIRED = dict(detection='annotations/instances_val2017.json', segmentation='annotations/validation')
 """What a data folder must contain for the configs of a task."""
 PRELOADED = ['mmdet.models', 'mmdet.datasets', 'mmdet.evaluation', 'mmseg.models', 'mmseg.datasets', __name__]
-COLUMNS = f'{"config":<26}{"data":<12}{"loss":>10}{"seconds":>10}{"peak MiB":>10}  outcome'
+COLUMNS = f'{"config":<34}{"data":<12}{"loss":>10}{"seconds":>10}{"peak MiB":>10}  outcome'
 INTRODUCTION = """\
 # Configs, tried
 
@@ -108,7 +109,7 @@ class Trial:
     def row(self) -> str:
         """One line of the table under :data:`COLUMNS`."""
         numbers = f'{self.loss:>10.3f}{self.seconds:>10.1f}{self.peak / 2**20:>10.0f}'
-        return f'{self.config:<26}{self.data:<12}{numbers}  {self.outcome}'
+        return f'{self.config:<34}{self.data:<12}{numbers}  {self.outcome}'
 
 
 Task = tuple[str, str | None, int]
@@ -176,7 +177,7 @@ def prepare(config: Config, data_root: str | None, side: int) -> tuple[str, ...]
             node['pipeline'] = [step for step in node['pipeline'] if not needs_masks(step)]
             remarks.append('without InstaBoost')
         prefixes = node.get('data_prefix') or {}
-        if 'seg' in prefixes and not Path(node['data_root'], prefixes['seg']).is_dir():
+        if 'seg' in prefixes and is_read(node, 'seg') and not Path(node['data_root'], prefixes['seg']).is_dir():
             prefixes['seg'] = STUFF_MAPS
             remarks.append('other stuff maps')
     check_data(config, ('train_dataloader', 'val_dataloader'))
