@@ -8,6 +8,8 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from swin_backbone.engine.numbers import random_state, set_random_state
+
 SAMPLES, STEPS = 0, 1
 """Kinds of streams, which share no numbers."""
 
@@ -45,6 +47,14 @@ class RandomStateHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Seed the step, whose batch is loaded already."""
         seed_step(runner.seed, runner.rank, runner.iter)
+
+    def before_val(self, runner: Runner) -> None:
+        """Remember the state before an evaluation."""
+        self.outside = random_state()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Go on with it, before anything is saved."""
+        set_random_state(self.outside)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Add the state to a checkpoint."""

@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from swin_backbone import cli
-from swin_backbone.errors import InputError
+from swin_backbone.errors import InputError, RunStopped
 from tests.conftest import REPOSITORY
 
 PRINTING = """
@@ -29,6 +30,7 @@ def raising(error: BaseException) -> None:
     [
         (InputError('bad.'), 2, 'error: bad.\n'),
         (KeyboardInterrupt(), 130, 'interrupted\n'),
+        (RunStopped('saved.'), 75, 'saved.\n'),
         (SystemExit(7), 7, ''),
         (ValueError('oops'), 1, 'ValueError: oops'),
         # Of some other pipe, such as a worker's: nobody must take that for success.
@@ -60,3 +62,24 @@ def test_what_packages_print_stays_out_of_the_results(capsys: pytest.CaptureFixt
     print('after')
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ('result\nafter\n', 'Could not import something\n')
+
+
+INTERRUPTED_IMPORT = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    list(range(100))
+except BaseException:  # as packages do that try what is installed
+    pass
+"""
+
+
+def test_ctrl_c_ends_an_import_that_would_swallow_it(tmp_path: Path) -> None:
+    (tmp_path / 'package_that_tries.py').write_text(INTERRUPTED_IMPORT)
+    code = (
+        f'import signal, sys; sys.path.insert(0, {str(tmp_path)!r}); from swin_backbone import cli; '
+        'signal.signal(signal.SIGINT, signal.default_int_handler); '  # whatever started the tests may ignore it
+        'cli.dispatch = lambda argv: __import__("package_that_tries"); cli.main()'
+    )
+    done = subprocess.run([sys.executable, '-c', code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert (done.returncode, done.stderr, done.stdout) == (130, 'interrupted\n', '')
