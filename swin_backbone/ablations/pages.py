@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from swin_backbone.ablations.paper import DEFAULT_RUN, REFERENCE, Table, Task
+from swin_backbone.ablations.paper import REFERENCE, Table, Task
 from swin_backbone.ablations.plots import draw_scores, draw_speeds
 from swin_backbone.ablations.results import FINISHED, Outcome, Score, agreement, collect
 from swin_backbone.ablations.speed import Speeds
@@ -17,8 +17,8 @@ from swin_backbone.evaluation.tables import csv_table, markdown_table
 from swin_backbone.files import write_bytes, write_json, write_text
 
 SCORES_CAPTION = (
-    'In percent. "here" is the mean over seeds with the sample standard deviation; "difference" is to the default row, '
-    'for ours between runs of the same seed.'
+    'In percent. "here" is the mean over seeds with the sample standard deviation; "difference" is to the default row '
+    '(in Table 9, to the same network with SGD), for ours between runs of the same seed.'
 )
 SCORES_ALT = (
     'Each row in the paper and here: mean (dot), standard deviation (bar), single runs (ticks), default (dashed)'
@@ -78,7 +78,7 @@ def write_tables(
     orders = {label: agreement(chosen) for label, chosen in by_metric.items()}
     tiles = {f'{label}, {chosen[0].title}': chosen[0].here.mean for label, chosen in by_metric.items()}
     for label, chosen in by_metric.items():
-        default = next(score for score in chosen if score.run == DEFAULT_RUN)
+        default = next(score for score in chosen if score.is_default)
         tiles[f'{label}, {default.title}'] = default.here.mean
     done = sum(outcome.state == FINISHED for outcome in outcomes)
     write_text(folder / 'table.csv', csv_table(SCORES_COLUMNS, map(score_record, scores)))
@@ -107,19 +107,19 @@ def score_record(score: Score) -> list[Any]:
 
 def score_table(table: Table, by_metric: dict[str, list[Score]]) -> page.Table:
     """The readable table of scores."""
-    header = ['row', 'ImageNet top-1, paper']
+    imagenet = any('imagenet' in row.paper for row in table.rows)
+    header = ['row', *(['ImageNet top-1, paper'] if imagenet else [])]
     for label in by_metric:
         header += [f'{label}, paper', 'difference', f'{label}, here', 'difference']
     lines = []
     for row, *scores in zip(table.rows, *by_metric.values(), strict=True):
-        line = [row.title, shown(row.paper.get('imagenet'), '.1f')]
+        line = [row.title, *([shown(row.paper.get('imagenet'), '.1f')] if imagenet else [])]
         for score in scores:
-            default = score.run == DEFAULT_RUN
             line += [
                 shown(score.paper, '.1f'),
-                shown(None if default else score.paper_difference, '+.1f'),
+                shown(None if score.is_default else score.paper_difference, '+.1f'),
                 score.here.text() or score.state,
-                '' if default else score.difference.text(sign=True),
+                '' if score.is_default else score.difference.text(sign=True),
             ]
         lines.append([cell or '–' for cell in (*line, str(len(scores[0].seeds)))])
     return page.Table(SCORES_CAPTION, [*header, 'runs'], lines)

@@ -71,6 +71,7 @@ class Score:
         difference: our scores minus those of our default row with the same seed.
         seeds: those of :attr:`here`.
         state: 'finished', or why scores are missing.
+        reference: the run that differences are taken to.
     """
 
     run: str
@@ -82,14 +83,20 @@ class Score:
     difference: Spread
     seeds: tuple[int, ...]
     state: str
+    reference: str = DEFAULT_RUN
+
+    @property
+    def is_default(self) -> bool:
+        """Whether differences are taken to this row."""
+        return self.run == self.reference
 
 
 def collect(table: Table, metrics: Sequence[str], outcomes: Sequence[Outcome]) -> list[Score]:
     """Collect the scores of a table, row by row, for each metric."""
     scores = []
     for row, metric in itertools.product(table.rows, metrics):
-        default, own = scores_by_seed(DEFAULT_RUN, metric, outcomes), scores_by_seed(row.run, metric, outcomes)
-        base, paper = table.runs[DEFAULT_RUN].paper.get(metric), row.paper.get(metric)
+        default, own = scores_by_seed(row.reference, metric, outcomes), scores_by_seed(row.run, metric, outcomes)
+        base, paper = table.runs[row.reference].paper.get(metric), row.paper.get(metric)
         states = [outcome.state for outcome in outcomes if outcome.run == row.run and outcome.state != FINISHED]
         scores.append(
             Score(
@@ -102,6 +109,7 @@ def collect(table: Table, metrics: Sequence[str], outcomes: Sequence[Outcome]) -
                 difference=Spread(tuple(own[seed] - default[seed] for seed in own if seed in default)),
                 seeds=tuple(own),
                 state=', '.join(dict.fromkeys(states)) or FINISHED,
+                reference=row.reference,
             )
         )
     return scores

@@ -83,6 +83,17 @@ def test_runs_of_table4_seed_after_seed(tmp_path: Path) -> None:
     assert runs[-1].config.randomness.seed == 5 and 'work_dir' not in runs[-1].config
 
 
+def test_rows_of_table9_are_configs_of_their_own(tmp_path: Path) -> None:
+    plan = make_plan('table9', 'detection', None, str(tmp_path), [0], check_data=False, max_iters=4)
+    runs = plan.runs()
+    assert [Path(run.config.filename).stem for run in runs] == [run.row.config for run in runs]
+    assert [run.config.optim_wrapper.optimizer.type for run in runs] == ['SGD', 'AdamW'] * 3
+    assert [run.config.model.backbone.depth for run in runs] == [50, 50, 101, 101, 101, 101]
+    assert all(run.config.train_cfg.max_iters == 4 and 'shift' not in run.config.model.backbone for run in runs)
+    assert starting_weights(runs[0]) == 'loaded by the toolkit from torchvision://resnet50'
+    assert 'cascade_x101_32x4d_sgd_3x' in Sweep(plan, None, quiet).facts()['config']
+
+
 def test_tables_share_the_runs_of_a_row(tmp_path: Path) -> None:
     ours, theirs = (plan_of(tmp_path, name).runs(['default', 'no-shift']) for name in ('table4', 'table6'))
     assert {run.folder: run.record() for run in ours} == {run.folder: run.record() for run in theirs}

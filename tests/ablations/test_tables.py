@@ -110,6 +110,20 @@ def test_two_metrics_of_detection(tmp_path: Path) -> None:
     assert '| Performer | 79.0 | – | – | 20.00 | -20.00 | – | – | 10.00 | -20.00 | 1 |' in text
 
 
+def test_table9_compares_optimizers_of_the_same_network(tmp_path: Path) -> None:
+    table = TABLES['table9']
+    runs = [
+        outcome(run, 0, bbox_mAP=v) for run, v in (('r50-sgd', 0.4), ('r50-adamw', 0.42), ('x101-64x4d-adamw', 0.5))
+    ]
+    scores = write_tables(tmp_path, table, table.task, runs, {})
+    box = {score.run: score for score in scores if score.metric == 'bbox_mAP'}
+    assert [run for run, score in box.items() if score.is_default] == ['r50-sgd', 'x101-32x4d-sgd', 'x101-64x4d-sgd']
+    assert box['r50-adamw'].difference.values == pytest.approx((2.0,)) and not box['x101-64x4d-adamw'].difference.values
+    assert box['x101-64x4d-adamw'].paper_difference == pytest.approx(-0.5)
+    text = (tmp_path / 'table.md').read_text()
+    assert '| R-50, AdamW | 46.3 | +1.3 | 42.00 | +2.00 | 64.3 | +1.4 |' in text and 'ImageNet' not in text
+
+
 def test_the_papers_ratios_are_those_of_its_text() -> None:
     """Section 4.4: 40.8, 20.2, 9.3, 7.6 times the naive; 2.5, 2.5, 2.1, 1.8 times the kernel; 13% over padding."""
     methods = {method.name: method for method in METHODS}

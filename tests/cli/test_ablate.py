@@ -33,6 +33,8 @@ def call(*args: object) -> None:
         (['table3'], 'invalid choice'),
         (['table4', '--task', 'video'], 'invalid choice'),
         (['table4', '--batch', '2'], 'unrecognized arguments: --batch 2'),
+        (['table9', '--demo'], 'unrecognized arguments: --demo'),
+        (['table9', '--rows', 'r18-sgd', '--print-commands'], 'table9 has no row r18-sgd: use r50-sgd, r50-adamw'),
         (['table5', '--seeds', '0', '1'], 'unrecognized arguments: --seeds 0 1'),
         (['table4', '--seeds', '1', '1'], '--seeds must be how many, or several different numbers'),
         (['table4', '--seeds', '0'], '--seeds must be how many, or several different numbers'),
