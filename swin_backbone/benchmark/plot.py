@@ -8,7 +8,6 @@ from swin_backbone.evaluation.style import LIGHT, new_figure, render
 from swin_backbone.model_zoo.complexity import attention_in_windows, global_attention
 from swin_backbone.variants import DEFAULT_WINDOW, get_variant
 
-
 FIRST_STRIDE = 4
 
 

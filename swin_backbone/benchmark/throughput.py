@@ -65,11 +65,14 @@ TABLE_8 = {
 """Images per second by variant, at the sizes of :data:`WINDOWS`."""
 
 IN_BOTH = {('tiny', 224), ('small', 224), ('base', 224), ('base', 384)}
-OURS = tuple(
-    Network(f'Swin-{name[0].upper()}', size, paper, '1, 8' if (name, size) in IN_BOTH else '8', name, window)
-    for name, row in TABLE_8.items()
-    for (size, window), paper in zip(WINDOWS.items(), row, strict=True)
-) + (Network('Swin-L', 384, 42.1, '1', 'large', 12),)
+OURS = (
+    *(
+        Network(f'Swin-{name[0].upper()}', size, paper, '1, 8' if (name, size) in IN_BOTH else '8', name, window)
+        for name, row in TABLE_8.items()
+        for (size, window), paper in zip(WINDOWS.items(), row, strict=True)
+    ),
+    Network('Swin-L', 384, 42.1, '1', 'large', 12),
+)
 OTHERS = tuple(
     Network(title, size, paper, '1', timm=timm)
     for title, size, paper, timm in (

@@ -1,6 +1,6 @@
 """Estimate the memory of training on one GPU: parameters, gradients, AdamW's states and the backbone's activations.
 
-Everything is built on the meta device, so the largest network takes seconds and no memory. Activations are what autograd
+Everything is built on the meta device: the largest network takes seconds and no memory. Activations are what autograd
 keeps for the backward pass in float32, with attention as one operator that keeps its inputs (the Triton kernels and
 compiled graphs do); mixed precision needs about half of them. Necks, heads, temporary copies of the optimizer and
 fragmentation come on top.
@@ -19,7 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from swin_backbone.attention.kernels.operator import window_attention_op
 from swin_backbone.attention.kernels.sequential import PAIRS
 from swin_backbone.attention.plan import WindowPlan
-from swin_backbone.attention.window import WindowAttention
+from swin_backbone.attention.window import CosineWindowAttention, WindowAttention
 from swin_backbone.backbones.swin import SwinTransformer
 from swin_backbone.errors import InputError
 from swin_backbone.evaluation.tables import markdown_table
@@ -115,10 +115,8 @@ def use_operator(model: SwinTransformer) -> None:
     for stage in model.stage_list:
         for block in stage.blocks:
             attention: Any = block.attn
-            if not isinstance(attention, WindowAttention) or attention.position_bias() is None:
-                raise InputError(
-                    f'{type(attention).__name__} has no estimate: use window attention with position bias.'
-                )
+            if type(attention) not in (WindowAttention, CosineWindowAttention):
+                raise InputError(f'{type(attention).__name__} has no estimate: use windows with queries and keys.')
             attention.forward = partial(attend, attention)
 
 

@@ -1,4 +1,4 @@
-"""The rows of the Swin paper's Tables 1 and 8: which networks they are, and what the command reports; no time is checked."""
+"""The rows of the Swin paper's Tables 1 and 8: their networks, and what the command reports; no time is checked."""
 
 import json
 from pathlib import Path

@@ -77,3 +77,9 @@ def test_the_command(capsys: pytest.CaptureFixture) -> None:
 def test_bad_input_is_told(arguments: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         complexity.main(arguments)
+
+
+@pytest.mark.parametrize('options', [dict(attention_method='performer'), dict(position_encoding='relative-only')])
+def test_attention_without_an_estimate_is_refused(options: dict[str, str]) -> None:
+    with pytest.raises(InputError, match='has no estimate'):
+        estimate(dict(SMALL, **options), (64, 64))

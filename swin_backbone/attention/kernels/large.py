@@ -169,7 +169,7 @@ class AttendByHeads(torch.autograd.Function):
                     d_bias[places] += d_logits
                     d_q[number, head, places] = d_logits @ keys
                     d_k[number, head].addmm_(d_logits.t(), here[places])
-            if table is not None:
+            if table is not None and d_table is not None:
                 d_table[:, head] = column_gradient(table, head, plan, d_bias)
         return d_q.to(q.dtype), d_k.to(k.dtype), d_v.to(v.dtype), d_table, None, None
 
