@@ -74,5 +74,5 @@ def compare_toolkits(page: Path | None) -> None:
             before = page.read_text(encoding='utf-8') if page.is_file() else ''
             section = toolkits.as_markdown(comparisons, 'swin-backbone check-configs --toolkits')
             write_text(page, toolkits.put_into(before, f'{section}\n{toolkit_models.as_markdown(pairs)}'))
-    if not all(one.passed for one in [*comparisons, *pairs]):
+    if not (all(one.passed for one in comparisons) and all(one.passed for one in pairs)):
         sys.exit(EXIT_FAILURE)

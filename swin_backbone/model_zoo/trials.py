@@ -223,6 +223,8 @@ def shrink(config: Config, side: int) -> None:
     for node in dicts_in(config.model.get('data_preprocessor') or {}):
         if 'size' in node:
             node['size'] = (side, side)
+    if 'num_queries' in config.model:  # DINO chooses them among the tokens, of which the first map has this many
+        config.model.num_queries = min(config.model.num_queries, side**2 // 16)
     for options in dicts_in(config.model.get('train_cfg') or {}):
         if options.get('type') == 'RandomSampler':
             options['num'] = REGIONS
