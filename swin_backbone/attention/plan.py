@@ -152,6 +152,14 @@ class WindowPlan:
         return torch.roll(x, self.shift, dims=(1, 2))
 
 
+def is_recording() -> bool:
+    """Whether ``torch.export`` or ``torch.jit.trace`` records the forward pass, for ONNX too, to run it at other sizes.
+
+    ``torch.compile`` guards what depends on a size and compiles anew where it differs; a recorded graph cannot.
+    """
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+
+
 def pad_to_windows(x: Tensor, plan: WindowPlan, pad_value: Tensor | None) -> Tensor:
     """Pad ``x`` ``[B, H, W, C]`` at the right and bottom to ``padded_size`` with ``pad_value`` ``[C]``, or zeros."""
     right, bottom = plan.padded_size[1] - plan.width, plan.padded_size[0] - plan.height

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swin_backbone.attention.plain import is_plain
-from swin_backbone.attention.plan import CONSTANTS
+from swin_backbone.attention.plan import CONSTANTS, is_recording
 
 TABLE_STD = 0.02
 CPB_HIDDEN = 512
@@ -136,6 +136,6 @@ def absolute_embedding(embed_dim: int, grid: tuple[int, int]) -> nn.Parameter:
 
 def embedding_for(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
     """The absolute embedding ``[1, C, h, w]``, bicubically resized to ``grid`` and channels last: ``[1, *grid, C]``."""
-    if tuple(embedding.shape[2:]) != grid:
+    if is_recording() or tuple(embedding.shape[2:]) != grid:
         embedding = F.interpolate(embedding, size=grid, mode='bicubic', align_corners=False)
     return embedding.permute(0, 2, 3, 1)

@@ -9,14 +9,16 @@ from torch import Tensor, nn
 
 from swin_backbone.attention import position
 from swin_backbone.attention.kernels import window_attention
+from swin_backbone.attention.kernels.arguments import Arguments
 from swin_backbone.attention.kernels.cpu import attend_in_groups, works_in_groups
 from swin_backbone.attention.kernels.eager import unit
+from swin_backbone.attention.kernels.exported import window_attention_exported
 from swin_backbone.attention.kernels.large import window_attention_by_heads, works_by_heads
 from swin_backbone.attention.kernels.operator import window_attention_op
 from swin_backbone.attention.kernels.sequential import window_attention_in_parts
 from swin_backbone.attention.kernels.windowed import attend_in_windows, trains_in_windows
 from swin_backbone.attention.plain import is_plain
-from swin_backbone.attention.plan import WindowPlan, pad_to_windows
+from swin_backbone.attention.plan import WindowPlan, is_recording, pad_to_windows
 
 INITIAL_LOGIT_SCALE = 10.0
 MAX_LOGIT_SCALE = 100.0
@@ -148,6 +150,11 @@ class WindowAttention(nn.Module):
     def attend(self, x: Tensor, plan: WindowPlan, shifted: bool, pad_value: Tensor | None) -> Tensor:
         """:meth:`forward` with the query, key and value of padded tokens ``[3C]``."""
         scale = self.logit_scale_factor()
+        if is_recording() and not (self.training and self.attn_drop):  # the same for a shift by padding, which is equal
+            qkv, pad_value, cosine = self.kernel_inputs(x, pad_value)
+            shifted = shifted and plan.shift != (0, 0)
+            given = Arguments(qkv, self.position_bias(), pad_value, scale, self.num_heads, plan, shifted, cosine)
+            return self.proj_drop(self.proj(window_attention_exported(given)))
         if self.works_directly() and works_by_heads(x, plan):
             table, qkv = self.position_table(), self.project(x)
             out = window_attention_by_heads(qkv, table, plan, shifted, self.num_heads, scale, pad_value)

@@ -14,10 +14,10 @@ from swin_backbone.attention.plan import WindowPlan
 def needed_padding(size: Sequence[int], multiple: int) -> tuple[int, int]:
     """Rows and columns to add at the bottom and right so that ``size`` divides by ``multiple``, or more than that.
 
-    A traced graph gets the largest padding, ``multiple - 1``: what its size asks for would be a condition on the size,
+    A compiled or recorded graph gets the largest padding, ``multiple - 1``: what its size asks for would be a condition
     and each of its outcomes another graph. The callers read only the rows and columns that they need.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return multiple - 1, multiple - 1
     return -size[0] % multiple, -size[1] % multiple
 

@@ -1,0 +1,74 @@
+"""Write a trained model as an ONNX file or as an exported program of PyTorch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from swin_backbone.cli import Parser
+from swin_backbone.cli._options import add_config_options
+from swin_backbone.errors import InputError
+
+SUFFIXES = ('.onnx', '.pt2')
+
+
+def build_parser() -> Parser:
+    """The options of the command line."""
+    parser = Parser(
+        'Export a segmenter, or the backbone of any model, and compare the file with the model on five image sizes.',
+        'swin-backbone export upernet_swin_t_160k upernet.pth upernet.onnx',
+    )
+    parser.add_argument('config', metavar='CONFIG', help='a config file')
+    parser.add_argument(
+        'checkpoint',
+        metavar='CHECKPOINT',
+        help='the whole model: a path, a URL, hf-hub:OWNER/NAME, a published name, or released',
+    )
+    parser.add_argument(
+        'file', metavar='FILE', type=Path, help='where to write: .onnx, or .pt2 for a program of torch.export'
+    )
+    parser.add_argument('--backbone', action='store_true', help='the backbone alone, which reads normalised images')
+    parser.add_argument(
+        '--image-size',
+        type=int,
+        nargs=2,
+        default=[224, 224],
+        metavar=('H', 'W'),
+        help='size of the example image (default: 224 224)',
+    )
+    parser.add_argument(
+        '--fixed', action='store_true', help='one image of this size; otherwise every batch and image size is served'
+    )
+    add_config_options(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Export a model, and print the largest differences from it."""
+    args = build_parser().parse_args(argv)
+    if args.file.suffix not in SUFFIXES:
+        raise InputError(f'{args.file} must end in {" or ".join(SUFFIXES)}.')
+    import torch
+
+    from swin_backbone.engine.checkpoints import choose_source
+    from swin_backbone.engine.config import load_config
+    from swin_backbone.engine.explain import advising, explained
+    from swin_backbone.engine.exporting import build_exportable
+    from swin_backbone.engine.place_check import check_writable
+    from swin_backbone.export import CHECKED_SIZES, compare_onnx, export_onnx, export_program
+    from swin_backbone.files import replacing
+
+    checkpoint = choose_source(args.checkpoint, args.config)
+    check_writable(args.file.parent, 'FILE')
+    config = load_config(args.config, args.cfg_options)
+    with explained(config), advising(checkpoint):
+        model = build_exportable(config, checkpoint, args.backbone)
+    if args.file.suffix == '.pt2':
+        program = export_program(model, args.image_size, not args.fixed)
+        with replacing(args.file) as part:
+            torch.export.save(program, part)
+        print(f'{args.file} written')
+        return
+    export_onnx(model, args.file, args.image_size, not args.fixed)
+    print(f'{args.file} written; largest difference of onnxruntime from the model, relative to the largest output:')
+    sizes = [(1, *args.image_size)] if args.fixed else CHECKED_SIZES
+    for (batch, height, width), error in compare_onnx(model, args.file, sizes).items():
+        print(f'  {batch} x 3 x {height} x {width}: {error:.1e}')

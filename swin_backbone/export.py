@@ -1,0 +1,173 @@
+"""Models as files for other programs: ONNX, and PyTorch's own exported programs (``.pt2``)."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from swin_backbone.errors import InputError
+from swin_backbone.files import replacing
+
+MIN_SIZE = 8
+"""Least side of an example image: sizes of one are fixed in a graph, and the last maps of smaller images have them."""
+
+CHECKED_SIZES = ((1, 224, 224), (2, 161, 97), (1, 64, 320), (3, 33, 20), (1, 301, 263))
+"""Batch, height and width that :func:`compare_onnx` runs: square, odd, wide, smaller than a window, larger."""
+
+
+def export_program(
+    model: nn.Module, image_size: Sequence[int] = (224, 224), dynamic: bool = True
+) -> torch.export.ExportedProgram:
+    """Record a model that maps an image ``[B, channels, H, W]`` to tensors, with ``torch.export``.
+
+    Args:
+        model: a backbone, or another module that is called with one image.
+        image_size: height and width of the example, at least 8.
+        dynamic: whether the program serves every batch size and image size; otherwise one image of ``image_size``.
+
+    Raises:
+        InputError: ``image_size`` is not two integers of at least 8, or PyTorch cannot record the model.
+    """
+    sides = tuple(image_size)
+    if len(sides) != 2 or any(not isinstance(side, int) or side < MIN_SIZE for side in sides):
+        raise InputError(f'image_size must be two integers of at least {MIN_SIZE}, height and width, got {image_size}.')
+    parameter = next(model.parameters())
+    # A batch of one would be fixed in the graph.
+    example = torch.zeros(2 if dynamic else 1, in_channels(model), *sides, device=parameter.device)
+    free = torch.export.Dim.DYNAMIC
+    shapes = ({0: free, 2: free, 3: free},) if dynamic else None
+    try:
+        with evaluating(model), any_size(), torch.no_grad():
+            return torch.export.export(model, (example,), dynamic_shapes=shapes)
+    except InputError:
+        raise
+    except Exception as error:  # PyTorch raises anything
+        reason = ' '.join(str(error).split())[:300]
+        raise InputError(f'PyTorch cannot export {type(model).__name__} ({type(error).__name__}: {reason}).') from error
+
+
+def export_onnx(
+    model: nn.Module, file: str | Path, image_size: Sequence[int] = (224, 224), dynamic: bool = True
+) -> Path:
+    """Write a model that maps an image ``[B, channels, H, W]`` to tensors as an ONNX file.
+
+    The input is called ``image``; the outputs ``stride4``, ``stride8``, ... for a backbone, those of ``output_names``
+    for a module that has this attribute, and ``output0``, ``output1``, ... otherwise.
+
+    Args:
+        model: see :func:`export_program`.
+        file: where to write; nothing is written if the export fails.
+        image_size: height and width of the example, at least 8.
+        dynamic: whether the file serves every batch size and image size; otherwise one image of ``image_size``.
+
+    Raises:
+        InputError: a package is missing, or see :func:`export_program`.
+    """
+    require('onnx', 'onnxscript')
+    target = Path(file)
+    program = export_program(model, image_size, dynamic)
+    names = output_names(model, program)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        converted: Any = torch.onnx.export(
+            program, dynamo=True, input_names=['image'], output_names=names, verbose=False, optimize=True
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as part:
+        converted.save(str(part))
+    return target
+
+
+def compare_onnx(
+    model: nn.Module, file: str | Path, sizes: Sequence[tuple[int, int, int]] = CHECKED_SIZES
+) -> dict[tuple[int, int, int], float]:
+    """Run a file beside the model that it was made of, on random images, with onnxruntime.
+
+    Args:
+        model: what :func:`export_onnx` was given.
+        file: what it wrote.
+        sizes: batch, height and width of each image.
+
+    Returns:
+        For each size the largest difference of an output, as a share of that output's largest value.
+
+    Raises:
+        InputError: onnxruntime is missing.
+    """
+    require('onnxruntime')
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
+    generator = torch.Generator().manual_seed(0)
+    errors = {}
+    for batch, height, width in sizes:
+        image = torch.randn(batch, in_channels(model), height, width, generator=generator)
+        with evaluating(model), torch.no_grad():
+            expected = as_tuple(model(image.to(next(model.parameters()).device)))
+        found = session.run(None, {'image': image.numpy()})
+        errors[batch, height, width] = max(
+            relative_error(torch.from_numpy(one), other.cpu()) for one, other in zip(found, expected, strict=True)
+        )
+    return errors
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """Largest difference as a share of the largest expected value; for integers the share of those that differ."""
+    if not expected.is_floating_point():
+        return (found != expected).double().mean().item()
+    return ((found - expected).abs().max() / expected.abs().max()).item()
+
+
+def in_channels(model: nn.Module) -> int:
+    """Channels of the image that the first convolution of the model reads; 3 if it has none."""
+    return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
+
+
+def output_names(model: nn.Module, program: torch.export.ExportedProgram) -> list[str]:
+    """Names of the outputs in a file."""
+    maps: Any = getattr(model, 'feature_info', None)
+    if maps is not None:
+        return [f'stride{info["reduction"]}' for info in maps]
+    return getattr(model, 'output_names', [f'output{i}' for i in range(len(program.graph_signature.user_outputs))])
+
+
+def as_tuple(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Outputs of a model as a tuple."""
+    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+
+
+def require(*packages: str) -> None:
+    """Refuse to go on without optional packages.
+
+    Raises:
+        InputError: one is missing.
+    """
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise InputError(f"exporting needs {', '.join(missing)}: run pip install 'swin_backbone[export]'.")
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, and afterwards in its mode again."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+@contextmanager
+def any_size() -> Iterator[None]:
+    """Do not fix in a graph that sizes of the example are neither 0 nor 1: later images may have maps of one token."""
+    from torch.fx.experimental import _config
+
+    settings: Any = _config
+    with settings.patch(backed_size_oblivious=True):
+        yield
