@@ -34,8 +34,8 @@ ablate-demo: $(STAMP)  ## the paper's Tables 4, 5 and 6 on the embedded data (wo
 	$(PY) tools/ablate.py table4 --demo --task segmentation --jobs 2
 	$(PY) tools/ablate.py table6 --demo --task segmentation --jobs 2
 
-test: $(STAMP)  ## every test; ARGS='-k geometry' chooses among them
-	$(PY) -m pytest $(ARGS)
+test: $(STAMP)  ## every test, files side by side on all cores; ARGS='-k geometry' chooses among them
+	$(PY) -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 check: lint types test  ## what a change must pass: lint, types, test
 
