@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch.utils.data import DataLoader
 
@@ -34,7 +34,19 @@ class EpochLoop(EpochBasedTrainLoop):
 
 
 class IterationLoop(IterBasedTrainLoop):
-    """Training by iterations that starts to load at the iteration where it goes on."""
+    """Training by iterations that starts to load at the iteration where it goes on.
+
+    Args:
+        runner: owns the loop.
+        dataloader: with :class:`~swin_backbone.engine.sampling.PlacedBatches`.
+        options: of mmengine's loop.
+    """
+
+    def __init__(self, runner: Runner, dataloader: Any, **options: Any) -> None:
+        # mmengine starts to load here, before a checkpoint says where to go on.
+        dataloader.batch_sampler.skip = None
+        super().__init__(runner, dataloader, **options)
+        dataloader.batch_sampler.skip = 0
 
     def run(self) -> Any:
         """Train."""

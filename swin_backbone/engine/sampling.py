@@ -79,7 +79,7 @@ class Sizes:
 
 
 class PlacedBatches(BatchSampler):
-    """Batches of another batch sampler from a position on; none before a position is given.
+    """Batches of another batch sampler from a position on.
 
     Skipping draws indices and loads nothing.
 
@@ -89,10 +89,10 @@ class PlacedBatches(BatchSampler):
         batches: the config of the batch sampler.
 
     Attributes:
-        skip: number of batches to leave out when iteration starts next.
+        skip: number of batches to leave out when iteration starts next; None for no batches at all.
     """
 
-    skip: int | None = None
+    skip: int | None = 0
 
     def __init__(self, sampler: Any, batch_size: int, batches: Mapping[str, Any]) -> None:
         self.sampler, self.batch_size = sampler, batch_size
@@ -104,7 +104,6 @@ class PlacedBatches(BatchSampler):
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Any]:
-        # mmengine's loop for iterations starts to draw when it is built, before a checkpoint says where to go on.
         if self.skip is not None:
             skip, self.skip = self.skip, 0
             yield from islice(self.batches, skip, None)
