@@ -49,6 +49,7 @@ def test_a_second_run_is_told_who_holds_the_folder(tmp_path: Path) -> None:
         holder(pid='x'),
         holder(pid=2**70),
     ],
+    ids=['empty', 'garbage', 'list', 'incomplete', 'ended', 'another with its number', 'no number', 'no process'],
 )
 def test_stale_locks_are_taken_over(text: str, tmp_path: Path) -> None:
     (tmp_path / lock.NAME).write_text(text)
