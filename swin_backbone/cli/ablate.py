@@ -28,7 +28,7 @@ V2_TABLES = {'v2-position': 'Swin V2 paper, Table 1', 'v2-architecture': 'Swin V
 def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(
-        "Run an ablation of the Swin papers and show its numbers beside theirs. Finished runs are kept: repeat the "
+        'Run an ablation of the Swin papers and show its numbers beside theirs. Finished runs are kept: repeat the '
         'command\nto continue after an interruption.',
         'swin-backbone ablate table4 --task segmentation --demo\n'
         '  swin-backbone ablate table4 --task detection --data-root data/coco --weights none --launcher pytorch '

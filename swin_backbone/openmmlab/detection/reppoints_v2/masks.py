@@ -36,7 +36,7 @@ class MaskRepPointsV2Head(RepPointsV2Head):
         """The parameters of each cell ``[B, num_params, H, W]``."""
         return (self.controller(pts_feat),)
 
-    def loss_by_feat(
+    def loss_by_feat(  # type: ignore[override]  # `forward` of this head returns one kind of maps more
         self,
         cls_scores: Sequence[Tensor],
         pts_init: Sequence[Tensor],
