@@ -86,6 +86,7 @@ class PerformerAttention(nn.Module):
         self.qkv = nn.Linear(options.dim, 3 * options.dim, bias=options.qkv_bias)
         self.proj = nn.Linear(options.dim, options.dim)
         self.proj_drop = nn.Dropout(options.proj_drop)
+        self.seed = options.seed
         self.register_buffer('features', self.draw(options.seed).to(self.proj.weight.device), persistent=False)
 
     def draw(self, seed: int) -> Tensor:

@@ -1,17 +1,24 @@
 """Swin Transformer as a dense-prediction backbone: an image in, a pyramid of feature maps out."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, cast
 
+import torch.fx
 from torch import Tensor, nn
 
 from swin_backbone.attention import position
 from swin_backbone.attention.performer import PerformerAttention
 from swin_backbone.attention.relative_only import ContinuousRelativeOnlyAttention, RelativeOnlyAttention
 from swin_backbone.attention.sliding import CosineSlidingAttention, SlidingAttention
-from swin_backbone.attention.window import AttentionOptions, CosineWindowAttention, WindowAttention
+from swin_backbone.attention.window import (
+    INITIAL_LOGIT_SCALE,
+    AttentionOptions,
+    CosineWindowAttention,
+    WindowAttention,
+)
 from swin_backbone.backbones.blocks import PatchEmbed, PatchMerging, ResPostNormBlock, Stage, SwinBlock
 from swin_backbone.backbones.options import BackboneOptions, resolve_options
 from swin_backbone.checkpoint import LoadReport, convert_on_load, load_pretrained
@@ -32,6 +39,31 @@ TOOLKIT_ARGUMENTS = (
     'convert_weights',
 )
 """Arguments of the Swin classes of MMDetection and MMSegmentation that have another name here, or none."""
+
+FROM_TIMM = {
+    'img_size': 'any image size works, and pretrain_img_size is the grid of an absolute embedding',
+    'in_chans': 'it is called in_channels here',
+    'features_only': 'every backbone returns feature maps',
+    'num_classes': 'a backbone has no classifier',
+    'global_pool': 'a backbone has no classifier',
+    'proj_drop_rate': 'it is called drop_rate here',
+    'always_partition': 'windows are always partitioned',
+    'strict_img_size': 'any image size works',
+    'dynamic_mask': 'any image size works',
+}
+"""Arguments of timm's Swin classes, and what to do without them."""
+
+
+class FeatureInfo(list[dict[str, int]]):
+    """What a backbone returns: a dictionary per map, and timm's methods that collect their values."""
+
+    def channels(self) -> list[int]:
+        """Channels of every map."""
+        return [info['num_chs'] for info in self]
+
+    def reduction(self) -> list[int]:
+        """Stride of every map in pixels."""
+        return [info['reduction'] for info in self]
 
 
 @dataclass(frozen=True)
@@ -189,6 +221,7 @@ class SwinTransformer(nn.Module):
         self.apply(initialize)
         self._register_load_state_dict_pre_hook(convert_on_load, with_module=True)
         self.freeze()
+        self.without_values = self.patch_embed.proj.weight.is_meta
 
     @property
     def stage_list(self) -> list[Stage]:
@@ -206,10 +239,12 @@ class SwinTransformer(nn.Module):
         return tuple(self.options.channels(index) for index in range(self.options.num_stages))
 
     @property
-    def feature_info(self) -> list[dict[str, int]]:
+    def feature_info(self) -> FeatureInfo:
         """Channels (``num_chs``) and stride in pixels (``reduction``) of every returned map."""
         patch = self.options.patch_size
-        return [dict(num_chs=self.num_features[i], reduction=patch * 2**i, index=i) for i in self.out_indices]
+        return FeatureInfo(
+            dict(num_chs=self.num_features[i], reduction=patch * 2**i, index=i) for i in self.out_indices
+        )
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Compute the maps of ``out_indices`` from an image ``[B, in_channels, H, W]``.
@@ -265,6 +300,16 @@ class SwinTransformer(nn.Module):
         if self.options.position.absolute and self.options.frozen_stages >= 0:
             self.absolute_pos_embed.requires_grad_(False)
 
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute all blocks in the backward pass, or none, from now on (``with_cp``)."""
+        for stage in self.stage_list:
+            stage.with_cp = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that the papers' recipes train without weight decay, norms and biases left out."""
+        exempt = ('absolute_pos_embed', 'relative_position_bias_table', 'logit_scale', 'cpb_mlp')
+        return {name for name, _ in self.named_parameters() if any(part in exempt for part in name.split('.'))}
+
     def train(self, mode: bool = True) -> 'SwinTransformer':
         """As for any module, except that the frozen part stays in evaluation mode."""
         super().train(mode)
@@ -275,11 +320,16 @@ class SwinTransformer(nn.Module):
     def init_weights(self) -> None:
         """Apply ``init_cfg``; mmengine calls it before training. Without one, the weights are already initialised.
 
+        Only a backbone that was created on 'meta' and got memory by ``to_empty``, but no weights, is initialised first.
+
         What ``type='Pretrained'`` loaded is kept as ``load_report``.
 
         Raises:
             InputError: the weights cannot be read, or do not cover the backbone.
         """
+        if self.without_values and not self.patch_embed.proj.weight.is_meta:
+            self.apply(restart)
+            self.without_values = False
         configs = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else list(self.init_cfg or ())
         others = [config for config in configs if not is_pretrained(config)]
         if others:
@@ -288,6 +338,26 @@ class SwinTransformer(nn.Module):
             mmengine_initialize(self, others)
         for config in filter(is_pretrained, configs):  # last, as in mmengine: they overwrite what the others set
             self.load_report = load_pretrained(self, config['checkpoint'], config.get('strict', True))
+
+
+def restart(module: nn.Module) -> None:
+    """Give a module the values that a new one has; its parts come first, as in ``nn.Module.apply``."""
+    if isinstance(module, nn.Conv2d | nn.LayerNorm):
+        module.reset_parameters()
+    for name, parameter in module.named_parameters(recurse=False):
+        if name in ('q_bias', 'v_bias'):
+            nn.init.zeros_(parameter)
+        elif name == 'logit_scale':
+            nn.init.constant_(parameter, math.log(INITIAL_LOGIT_SCALE))
+        elif name in ('relative_position_bias_table', 'absolute_pos_embed'):
+            nn.init.trunc_normal_(parameter, std=position.TABLE_STD)
+    for name, buffer in module.named_buffers(recurse=False):
+        if name == 'relative_position_index':
+            window = cast(Any, module).window
+            buffer.copy_(position.relative_position_index(window).view_as(buffer))
+    if isinstance(module, PerformerAttention):
+        module.features.copy_(module.draw(module.seed))
+    initialize(module)
 
 
 def is_pretrained(config: Mapping[str, Any]) -> bool:
@@ -304,6 +374,11 @@ def refuse_arguments(names: list[str]) -> NoReturn:
         InputError: all of them are the toolkits'.
         TypeError: they are not.
     """
+    if names == ['pretrained']:
+        raise InputError(
+            "SwinTransformer takes no pretrained: give init_cfg=dict(type='Pretrained', checkpoint=...) in a config, "
+            "call load_pretrained(model, source), or use type='swin_backbone.MMSwinTransformer'."
+        )
     if set(names) <= set(TOOLKIT_ARGUMENTS):
         raise InputError(
             f"{', '.join(names)} {'is an argument' if len(names) == 1 else 'are arguments'} of the toolkits' own "
@@ -311,11 +386,28 @@ def refuse_arguments(names: list[str]) -> NoReturn:
             'write _delete_=True in the backbone.'
         )
     other = next(name for name in names if name not in TOOLKIT_ARGUMENTS)
+    if other in FROM_TIMM:
+        raise InputError(f'SwinTransformer takes no {other}: {FROM_TIMM[other]}.')
     raise TypeError(f'SwinTransformer.__init__() got an unexpected keyword argument {other!r}')
 
 
 def check_image(image: Tensor, in_channels: int) -> None:
-    """Refuse an image that is not ``[B, in_channels, H, W]`` with at least one pixel."""
+    """Refuse what is not an image ``[B, in_channels, H, W]`` of floating-point numbers with at least one pixel."""
+    if isinstance(image, torch.fx.Proxy):
+        raise InputError(
+            'torch.fx cannot trace this backbone, whose steps depend on the image size: use torch.export, forward '
+            'hooks, or out_indices for maps of other stages.'
+        )
+    if not isinstance(image, Tensor):
+        raise InputError(
+            f'expected a tensor [B, {in_channels}, H, W], got {type(image).__name__}: convert it with '
+            'torch.from_numpy, channels first, normalised.'
+        )
+    if not image.is_floating_point():
+        raise InputError(
+            f'expected normalised floating-point values, got {str(image.dtype).removeprefix("torch.")}: convert the '
+            'image to float, and normalise it as the weights were trained.'
+        )
     if image.dim() != 4 or image.shape[1] != in_channels or 0 in image.shape[2:]:
         raise InputError(
             f'expected an image of [B, {in_channels}, H, W] with H and W at least 1, got {tuple(image.shape)}: '

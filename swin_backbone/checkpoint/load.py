@@ -69,8 +69,16 @@ def load_pretrained(
         path = find_file(source)
         values, report = match(model, read_checkpoint(path), str(path), strict)
     assign(model, values, report.new)
+    for module in model.modules():
+        mark_as_loaded(module)
     announce(report)
     return report
+
+
+def mark_as_loaded(module: nn.Module) -> None:
+    """Tell a backbone that was created on 'meta' that it has weights, which ``init_weights`` must keep."""
+    if getattr(module, 'without_values', False):
+        vars(module)['without_values'] = False
 
 
 def match(
@@ -108,6 +116,8 @@ def convert_on_load(module: nn.Module, state_dict: dict[str, Any], prefix: str, 
         prefix: the path of the backbone in that model, with a dot at its end.
     """
     mine = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+    if mine:
+        mark_as_loaded(module)
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     if all(name in named and isinstance(v, Tensor) and v.shape == named[name].shape for name, v in mine.items()):
         return
