@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swin_backbone.backbones.global_block import GlobalBlock
-from swin_backbone.backbones.swin import check_image, initialize
+from swin_backbone.backbones.refusals import check_image
+from swin_backbone.backbones.swin import initialize
 from swin_backbone.checkpoint.find import find_file
 from swin_backbone.checkpoint.read import read_checkpoint
 from swin_backbone.errors import InputError
