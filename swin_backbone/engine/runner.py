@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from typing import Any
+from typing import Any, cast
 
 from mmengine.logging import MMLogger
 from mmengine.runner import BaseLoop, Runner
@@ -73,6 +73,16 @@ class QuietRunner(Runner):
         by_epoch = options.pop('by_epoch', None)
         kind = options.get('type', 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop')
         return super().build_train_loop({**options, 'type': LOOPS.get(kind, kind)})
+
+    def scale_lr(self, optim_wrapper: Any, auto_scale_lr: dict[str, Any] | None = None) -> None:
+        """Scale the learning rate by the batch size, which our loader's batch sampler knows and the loader does not."""
+        loader = self._train_dataloader
+        if isinstance(loader, DataLoader):
+            self._train_dataloader = dict(batch_size=cast(Any, loader.batch_sampler).batch_size)
+        try:
+            super().scale_lr(optim_wrapper, auto_scale_lr)
+        finally:
+            self._train_dataloader = loader
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
         """Write checkpoints with our hook where the config asks for mmengine's."""

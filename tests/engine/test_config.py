@@ -48,7 +48,7 @@ def silent_config(tmp_path: Path, text: str = '') -> Path:
         config.pop(key, None)
     config.optim_wrapper.pop('type', None)
     config.dump(tmp_path / 'silent.py')
-    (tmp_path / 'silent.py').write_text((tmp_path / 'silent.py').read_text() + text)
+    (tmp_path / 'silent.py').write_text((tmp_path / 'silent.py').read_text() + '\n' + text)
     return tmp_path / 'silent.py'
 
 
