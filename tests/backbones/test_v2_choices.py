@@ -52,7 +52,7 @@ def test_linear_offsets_are_fractions_of_the_trained_windows_largest() -> None:
 
 @pytest.mark.parametrize('position_bias', ['table', 'linear', 'log'])
 def test_a_window_transfers_to_a_larger_one(position_bias: str, tmp_path: Path) -> None:
-    """A network of offsets gives shared offsets the same bias; a table is resized as a picture, bicubically."""
+    """A network of offsets gives shared offsets the same bias; a table is resized as an image, bicubically."""
     options: dict[str, Any] = dict(version=2, position_bias=position_bias, pretrained_window_sizes=(8, 8, 8, 8))
     small = tiny_backbone(**options, window_size=8)
     torch.save(small.state_dict(), tmp_path / 'w8.pth')

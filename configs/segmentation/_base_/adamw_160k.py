@@ -1,4 +1,4 @@
-"""160k iterations of AdamW at 6e-5 and weight decay 0.01 for 16 pictures a step, float32.
+"""160k iterations of AdamW at 6e-5 and weight decay 0.01 for 16 images a step, float32.
 
 The linear decay starts with the first iteration and multiplies the warm-up, as in the original.
 """

@@ -39,7 +39,7 @@ class Look:
         features: maps of the neck.
         semantic: the semantic feature that HTC's heads also read, or None.
         samples: data samples of the pictures.
-        proposals: regions in the coordinates of the view, with scores, per picture.
+        proposals: regions in the coordinates of the view, with scores, per image.
     """
 
     features: Sequence[Tensor]
@@ -57,11 +57,11 @@ class Look:
 class InstanceTTAModel(BaseTTAModel):
     """Merges what a detector finds in several views of a picture: boxes, and masks where it makes any.
 
-    With ``merge='candidates'`` the candidates of all views, in the coordinates of the picture, go through one NMS, the
+    With ``merge='candidates'`` the candidates of all views, in the coordinates of the image, go through one NMS, the
     one in the detector's ``test_cfg``. With ``merge='proposals'`` a two-stage detector first merges the proposals
     of all views by their NMS, scores the same regions in every view, and averages boxes and scores before the final
     NMS, as the original detection code does. The mask head then looks at every box that is left in every view, and the
-    mean of its probabilities is the mask; pasting is linear, so this is the mean over the picture's pixels. A single
+    mean of its probabilities is the mask; pasting is linear, so this is the mean over the image's pixels. A single
     view that is not mirrored gives exactly what the plain test gives.
 
     A detector without NMS, or whose candidates cannot be had before it, is merged after its own test instead, by NMS
@@ -164,7 +164,7 @@ class InstanceTTAModel(BaseTTAModel):
         return self.module.add_pred_to_datasample(looks[chosen].samples, found)
 
     def pool_candidates(self, looks: list[Look], frames: list[dict[str, Any]]) -> list[InstanceData]:
-        """The candidates of all views through one NMS, in the coordinates of ``frames``, one for each picture."""
+        """The candidates of all views through one NMS, in the coordinates of ``frames``, one for each image."""
         head: Any = self.module.roi_head
         scored = [score_regions(head, look, look.proposals, without_nms(head.test_cfg)) for look in looks]
         found = []
