@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from swin_backbone.attention.plain import is_transformed
+
 MASKED_LOGIT = -100.0
 """What the original adds to a logit between tokens of different regions: finite, hence safe in half precision."""
 
@@ -41,10 +43,10 @@ class TensorCache:
 
         It is built there, not copied: a copy from the host would wait for the queued kernels at each new image size.
 
-        Under tracing (torch.compile, export, fake or subclassed tensors) nothing is read from or written to the cache:
-        a traced constant must not outlive its trace, and a real one must not enter it.
+        Under tracing and transforms (torch.compile, export, torch.func, fake or subclassed tensors) nothing is read
+        from or written to the cache: a traced constant must not outlive its trace, and a real one must not enter it.
         """
-        if torch.compiler.is_compiling() or type(like) not in (Tensor, torch.nn.Parameter):
+        if torch.compiler.is_compiling() or type(like) not in (Tensor, torch.nn.Parameter) or is_transformed():
             return build(*args, **kwargs).to(like.device)
         key = (build, args, tuple(kwargs.items()), like.device)
         with self._lock:
@@ -120,6 +122,10 @@ class WindowPlan:
     def tokens(self) -> int:
         """Tokens per window, ``N``."""
         return self.window[0] * self.window[1]
+
+    def padded(self) -> 'WindowPlan':
+        """The plan of a map that is padded already."""
+        return WindowPlan(*self.padded_size, self.window)
 
     def with_one_window_per_mask(self) -> 'WindowPlan':
         """The smallest plan that has every mask of this one."""

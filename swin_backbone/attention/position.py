@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swin_backbone.attention.plain import is_plain
+from swin_backbone.attention.plain import is_observed, may_divide
 from swin_backbone.attention.plan import CONSTANTS, is_recording
 
 TABLE_STD = 0.02
@@ -109,14 +109,14 @@ class ContinuousBias(nn.Sequential):
     """
 
     def __init__(self, num_heads: int, kind: str = 'log') -> None:
-        super().__init__(nn.Linear(2, CPB_HIDDEN), nn.ReLU(inplace=True), nn.Linear(CPB_HIDDEN, num_heads, bias=False))
+        super().__init__(nn.Linear(2, CPB_HIDDEN), nn.ReLU(), nn.Linear(CPB_HIDDEN, num_heads, bias=False))
         self.kind = kind
 
     def table(self, window: tuple[int, int], pretrained: tuple[int, int]) -> Tensor:
         """The bias of every offset ``[(2Mh-1)(2Mw-1), heads]``, between 0 and 16, computed in at least float32."""
         first: Any = self[0]
         last: Any = self[2]
-        if not is_plain(first, last):
+        if is_observed(self) or not may_divide(*self):
             device = next((x.device for x in (*self.parameters(), *self.buffers())), None)
             return CPB_LIMIT * torch.sigmoid(self(OFFSETS[self.kind](window, pretrained).to(device)))
         weight = first.weight

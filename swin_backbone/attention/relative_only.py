@@ -94,7 +94,7 @@ class RelativeOnlyAttention(nn.Module):
         if is_plain(self.qkv):
             return self.average(x, plan, shifted, self.pad_value())
         # What another module makes of a padded token is not known before it is called, so it is called on the padding.
-        padded = WindowPlan(*plan.padded_size, plan.window)
+        padded = plan.padded()
         return self.average(pad_to_windows(x, plan, None), padded, shifted, None)[:, : plan.height, : plan.width]
 
     def average(self, x: Tensor, plan: WindowPlan, shifted: bool, pad_value: Tensor | None) -> Tensor:

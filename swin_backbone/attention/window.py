@@ -14,10 +14,10 @@ from swin_backbone.attention.kernels.cpu import attend_in_groups, works_in_group
 from swin_backbone.attention.kernels.eager import unit
 from swin_backbone.attention.kernels.exported import window_attention_exported
 from swin_backbone.attention.kernels.large import window_attention_by_heads, works_by_heads
-from swin_backbone.attention.kernels.operator import window_attention_op
+from swin_backbone.attention.kernels.operator import unchanged, window_attention_op
 from swin_backbone.attention.kernels.sequential import window_attention_in_parts
 from swin_backbone.attention.kernels.windowed import attend_in_windows, trains_in_windows
-from swin_backbone.attention.plain import is_plain
+from swin_backbone.attention.plain import is_plain, may_divide
 from swin_backbone.attention.plan import WindowPlan, is_recording, pad_to_windows
 
 INITIAL_LOGIT_SCALE = 10.0
@@ -133,51 +133,58 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Attend within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
-        if self.works_directly() and not self.sequential and not works_by_heads(x, plan) and trains_in_windows(x):
-            bias, scale = self.position_bias(), self.logit_scale_factor()
-            out = attend_in_windows(x, self.project, self.proj, bias, plan, shifted, self.num_heads, scale)
-            return self.proj_drop(out)
+        if self.works_directly() and not self.works_by_heads(x, plan):
+            if self.trains_in_windows(x) and may_divide(self.qkv, self.proj):
+                bias, scale = self.position_bias(), self.logit_scale_factor()
+                out = attend_in_windows(x, self.project, self.proj, bias, plan, shifted, self.num_heads, scale)
+                return self.proj_drop(out)
+            if works_in_groups(x, self.qkv, self.proj):
+                plan = plan.with_pad_shift(shifted) if self.pad_shift else plan
+                rest = (self.position_bias(), plan, shifted, self.num_heads, self.logit_scale_factor())
+                return self.proj_drop(attend_in_groups(x, self.project, self.proj, *rest, self.pad_value()))
         if is_plain(self.qkv):
-            return self.attend(x, plan, shifted, self.pad_value())
+            return self.proj_drop(self.proj(self.attend(x, plan, shifted, self.pad_value())))
         # What another module makes of a padded token is not known before it is called, so it is called on the padding.
-        padded = WindowPlan(*plan.padded_size, plan.window)
-        return self.attend(pad_to_windows(x, plan, None), padded, shifted, None)[:, : plan.height, : plan.width]
+        values = self.attend(pad_to_windows(x, plan, None), plan.padded(), shifted, None)
+        return self.proj_drop(self.proj(values[:, : plan.height, : plan.width]))
 
     def works_directly(self) -> bool:
-        """Whether kernels for processors may serve, which neither drop weights nor shift by padding."""
-        return self.backend in ('auto', 'sdpa') and not self.pad_shift and not (self.training and self.attn_drop)
+        """Whether kernels for processors may serve, which do not drop weights."""
+        return self.backend in ('auto', 'sdpa') and not (self.training and self.attn_drop)
+
+    def works_by_heads(self, x: Tensor, plan: WindowPlan) -> bool:
+        """Whether the kernel for large windows serves, if any for processors may; it does not shift by padding."""
+        return not self.pad_shift and works_by_heads(x, plan)
+
+    def trains_in_windows(self, x: Tensor) -> bool:
+        """Whether the kernel for training on processors serves, if any for processors may."""
+        return not (self.pad_shift or self.sequential) and trains_in_windows(x)
 
     def attend(self, x: Tensor, plan: WindowPlan, shifted: bool, pad_value: Tensor | None) -> Tensor:
-        """:meth:`forward` with the query, key and value of padded tokens ``[3C]``."""
+        """Attended values ``[B, H, W, C]``, not projected, with the query, key and value of padded tokens ``[3C]``."""
         scale = self.logit_scale_factor()
-        if is_recording() and not (self.training and self.attn_drop):  # the same for a shift by padding, which is equal
-            qkv, pad_value, cosine = self.kernel_inputs(x, pad_value)
-            shifted = shifted and plan.shift != (0, 0)
-            given = Arguments(qkv, self.position_bias(), pad_value, scale, self.num_heads, plan, shifted, cosine)
-            return self.proj_drop(self.proj(window_attention_exported(given)))
-        if self.works_directly() and works_by_heads(x, plan):
-            table, qkv = self.position_table(), self.project(x)
-            out = window_attention_by_heads(qkv, table, plan, shifted, self.num_heads, scale, pad_value)
-            return self.proj_drop(self.proj(out))
-        bias = self.position_bias()
         dropout = self.attn_drop if self.training else 0.0
+        if is_recording() and not dropout:  # the same for a shift by padding, which is equal
+            qkv, pad_value, cosine = self.kernel_inputs(x, pad_value)
+            shifted, bias = shifted and plan.shift != (0, 0), self.position_bias()
+            given = Arguments(qkv, bias, pad_value, scale, self.num_heads, plan, shifted, cosine)
+            return window_attention_exported(given)
+        if self.works_directly() and self.works_by_heads(x, plan):
+            table, qkv = self.position_table(), self.project(x)
+            return window_attention_by_heads(qkv, table, plan, shifted, self.num_heads, scale, pad_value)
+        bias = self.position_bias()
+        if pad_value is None and self.works_directly() and self.trains_in_windows(x):
+            rest = (bias, plan, shifted, self.num_heads, scale)
+            return attend_in_windows(self.project(x), unchanged, unchanged, *rest)
+        qkv, pad_value, cosine = self.kernel_inputs(x, pad_value)
         compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
         if dropout == 0.0 and compiled and not self.sequential:
             tensor, factor = (scale, 1.0) if isinstance(scale, Tensor) else (None, scale)
-            qkv, pad_value, cosine = self.kernel_inputs(x, pad_value)
             options = (self.num_heads, list(self.window), shifted, self.pad_shift, self.backend, cosine)
-            out = window_attention_op(qkv, bias, pad_value, tensor, factor, *options)
-            out = self.proj(out)
-        elif self.backend in ('auto', 'sdpa') and dropout == 0.0 and works_in_groups(x, self.qkv, self.proj):
-            plan = plan.with_pad_shift(shifted) if self.pad_shift else plan
-            out = attend_in_groups(x, self.project, self.proj, bias, plan, shifted, self.num_heads, scale, pad_value)
-        else:
-            plan = plan.with_pad_shift(shifted) if self.pad_shift else plan
-            compute = window_attention_in_parts if self.sequential else window_attention
-            qkv, pad_value, cosine = self.kernel_inputs(x, pad_value)
-            out = compute(qkv, bias, plan, shifted, self.num_heads, scale, pad_value, dropout, self.backend, cosine)
-            out = self.proj(out)
-        return self.proj_drop(out)
+            return window_attention_op(qkv, bias, pad_value, tensor, factor, *options)
+        plan = plan.with_pad_shift(shifted) if self.pad_shift else plan
+        compute = window_attention_in_parts if self.sequential else window_attention
+        return compute(qkv, bias, plan, shifted, self.num_heads, scale, pad_value, dropout, self.backend, cosine)
 
 
 class CosineWindowAttention(WindowAttention):
@@ -208,7 +215,7 @@ class CosineWindowAttention(WindowAttention):
     def queries_keys_values(self, tokens: Tensor) -> Tensor:
         """Queries, keys and values ``[..., 3C]`` of ``tokens`` ``[..., C]``, of any length."""
         bias = self.qkv_bias()
-        if is_plain(self.qkv):
+        if may_divide(self.qkv):
             return F.linear(tokens, self.qkv.weight, bias)
         qkv = self.qkv(tokens)
         return qkv if bias is None else qkv + bias

@@ -9,6 +9,7 @@ from swin_backbone.attention.kernels.eager import window_attention_eager
 from swin_backbone.attention.kernels.fused import why_not
 from swin_backbone.attention.kernels.operator import window_attention_triton
 from swin_backbone.attention.kernels.sdpa import window_attention_sdpa
+from swin_backbone.attention.plain import is_transformed
 from swin_backbone.attention.plan import WindowPlan
 from swin_backbone.errors import InputError
 
@@ -76,4 +77,6 @@ def window_attention(
     name = check_backend(backend)
     if name == 'auto':
         name = 'sdpa' if why_not(given, dropout) else 'triton'
+    if name == 'sdpa' and is_transformed():  # some of PyTorch's fused kernels have neither tangents nor batching rules
+        name = 'eager'
     return BACKENDS[name](given, dropout)

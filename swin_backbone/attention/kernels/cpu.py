@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swin_backbone.attention.kernels.eager import widen
-from swin_backbone.attention.plain import is_plain
+from swin_backbone.attention.plain import is_ordinary, may_divide
 from swin_backbone.attention.plan import CONSTANTS, WindowPlan, window_tokens
 
 ROWS_PER_THREAD = 1024
@@ -28,11 +28,11 @@ and gathering and putting back costs more than it saves. Between 441 and 576 tok
 def works_in_groups(x: Tensor, *modules: nn.Module) -> bool:
     """Whether applying ``modules`` to ``x`` ``[..., C]`` in groups is possible and pays.
 
-    That is so for a plain tensor on a CPU, untraced, without gradients, and of more than :data:`SMALLEST` tokens.
+    That is so for an ordinary tensor on a CPU, without gradients, and of more than :data:`SMALLEST` tokens.
     """
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    plain = x.device.type == 'cpu' and type(x) is Tensor and not (traced or torch.is_grad_enabled())
-    return plain and x.numel() > SMALLEST * x.shape[-1] and is_plain(*modules)
+    if torch.is_grad_enabled() or not is_ordinary(x):  # first, so that no traced graph depends on the size
+        return False
+    return x.numel() > SMALLEST * x.shape[-1] and may_divide(*modules)
 
 
 def group_rows() -> int:
@@ -123,7 +123,7 @@ def attend_in_groups(
         out = values.new_empty(rows.shape[0], values.shape[1]) if out is None else out
         out.index_copy_(0, tokens, values)
     assert out is not None  # every map has a window
-    return out.view(*x.shape[:-1], -1)
+    return out.view(*x.shape[:-1], out.shape[1])
 
 
 def among_padding(qkv: Tensor, real: Tensor, pad_value: Tensor | None) -> Tensor:
@@ -143,4 +143,4 @@ def attend(qkv: Tensor, tokens: int, num_heads: int, scale: float | Tensor, mask
         q, scale = (q * scale).to(k.dtype), 1.0
     mask = None if mask is None else mask.to(q.dtype)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-    return out.transpose(1, 2).reshape(qkv.shape[0], -1)
+    return out.transpose(1, 2).reshape(qkv.shape[0], qkv.shape[1] // 3)

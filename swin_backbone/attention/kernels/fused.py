@@ -14,6 +14,7 @@ from swin_backbone.attention.kernels.arguments import Arguments
 from swin_backbone.attention.kernels.eager import window_attention_eager
 from swin_backbone.attention.kernels.gradients import Gradients
 from swin_backbone.attention.kernels.gradients import gradients as plain_gradients
+from swin_backbone.attention.plain import is_transformed
 from swin_backbone.attention.plan import WindowPlan
 from swin_backbone.attention.position import without_autocast
 
@@ -133,8 +134,8 @@ def describe_choice() -> str:
 def why_not(given: Arguments, dropout: float) -> str | None:
     """Why the kernels cannot compute attention with these arguments, or None if they can."""
     qkv, plan = given.qkv, given.plan
-    transformed = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
-    if transformed or type(qkv) not in (Tensor, torch.nn.Parameter):
+    followed = torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transformed()
+    if followed or type(qkv) not in (Tensor, torch.nn.Parameter):
         return 'the tensors are traced or transformed'
     if reason := why_unsuitable(qkv.device):
         return reason

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from swin_backbone.attention.kernels.eager import widen
 from swin_backbone.attention.kernels.windowed import attend, window_order
+from swin_backbone.attention.plain import is_ordinary
 from swin_backbone.attention.plan import CONSTANTS, WindowPlan, region_mask, window_partition, window_reverse
 from swin_backbone.attention.position import backward_bias
 
@@ -26,13 +27,11 @@ Queries = slice | Tensor
 
 
 def works_by_heads(x: Tensor, plan: WindowPlan) -> bool:
-    """Whether attention within the windows of ``x`` is computed here: large windows, a plain tensor on a CPU, untraced.
+    """Whether attention within the windows of ``x`` is computed here: large windows, an ordinary tensor on a CPU.
 
     A shift by padding is not: its frame needs another mask.
     """
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
-    plain = x.device.type == 'cpu' and type(x) is Tensor and not traced
-    return plain and plan.tokens >= SMALLEST and type(plan) is WindowPlan
+    return plan.tokens >= SMALLEST and type(plan) is WindowPlan and is_ordinary(x)
 
 
 def window_attention_by_heads(
@@ -59,7 +58,7 @@ def window_attention_by_heads(
     windows = window_partition(qkv, plan, shifted, pad_value)  # [B, nW, N, 3C]
     q, k, v = windows.flatten(0, 1).unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)  # [B * nW, heads, N, d]
     out = AttendByHeads.apply((q * scale).to(k.dtype).flip(2), k, v, table, plan, shifted).flip(2)
-    return window_reverse(out.transpose(1, 2).flatten(2).unflatten(0, (qkv.shape[0], -1)), plan, shifted)
+    return window_reverse(out.transpose(1, 2).flatten(2).unflatten(0, (qkv.shape[0], plan.num_windows)), plan, shifted)
 
 
 def real_queries(plan: WindowPlan, shifted: bool, most: int) -> list[list[Queries]]:

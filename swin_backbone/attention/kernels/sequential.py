@@ -53,7 +53,7 @@ def window_attention_in_parts(
             done = [torch.utils.checkpoint.checkpoint(compute, x, bias, mask, use_reentrant=False) for x in parts]
         else:
             done = [compute(x, bias, mask) for x in parts]
-        outs.append(torch.cat(done).unflatten(0, (len(qkv), -1)))
+        outs.append(torch.cat(done).unflatten(0, (len(qkv), len(chosen))))
         numbers.append(chosen)
     out = torch.cat(outs, 1)[:, torch.cat(numbers).argsort()]
     return window_reverse(out.flatten(2, 3), plan, shifted)

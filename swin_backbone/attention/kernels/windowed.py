@@ -14,18 +14,17 @@ import torch
 from torch import Tensor
 
 from swin_backbone.attention.kernels.eager import widen
+from swin_backbone.attention.plain import is_ordinary
 from swin_backbone.attention.plan import CONSTANTS, WindowPlan, window_partition
 
 
 def trains_in_windows(x: Tensor) -> bool:
-    """Whether attention to ``x`` is computed here: a plain tensor on a CPU, untraced, with gradients.
+    """Whether attention to ``x`` is computed here: an ordinary tensor on a CPU, with gradients.
 
     Not in float16: the gradient of V2's unit vectors is infinite there for the zero keys of padding.
     """
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
     dtype = torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else x.dtype
-    plain = x.device.type == 'cpu' and type(x) is Tensor and dtype != torch.float16
-    return plain and not traced and torch.is_grad_enabled()
+    return torch.is_grad_enabled() and dtype != torch.float16 and is_ordinary(x)
 
 
 def window_order(plan: WindowPlan, shifted: bool, batch: int) -> Tensor:
@@ -172,4 +171,4 @@ def attend_in_windows(
     mask = plan.mask(x) if shifted else None
     values = Attend.apply(qkv.contiguous(), bias, mask, scale).transpose(1, 2).flatten(2).flatten(0, 1)
     out: Tensor = Permute.apply(finish(values), places, none, order, padding)
-    return out.view(*x.shape[:3], -1)
+    return out.view(*x.shape[:3], out.shape[1])
