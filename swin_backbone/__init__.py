@@ -1,24 +1,37 @@
 """Swin Transformer backbones for dense prediction, with plug-ins for MMDetection and MMSegmentation.
 
-The names below need PyTorch and are imported on first use, so that the command line starts without it. The toolkits
-find this package by themselves through :mod:`swin_backbone.registry`.
+The names below need PyTorch, ``Predictor`` also a toolkit, and are imported on first use, so that the command line starts
+without them. The toolkits find this package by themselves through :mod:`swin_backbone.registry`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from swin_backbone.backbones.mixer import SwinMixer
     from swin_backbone.backbones.swin import SwinTransformer
     from swin_backbone.checkpoint import LoadReport, load_pretrained
+    from swin_backbone.engine.predict import Predictor
     from swin_backbone.errors import InputError
     from swin_backbone.variants import VARIANTS
 
 __version__ = '0.1.0'
-__all__ = ['VARIANTS', 'InputError', 'LoadReport', 'SwinTransformer', '__version__', 'load_pretrained']
+__all__ = [
+    'VARIANTS',
+    'InputError',
+    'LoadReport',
+    'Predictor',
+    'SwinMixer',
+    'SwinTransformer',
+    '__version__',
+    'load_pretrained',
+]
 
 _DEFINED_IN = {
     'InputError': 'errors',
     'LoadReport': 'checkpoint',
+    'Predictor': 'engine.predict',
+    'SwinMixer': 'backbones.mixer',
     'SwinTransformer': 'backbones.swin',
     'VARIANTS': 'variants',
     'load_pretrained': 'checkpoint',

@@ -1,4 +1,4 @@
-"""The named sizes of Swin Transformer, V1 and V2."""
+"""The named sizes of Swin Transformer, V1 and V2, and of its relatives."""
 
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ class Variant:
         num_heads: attention heads per stage.
         versions: the versions (1, 2) that were published in this size.
         main_norm_every: V2's extra norm on the main branch after every so many blocks of a stage; 0 for none.
+        window: side of a window; None for the default of the version.
     """
 
     embed_dim: int
@@ -22,6 +23,7 @@ class Variant:
     num_heads: tuple[int, ...]
     versions: tuple[int, ...] = (1, 2)
     main_norm_every: int = 0
+    window: int | None = None
 
 
 # Swin V1 paper, section 3.3; Swin V2 paper, section 3.5. 'tiny-c24' is the released sibling of Swin-Mixer, with 24
@@ -38,6 +40,15 @@ VARIANTS: dict[str, Variant] = {
     'huge': Variant(352, (2, 2, 18, 2), (11, 22, 44, 88), versions=(2,), main_norm_every=6),
     'giant-simmim': Variant(448, (2, 2, 18, 2), (14, 28, 56, 112), versions=(2,), main_norm_every=6),
     'giant': Variant(512, (2, 2, 42, 4), (16, 32, 64, 128), versions=(2,), main_norm_every=6),
+}
+
+# The four released networks of Swin-MLP. The paper calls 'base' Swin-Mixer-B/D24; the released one has 32 channels a
+# head.
+MIXERS: dict[str, Variant] = {
+    'tiny_c24': Variant(96, (2, 2, 6, 2), (4, 8, 16, 32), versions=(1,), window=8),
+    'tiny_c12': Variant(96, (2, 2, 6, 2), (8, 16, 32, 64), versions=(1,), window=8),
+    'tiny_c6': Variant(96, (2, 2, 6, 2), (16, 32, 64, 128), versions=(1,), window=8),
+    'base': Variant(128, (2, 2, 18, 2), (4, 8, 16, 32), versions=(1,), window=7),
 }
 
 DEFAULT_WINDOW = {1: 7, 2: 8}

@@ -142,7 +142,7 @@ class SwinBlock(nn.Module):
         super().__init__()
         self.shifted = shifted
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = attn
+        self.take_attention(attn)
         self.drop_path = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(dim)
         self.build_mlp(dim, hidden, drop)
@@ -153,6 +153,10 @@ class SwinBlock(nn.Module):
         x = x + self.drop_path(self.attn(self.norm1(x), plan, self.shifted))
         x = x + self.drop_path(self.apply_mlp(self.norm2(x)))
         return self.norm3(x)
+
+    def take_attention(self, attn: nn.Module) -> None:
+        """Make ``attn`` a part of the block, under its name in files."""
+        self.attn = attn
 
     def build_mlp(self, dim: int, hidden: int, drop: float) -> None:
         """Create the MLP."""
@@ -197,13 +201,17 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the blocks on ``[B, H, W, C]``; merging is the caller's, who also needs the map before it."""
-        plan = WindowPlan(x.shape[1], x.shape[2], self.window)
+        plan = self.plan(x)
         for block in self.blocks:
             if self.with_cp and self.training and torch.is_grad_enabled():
                 x = torch.utils.checkpoint.checkpoint(block, x, plan, use_reentrant=False)
             else:
                 x = block(x, plan)
         return x
+
+    def plan(self, x: Tensor) -> WindowPlan:
+        """How the blocks cut ``x`` into windows."""
+        return WindowPlan(x.shape[1], x.shape[2], self.window)
 
     def merge(self, x: Tensor) -> Tensor:
         """The map that the next stage reads; ``x`` itself after the last one."""

@@ -19,7 +19,8 @@ from swin_backbone.attention.position import relative_position_index
 from swin_backbone.attention.window import WindowAttention
 from swin_backbone.backbones.blocks import DropPath, PatchEmbed, PatchMerging, SwinBlock
 from swin_backbone.backbones.options import BackboneOptions, integers, positive, resolve_options
-from swin_backbone.backbones.swin import InitConfig, Parts, SwinTransformer
+from swin_backbone.backbones.parts import Parts
+from swin_backbone.backbones.swin import InitConfig, SwinTransformer
 from swin_backbone.checkpoint.names import NOT_IN_STATE_DICTS
 from swin_backbone.errors import InputError
 

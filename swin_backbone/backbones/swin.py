@@ -3,23 +3,17 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
 from swin_backbone.attention import position
+from swin_backbone.attention.mixing import SpatialMixing
 from swin_backbone.attention.performer import PerformerAttention
-from swin_backbone.attention.relative_only import ContinuousRelativeOnlyAttention, RelativeOnlyAttention
-from swin_backbone.attention.sliding import CosineSlidingAttention, SlidingAttention
-from swin_backbone.attention.window import (
-    INITIAL_LOGIT_SCALE,
-    AttentionOptions,
-    CosineWindowAttention,
-    WindowAttention,
-)
-from swin_backbone.backbones.blocks import PatchEmbed, PatchMerging, ResPostNormBlock, Stage, SwinBlock
+from swin_backbone.attention.window import INITIAL_LOGIT_SCALE
+from swin_backbone.backbones.blocks import PatchEmbed, ResPostNormBlock, Stage
 from swin_backbone.backbones.options import BackboneOptions, resolve_options
+from swin_backbone.backbones.parts import Parts, build_stage
 from swin_backbone.backbones.refusals import check_image, refuse_arguments
 from swin_backbone.checkpoint import LoadReport, convert_on_load, load_pretrained
 
@@ -38,23 +32,6 @@ class FeatureInfo(list[dict[str, int]]):
     def reduction(self) -> list[int]:
         """Stride of every map in pixels."""
         return [info['reduction'] for info in self]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The classes that a backbone is built of. Their attributes are the names of its parameters.
-
-    Attributes:
-        embed: patch embedding.
-        blocks: blocks for V1 and V2.
-        merging: patch merging.
-        stages: name of the list of stages.
-    """
-
-    embed: type[PatchEmbed] = PatchEmbed
-    blocks: tuple[type[SwinBlock], ...] = (SwinBlock, ResPostNormBlock)
-    merging: type[PatchMerging] = PatchMerging
-    stages: str = 'layers'
 
 
 class SwinTransformer(nn.Module):
@@ -184,7 +161,7 @@ class SwinTransformer(nn.Module):
         self.options = options
         self.init_cfg = init_cfg
         self.load_report: LoadReport | None = None
-        self.patch_embed = self.parts.embed(options.patch_size, options.in_channels, options.embed_dim, patch_norm)
+        self.patch_embed = self.build_embedding(patch_norm)
         if options.position.absolute:
             self.absolute_pos_embed = position.absolute_embedding(options.embed_dim, options.pretrain_grid)
         self.pos_drop = nn.Dropout(options.drop_rate)
@@ -196,6 +173,11 @@ class SwinTransformer(nn.Module):
         self._register_load_state_dict_pre_hook(convert_on_load, with_module=True)
         self.freeze()
         self.without_values = self.patch_embed.proj.weight.is_meta
+
+    def build_embedding(self, patch_norm: bool) -> PatchEmbed:
+        """The patch embedding."""
+        options = self.options
+        return self.parts.embed(options.patch_size, options.in_channels, options.embed_dim, patch_norm)
 
     @property
     def stage_list(self) -> list[Stage]:
@@ -230,7 +212,7 @@ class SwinTransformer(nn.Module):
         Raises:
             InputError: the image has another shape.
         """
-        check_image(image, self.options.in_channels)
+        self.check_input(image)
         x = self.patch_embed(image.to(self.patch_embed.proj.weight.dtype))
         if self.options.position.absolute:
             x = x + position.embedding_for(self.position_map(), (x.shape[1], x.shape[2]))
@@ -240,8 +222,12 @@ class SwinTransformer(nn.Module):
         for index, stage in enumerate(stages):
             x = stage(x if index == 0 else stages[index - 1].merge(x))
             if index in self.out_indices:
-                outs.append(self.get_submodule(f'norm{index}')(x).permute(0, 3, 1, 2).contiguous())
+                outs.append(self.get_submodule(f'norm{index}')(x).movedim(-1, 1).contiguous())
         return tuple(outs)
+
+    def check_input(self, image: Tensor) -> None:
+        """Refuse an image that :meth:`forward` does not take."""
+        check_image(image, self.options.in_channels)
 
     def position_map(self) -> Tensor:
         """The absolute embedding ``[1, C, rows, columns]``."""
@@ -316,7 +302,7 @@ class SwinTransformer(nn.Module):
 
 def restart(module: nn.Module) -> None:
     """Give a module the values that a new one has; its parts come first, as in ``nn.Module.apply``."""
-    if isinstance(module, nn.Conv2d | nn.LayerNorm):
+    if isinstance(module, nn.Conv2d | nn.Conv3d | nn.LayerNorm | SpatialMixing):
         module.reset_parameters()
     for name, parameter in module.named_parameters(recurse=False):
         if name in ('q_bias', 'v_bias'):
@@ -351,71 +337,6 @@ def initialize(module: nn.Module) -> None:
         for norm in (module.norm1, module.norm2):
             nn.init.zeros_(norm.weight)
             nn.init.zeros_(norm.bias)
-
-
-FEATURE_SEEDS = 1000
-"""Seeds of random features per stage: more than a stage has blocks."""
-
-
-ATTENTIONS: dict[str, tuple[type[nn.Module], ...]] = {
-    'window': (WindowAttention, CosineWindowAttention),
-    'shifted-cyclic': (WindowAttention, CosineWindowAttention),
-    'shifted-padding': (WindowAttention, CosineWindowAttention),
-    'sliding-naive': (SlidingAttention, CosineSlidingAttention),
-    'sliding-kernel': (SlidingAttention, CosineSlidingAttention),
-    'performer': (PerformerAttention,),
-}
-"""Classes for dot products and cosines by ``attention_method``."""
-
-RELATIVE_ONLY = (RelativeOnlyAttention, ContinuousRelativeOnlyAttention)
-"""The same for ``position_encoding='relative-only'``: a table of biases, or a network."""
-
-
-def build_attention(options: BackboneOptions, index: int, number: int) -> nn.Module:
-    """The attention of block ``number`` of stage ``index``."""
-    classes = ATTENTIONS[options.attention_method] if options.position.content else RELATIVE_ONLY
-    return classes[options.cosine](
-        AttentionOptions(
-            dim=options.channels(index),
-            window=options.windows[index],
-            num_heads=options.num_heads[index],
-            qkv_bias=options.qkv_bias,
-            attn_drop=options.attn_drop_rate,
-            proj_drop=options.drop_rate,
-            relative_bias=options.position.relative,
-            backend=options.backend,
-            method=options.attention_method,
-            position_bias=options.position_bias,
-            sequential=index in options.sequential_stages,
-            pretrained_window=(options.pretrained_window_sizes[index],) * 2,
-            seed=FEATURE_SEEDS * index + number,
-        )
-    )
-
-
-def build_block(options: BackboneOptions, index: int, number: int, parts: Parts) -> SwinBlock:
-    """Block ``number`` of stage ``index``."""
-    dim = options.channels(index)
-    return parts.blocks[options.post_norm](
-        build_attention(options, index, number),
-        dim,
-        hidden=int(dim * options.mlp_ratio),
-        drop=options.drop_rate,
-        drop_path=options.drop_path(index, number),
-        shifted=options.shifted and number % 2 == 1,
-        main_norm=options.main_norm_every > 0 and (number + 1) % options.main_norm_every == 0,
-    )
-
-
-def build_stage(options: BackboneOptions, index: int, parts: Parts) -> Stage:
-    """Stage ``index`` with its merging, unless it is the last that is built."""
-    last = index == options.num_stages - 1
-    return Stage(
-        [build_block(options, index, number, parts) for number in range(options.depths[index])],
-        None if last else parts.merging(options.channels(index), norm_last=options.version == 2),
-        options.windows[index],
-        with_cp=index in options.checkpointed_stages,
-    )
 
 
 PLACE = re.compile(r'(?:layers|stages)\.(\d+)\.(?:blocks\.(\d+)|downsample)\.')
