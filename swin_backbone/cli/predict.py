@@ -1,7 +1,9 @@
-"""Predict images with a trained detector or segmenter: drawings and JSON."""
+"""Predict images and videos with a trained detector or segmenter: drawings and JSON."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from swin_backbone.cli import Parser
 from swin_backbone.cli._options import add_config_options
@@ -11,77 +13,124 @@ from swin_backbone.errors import InputError
 def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(
-        'Predict one image, or every image in a folder: a drawing and a JSON file each.',
+        'Predict images, folders of images, videos or a camera: drawings and JSON.',
         'swin-backbone predict cascade_swin_t_3x cascade.pth photographs/ --out-dir drawn',
     )
-    parser.add_argument('config', metavar='CONFIG', help='a config file')
+    parser.add_argument('config', metavar='CONFIG', help='a config: a path, or the name of an installed one')
     parser.add_argument(
         'checkpoint',
         metavar='CHECKPOINT',
         help='the whole model: a path, a URL, hf-hub:OWNER/NAME, a published name, or released',
     )
-    parser.add_argument('source', metavar='IMAGE|FOLDER', type=Path, help='an image, or a folder of images')
+    parser.add_argument(
+        'sources',
+        metavar='SOURCE',
+        nargs='+',
+        help="images, videos, folders, patterns in quotes such as 'photos/*.jpg', or the number of a camera",
+    )
     parser.add_argument(
         '--out-dir', metavar='DIR', type=Path, default=Path('predictions'), help='where to write (default: %(default)s)'
     )
     parser.add_argument(
         '--score-threshold', metavar='S', type=float, default=0.3, help='least score of a detection (default: 0.3)'
     )
+    parser.add_argument('--only', metavar='A,B,C', help='write these classes alone')
+    parser.add_argument('--coco-json', metavar='FILE', type=Path, help="the objects of all images in COCO's format")
+    parser.add_argument('--tta', action='store_true', help='test at several scales and flips, merged')
     parser.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1 ... (default: a GPU if there is one)')
-    parser.add_argument('--classes', metavar='A,B,C|FILE', help='the classes that the model was trained on')
+    parser.add_argument('--bf16', action='store_true', help='run the model in bfloat16')
+    parser.add_argument(
+        '--classes', metavar='A,B,C|FILE', help='the classes of the model, if its checkpoint does not name them'
+    )
     add_config_options(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Predict every image of a folder, and name the files that were skipped."""
+    """Predict every source, and name the files that were skipped."""
     args = build_parser().parse_args(argv)
-    from swin_backbone.engine.checkpoints import choose_source
-    from swin_backbone.engine.classes import name_classes, read_classes
-    from swin_backbone.engine.config import load_config
-    from swin_backbone.engine.explain import advising, explained
-    from swin_backbone.engine.option_check import require_test
-    from swin_backbone.engine.place_check import check_writable
-    from swin_backbone.engine.predict import Predictor, find_files, predict_files
-    from swin_backbone.files import progress_bar
-
-    checkpoint = choose_source(args.checkpoint, args.config)
-    files = find_files(args.source)
     if not 0 <= args.score_threshold <= 1:
         raise InputError(f'--score-threshold must be from 0 to 1, got {args.score_threshold}.')
+    from swin_backbone.engine.place_check import check_writable
+    from swin_backbone.engine.sources import check_outputs, find_files, is_camera, is_video
+
+    cameras = [int(source) for source in args.sources if is_camera(source)]
+    files = find_files([source for source in args.sources if not is_camera(source)])
+    check_outputs(files, args.out_dir)
+    videos = {path: place for path, place in files.items() if is_video(path)}
+    images = {path: place for path, place in files.items() if not is_video(path)}
+    if args.coco_json and (videos or cameras):
+        raise InputError('--coco-json describes images, and a video or a camera is among the sources: leave it out.')
     check_writable(args.out_dir, '--out-dir')
-    check_device(args.device)
+    if args.coco_json:
+        check_writable(args.coco_json.parent, '--coco-json')
+    predictor, only = build_predictor(args)
+    count = predict_images(predictor, images, only, args) if images else 0
+    frames = predict_videos(predictor, videos, cameras, only, args) if videos or cameras else 0
+    if not count + frames:
+        raise InputError(f'{", ".join(args.sources)} holds no image: give an image or a folder of images.')
+    done = [f'{n} {what}{"s" if n > 1 else ""}' for n, what in ((count, 'image'), (frames, 'frame')) if n]
+    print(f'{" and ".join(done)} predicted, drawings and JSON in {args.out_dir}')
+
+
+def build_predictor(args: argparse.Namespace) -> tuple[Any, list[str] | None]:
+    """The model of the options, and the classes of ``--only``.
+
+    Raises:
+        InputError: an option does not fit.
+    """
+    from swin_backbone.engine.classes import read_classes
+    from swin_backbone.engine.config import load_config
+    from swin_backbone.engine.predict import Predictor, choose_device
+    from swin_backbone.engine.prediction import labels_of
+
+    try:
+        choose_device(args.device)
+    except InputError as error:
+        raise InputError(f'--{error}') from error
     config = load_config(args.config, args.cfg_options)
-    with explained(config), advising(checkpoint):
-        require_test(config, ('test_dataloader',))
-        if args.classes is not None:
-            name_classes(config, read_classes(args.classes))
-        predictor = Predictor(config, checkpoint, args.device)
+    classes = None if args.classes is None else read_classes(args.classes)
+    predictor = Predictor(config, args.checkpoint, args.device, classes, tta=args.tta, bf16=args.bf16)
+    only = None if args.only is None else [name.strip() for name in args.only.split(',')]
+    labels_of(only, list(predictor.meta['classes']))
+    if args.coco_json and 'decode_head' in config.model:
+        raise InputError('--coco-json describes objects, and the config has a segmenter: leave it out.')
+    return predictor, only
+
+
+def predict_images(predictor: Any, files: dict[Path, Path], only: list[str] | None, args: argparse.Namespace) -> int:
+    """Predict images; returns how many were not skipped."""
+    from swin_backbone.engine.predict_files import CocoFile, predict_files
+    from swin_backbone.files import progress_bar
+
+    coco = CocoFile() if args.coco_json else None
     skipped = []
     with progress_bar('predicting', len(files), unit=' images') as progress:
-        for path, problem in predict_files(predictor, args.source, args.out_dir, args.score_threshold):
+        for path, problem in predict_files(predictor, files, args.out_dir, args.score_threshold, only, coco):
             progress.update()
             if problem:
                 skipped.append(f'skipped {path}: {problem}')
     print(*skipped, sep='\n', end='\n' if skipped else '')
-    if len(skipped) == len(files):
-        raise InputError(f'{args.source} holds no image: give an image or a folder of images.')
-    count = len(files) - len(skipped)
-    print(f'{count} image{"s" if count > 1 else ""} predicted, drawings and JSON in {args.out_dir}')
+    if coco is not None:
+        coco.write(args.coco_json, predictor.meta['classes'])
+    return len(files) - len(skipped)
 
 
-def check_device(name: str | None) -> None:
-    """Refuse a device that is not there.
+def predict_videos(
+    predictor: Any, videos: dict[Path, Path], cameras: list[int], only: list[str] | None, args: argparse.Namespace
+) -> int:
+    """Predict videos and cameras; returns the number of frames."""
+    from swin_backbone.engine.predict_video import count_frames, predict_video
+    from swin_backbone.files import progress_bar
 
-    Raises:
-        InputError: it cannot hold a tensor.
-    """
-    import torch
-
-    try:
-        torch.empty(1, device=name or 'cpu')
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].rstrip('.')
-        raise InputError(
-            f'--device {name} cannot be used ({reason}): give cpu, or cuda where a GPU is visible.'
-        ) from error
+    frames = 0
+    sources: dict[Path | int, tuple[Path, int | None]] = {
+        path: (place, count_frames(path) or None) for path, place in videos.items()
+    }
+    sources |= {number: (Path(f'camera_{number}'), None) for number in cameras}
+    for source, (place, total) in sources.items():
+        with progress_bar(f'predicting {place}', total, unit=' frames') as progress:
+            frames += predict_video(
+                predictor, source, args.out_dir / place, args.score_threshold, only, progress.update
+            )
+    return frames

@@ -4,7 +4,7 @@ import colorsys
 import inspect
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from swin_backbone.engine.class_check import (
     maps_of,
     missing_class,
     read_categories,
+    shortened,
 )
 from swin_backbone.engine.config import EVALUATORS, LOADERS, dicts_in
 from swin_backbone.engine.panoptic import things_among
@@ -100,6 +101,39 @@ def name_classes(config: Config, names: Sequence[str]) -> None:
     for data_set in find_data_sets(config):
         data_set['metainfo'] = metainfo
     set_head_classes(config, len(names), things if things is None else len(names) - len(things))
+
+
+def fit_to_checkpoint(
+    config: Config, content: Mapping[str, Any], classes: Sequence[str] | None = None
+) -> dict[str, Any] | None:
+    """Give a config the classes that a checkpoint was trained on, and no masks where it was trained without.
+
+    Args:
+        config: changed in place.
+        content: of a checkpoint of a whole model.
+        classes: those that the user names, which must be the same ones.
+
+    Returns:
+        The ``classes``, and possibly the ``palette``, that the checkpoint names.
+
+    Raises:
+        InputError: the checkpoint names other classes than the user, or the heads cannot have its classes.
+    """
+    meta = {key.lower(): value for key, value in (content.get('meta') or {}).items()}
+    known = {key.lower(): value for key, value in (meta.get('dataset_meta') or meta).items()}
+    names = tuple(known.get('classes') or ())
+    if names and classes is not None and set(names) != set(classes):
+        raise InputError(f'the checkpoint was trained on {shortened(names)}, not on {shortened(list(classes))}.')
+    counts = {head.get('num_classes') for head in heads_in(config.model)} - {None}
+    if names and counts and counts != {len(names)}:
+        LOGGER.warning('classes of the checkpoint: %s', shortened(names))
+        name_classes(config, names)
+    state = content.get('state_dict', content)
+    roi_head = config.model.get('roi_head') or {}
+    if roi_head.get('mask_head') and not any(name.startswith('roi_head.mask_head') for name in state):
+        LOGGER.warning('the checkpoint has no mask head: boxes alone')
+        drop_masks(config)
+    return {key: known[key] for key in ('classes', 'palette') if known.get(key)} if names else None
 
 
 def set_head_classes(config: Config, count: int, stuff: int | None = None) -> None:

@@ -1,6 +1,6 @@
-"""Predictions for any picture: drawn, and as JSON."""
+"""Inference in Python: a detector or segmenter that is called with images and returns arrays."""
 
-import logging
+import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,45 +14,72 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
-from swin_backbone.datasets.image_check import problem_and_darkness
-from swin_backbone.engine.checkpoints import load_whole
-from swin_backbone.engine.config import set_weights
+from swin_backbone.engine.checkpoints import choose_source, load_whole, read_whole
+from swin_backbone.engine.classes import fit_to_checkpoint, name_classes
+from swin_backbone.engine.config import load_config, set_weights
+from swin_backbone.engine.explain import advising, explained
+from swin_backbone.engine.option_check import require_test
+from swin_backbone.engine.prediction import Prediction, prediction_of
 from swin_backbone.engine.runner import ignore_warnings
 from swin_backbone.engine.submission import without_annotations
-from swin_backbone.engine.tta import innermost
+from swin_backbone.engine.tta import STOCK_MODELS, innermost, use_tta
 from swin_backbone.errors import InputError
-from swin_backbone.evaluation.gallery import draw_sample, label_map
-from swin_backbone.files import write_json
-
-LOGGER = logging.getLogger('swin_backbone')
+from swin_backbone.evaluation.drawing import Image
 
 
 class Predictor:
-    """A detector or segmenter with the test pipeline of its config, for images outside of any data set.
+    """A detector or segmenter that is called with images, with the test pipeline of its config.
 
-    Everything is built within the toolkit's own registry scope and changes no state of the process, so
-    predictors of both toolkits work beside each other.
+    Everything is built within the toolkit's own registry scope and changes no state of the process, so predictors of
+    both toolkits work beside each other.
 
     Args:
-        config: of a detector or segmenter; changed in place.
-        checkpoint: of the whole model.
-        device: where it runs; by default the first GPU, or the CPU.
+        config: the name of an installed config, the path of a config, or a ``Config``.
+        checkpoint: of the whole model: a path, a URL, a published name, or 'released'. Where it was trained on other
+            classes than the config's, or without masks, the model is built as the checkpoint needs it.
+        device: such as 'cpu' or 'cuda:1'; by default the first GPU, or the CPU.
+        classes: the classes of the model, for a checkpoint that does not name them.
+        tta: whether every image is tested at several scales and flips, merged. A two-stage detector averages the scores
+            of the views, so that a threshold means what it means without.
+        bf16: whether the model is run under autocast to bfloat16.
 
     Raises:
-        InputError: the checkpoint is not one of this model.
+        InputError: the config cannot be tested, the checkpoint is not one of its model, or there is no such device.
     """
 
-    def __init__(self, config: Config, checkpoint: str | Path, device: str | None = None) -> None:
-        set_weights(config, 'none')
-        self.scope = config.get('default_scope', 'mmdet')
-        data_set = innermost(config.test_dataloader.dataset)
-        with self._scope():
-            self.pipeline = Compose(without_annotations(data_set.pipeline))
-            self.model = revert_sync_batchnorm(MODELS.build(config.model))
-            content = load_whole(self.model, checkpoint)
-            meta = {key.lower(): value for key, value in content.get('meta', {}).items()}
-            self.meta = meta.get('dataset_meta') or DATASETS.build(dict(data_set, lazy_init=True)).metainfo
-        self.model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()
+    def __init__(
+        self,
+        config: str | Path | Config,
+        checkpoint: str | Path,
+        device: str | None = None,
+        classes: Sequence[str] | None = None,
+        *,
+        tta: bool = False,
+        bf16: bool = False,
+    ) -> None:
+        config = copy.deepcopy(config) if isinstance(config, Config) else load_config(str(config))
+        source = choose_source(str(checkpoint), str(config.filename))
+        self.device, self.bf16 = choose_device(device), bf16
+        with explained(config), advising(source):
+            require_test(config, ('test_dataloader',))
+            set_weights(config, 'none')
+            self.scope = config.get('default_scope', 'mmdet')
+            with self._scope():
+                content = read_whole(source)
+                if classes is not None:
+                    name_classes(config, list(classes))
+                trained_on = fit_to_checkpoint(config, content, classes)
+                data_set = copy.deepcopy(innermost(config.test_dataloader.dataset))
+                given = data_set.metainfo if classes is not None else None
+                self.meta = trained_on or given or DATASETS.build(dict(data_set, lazy_init=True)).metainfo
+                if tta:
+                    average_scores(config)
+                    use_tta(config)
+                steps = without_annotations(innermost(config.test_dataloader.dataset).pipeline)
+                self.load, self.prepare = Compose(steps[:1]), Compose(steps[1:])
+                self.model = revert_sync_batchnorm(MODELS.build(config.model))
+                load_whole(self.model.module if tta else self.model, source, content)
+        self.model.to(self.device).eval()
 
     @contextmanager
     def _scope(self) -> Iterator[None]:
@@ -60,111 +87,121 @@ class Predictor:
             ignore_warnings()
             yield
 
+    def __call__(self, images: Any, *, bgr: bool = False, batch_size: int = 1) -> Any:
+        """Predict one image, or a list of them.
+
+        Args:
+            images: an image, or a list: a path, a PIL image, an array ``[H, W, 3]`` or ``[H, W]`` of uint8, or a tensor
+                ``[3, H, W]`` of uint8 or of floats from 0 to 1. Channels are red, green, blue.
+            bgr: whether the channels of arrays are blue, green, red, as OpenCV reads them.
+            batch_size: how many images go through the model together. Only those of one size after resizing do, so
+                that the prediction for an image does not depend on the others.
+
+        Returns:
+            A :class:`~swin_backbone.engine.prediction.Prediction`, or a list of them.
+
+        Raises:
+            InputError: an image cannot be read, or is of another kind.
+        """
+        if not isinstance(images, (list, tuple)):
+            return self._predict([images], bgr)[0]
+        chunks = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+        return [found for chunk in chunks for found in self._predict(chunk, bgr)]
+
     @torch.no_grad()
-    def __call__(self, path: str | Path) -> Any:
-        """The toolkit's data sample with the prediction for a picture."""
+    def _predict(self, images: Sequence[Any], bgr: bool) -> list[Prediction]:
+        """Predict images, those of one size together."""
         with self._scope():
-            item = self.pipeline(dict(img_path=str(path), img_id=0))
-            return self.model.test_step(pseudo_collate([item]))[0]
+            sources = [Path(image) if isinstance(image, (str, Path)) else as_rgb(image, bgr) for image in images]
+            items = [self.prepare(self._read(source)) for source in sources]
+            groups: dict[Any, list[int]] = {}
+            for index, item in enumerate(items):
+                groups.setdefault(shapes_of(item['inputs']), []).append(index)
+            samples: dict[int, Any] = {}
+            for indices in groups.values():
+                batch = pseudo_collate([items[index] for index in indices])
+                samples |= dict(zip(indices, self.run_model(batch), strict=True))
+        return [prediction_of(samples[index], self.meta, source) for index, source in enumerate(sources)]
+
+    def _read(self, source: Path | Image) -> dict[str, Any]:
+        """What the first step of the pipeline, which loads the image, hands to the others."""
+        if isinstance(source, Path):
+            if not source.is_file():
+                raise InputError(f'there is no image {source}: check the path.')
+            try:
+                return dict(self.load(dict(img_path=str(source), img_id=0)))
+            except Exception as error:
+                raise InputError(f'{source} cannot be read as an image: check the file.') from error
+        image = np.ascontiguousarray(source[..., ::-1])
+        if getattr(self.load.transforms[0], 'to_float32', False):
+            image = image.astype(np.float32)
+        return dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2], img_path='', img_id=0)
+
+    def run_model(self, batch: dict[str, Any]) -> list[Any]:
+        """Run the model on a collated batch of the pipeline; returns the toolkit's data samples with predictions."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return list(self.model.test_step(batch))
 
 
-def find_files(source: Path) -> list[Path]:
-    """A file, or all files in a folder and its folders, hidden ones left out.
+def average_scores(config: Config) -> None:
+    """Let a two-stage detector merge its views by their mean scores, unless its config says how it merges them.
+
+    Merged as candidates, an object has the score of its best view, and several times as many objects pass a threshold.
+    """
+    settings = config.model.get('test_cfg') or {}
+    stated = (config.get('tta_model') or {}).get('type')
+    if (settings.get('rcnn') or {}).get('nms') and (stated is None or stated in STOCK_MODELS):
+        config.setdefault('tta_merge', 'proposals')
+
+
+def shapes_of(inputs: Any) -> Any:
+    """The shape of an image, or of its views."""
+    return tuple(shapes_of(view) for view in inputs) if isinstance(inputs, list) else tuple(inputs.shape)
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The named device; by default the first GPU, or the CPU.
 
     Raises:
-        InputError: there is nothing.
+        InputError: it cannot hold a tensor.
     """
-    if source.is_file():
-        return [source]
-    if not source.is_dir():
-        raise InputError(f'there is no file or folder {source}: give an image or a folder with images.')
-    files = [path for path in sorted(source.rglob('*')) if path.is_file()]
-    return [path for path in files if not any(part.startswith('.') for part in path.relative_to(source).parts)]
+    device = name or ('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        return torch.empty(1, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip('.')
+        raise InputError(
+            f'device {name} cannot be used ({reason}): give cpu, or cuda where a GPU is visible.'
+        ) from error
 
 
-def output_names(files: Sequence[Path], source: Path) -> list[Path]:
-    """Where the outputs of each file go, without an ending: its own place, with its ending if two would collide."""
-    places = [Path(path.name) if source.is_file() else path.relative_to(source) for path in files]
-    stems = [place.with_suffix('') for place in places]
-    return [stem if stems.count(stem) == 1 else place for stem, place in zip(stems, places, strict=True)]
+def as_rgb(image: Any, bgr: bool = False) -> Image:
+    """Convert an image in memory to RGB ``[H, W, 3]`` of uint8.
 
+    Args:
+        image: as for :meth:`Predictor.__call__`, except paths.
+        bgr: whether the channels of an array are blue, green, red.
 
-def predict_files(predictor: Predictor, source: Path, out_dir: Path, threshold: float) -> Iterator[tuple[Path, str]]:
-    """Predict file by file: ``<name>.png`` and ``<name>.json`` under ``out_dir``, for label maps also the map itself.
-
-    Yields:
-        Each file, and why it was skipped, or nothing.
+    Raises:
+        InputError: it is no image of a known kind.
     """
-    files = find_files(source)
-    for path, name in zip(files, output_names(files, source), strict=True):
-        problem, dark = problem_and_darkness(path)
-        if dark:
-            LOGGER.warning(
-                '%s: an image of 12 bits stored in 16, nearly black when read: multiply its values by 16', path
-            )
-        if not problem:
-            write_prediction(predictor(path), predictor.meta, path, out_dir / name, threshold)
-        yield path, problem
+    from PIL import Image as Pillow
+    from PIL import ImageOps
 
-
-def write_prediction(sample: Any, meta: dict[str, Any], path: Path, target: Path, threshold: float) -> None:
-    """Write the drawing and the JSON of one picture; ``target`` is their name without an ending."""
-    import mmcv
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    drawing = draw_sample(sample, meta, threshold)
-    mmcv.imwrite(drawing[..., ::-1].copy(), f'{target}.png')
-    height, width = sample.ori_shape[:2]
-    content: dict[str, Any] = {'file': str(path), 'width': int(width), 'height': int(height)}
-    if 'pred_sem_seg' in sample:
-        labels = label_map(sample.pred_sem_seg)
-        map_path = Path(f'{target}_labels.png')
-        mmcv.imwrite(labels, str(map_path))
-        content |= {'label_map': map_path.name, 'classes': describe_labels(labels, meta['classes'])}
+    if isinstance(image, Pillow.Image):
+        return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
+    if isinstance(image, torch.Tensor):
+        if image.is_floating_point():
+            image = (image.detach() * 255).round().clamp(0, 255).to(torch.uint8)
+        array = image.cpu().numpy().transpose(1, 2, 0) if image.dim() == 3 else image.cpu().numpy()
     else:
-        content['objects'] = describe_objects(sample.pred_instances, meta['classes'], threshold)
-    write_json(Path(f'{target}.json'), content)
-
-
-def describe_labels(labels: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """The classes of a label map, the largest first; ``label`` is their value in the map."""
-    values, counts = np.unique(labels, return_counts=True)
-    order = np.argsort(-counts, kind='stable')
-    return [
-        dict(
-            label=int(values[i]),
-            name=classes[values[i]],
-            pixels=int(counts[i]),
-            share=round(float(counts[i] / labels.size), 6),
+        array = image
+    if isinstance(array, np.ndarray) and array.ndim == 2:
+        array = np.stack([array] * 3, axis=-1)
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        found = f'{array.dtype} {tuple(image.shape)}' if isinstance(array, np.ndarray) else type(image).__name__
+        raise InputError(
+            f'cannot predict {found}: give a path, a PIL image, an array [H, W, 3] of uint8, or a tensor [3, H, W] of '
+            'uint8 or of floats from 0 to 1.'
         )
-        for i in order
-    ]
-
-
-def describe_objects(found: Any, classes: Sequence[str], threshold: float) -> list[dict[str, Any]]:
-    """Detections, the best first: boxes as (x, y, width, height) in pixels, masks in COCO's run lengths."""
-    objects = []
-    boxes, scores = found.bboxes.cpu().numpy(), found.scores.cpu().numpy()
-    labels = found.labels.cpu().numpy()
-    for i in np.argsort(-scores, kind='stable'):
-        if scores[i] < threshold:
-            break
-        x0, y0, x1, y1 = (round(float(value), 2) for value in boxes[i])
-        one = dict(
-            label=int(labels[i]),
-            name=classes[labels[i]],
-            score=round(float(scores[i]), 4),
-            bbox=[x0, y0, round(x1 - x0, 2), round(y1 - y0, 2)],
-        )
-        if 'masks' in found:
-            one['segmentation'] = run_lengths(found.masks[i].cpu().numpy())
-        objects.append(one)
-    return objects
-
-
-def run_lengths(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's compressed run lengths of a mask ``[H, W]``."""
-    from pycocotools import mask as coco_mask
-
-    encoded = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-    return {'size': [int(side) for side in encoded['size']], 'counts': encoded['counts'].decode('ascii')}
+    return array[..., ::-1] if bgr and isinstance(image, np.ndarray) else array

@@ -89,9 +89,14 @@ def blend(canvas: Image, colours: NDArray[Any], weight: float) -> Image:
     return np.asarray(canvas * (1 - weight) + colours * weight).astype(np.uint8)
 
 
-def draw_instances(image: Image, found: Instances, classes: Sequence[str], palette: Sequence[Colour]) -> Image:
-    """Draw masks, boxes and names over an RGB image ``[H, W, 3]`` at display size, the best scores on top."""
-    scale = display_scale(*image.shape[:2])
+def draw_instances(
+    image: Image, found: Instances, classes: Sequence[str], palette: Sequence[Colour], scale: float | None = None
+) -> Image:
+    """Draw masks, boxes and names over an RGB image ``[H, W, 3]``, the best scores on top.
+
+    The drawing has ``scale`` times the size of the image; by default, display size.
+    """
+    scale = scale or display_scale(*image.shape[:2])
     canvas = resize(image, scale).copy()
     order = range(len(found.labels)) if found.scores is None else np.argsort(found.scores, kind='stable')
     colours = [CROWD if label < 0 else tuple(palette[label]) for label in found.labels]
@@ -150,12 +155,20 @@ def free_place(patch: Rectangle, taken: Sequence[Rectangle]) -> Rectangle:
 
 
 def draw_labels(
-    image: Image, labels: NDArray[Any], classes: Sequence[str], palette: Sequence[Colour], ignore_index: int = 255
+    image: Image,
+    labels: NDArray[Any],
+    classes: Sequence[str],
+    palette: Sequence[Colour],
+    ignore_index: int = 255,
+    scale: float | None = None,
 ) -> Image:
-    """Draw a label map ``[H, W]`` over an image at display size, larger regions with names, ignored pixels dark."""
+    """Draw a label map ``[H, W]`` over an image, larger regions with names, ignored pixels dark.
+
+    The drawing has ``scale`` times the size of the image; by default, display size.
+    """
     colours = np.full((256, 3), IGNORED, np.uint8)
     colours[: len(palette)] = np.asarray(palette, np.uint8)
-    canvas = resize(image, display_scale(*image.shape[:2]))
+    canvas = resize(image, scale or display_scale(*image.shape[:2]))
     height, width = canvas.shape[:2]
     shown = cv2.resize(labels.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
     drawing, draw = pen(blend(canvas, colours[shown], LABEL_WEIGHT))

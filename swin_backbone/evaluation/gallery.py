@@ -110,8 +110,8 @@ def as_instances(data: Any) -> Instances:
         # MMDetection's mask structures, or a tensor.
         masks = data.masks.to_ndarray() if hasattr(data.masks, 'to_ndarray') else data.masks.cpu().numpy()
         masks = np.asarray(masks, bool)
-    boxes = getattr(data.bboxes, 'tensor', data.bboxes).detach().cpu().numpy().reshape(-1, 4)
-    scores = data.scores.detach().cpu().numpy() if 'scores' in data else None
+    boxes = getattr(data.bboxes, 'tensor', data.bboxes).detach().float().cpu().numpy().reshape(-1, 4)
+    scores = data.scores.detach().float().cpu().numpy() if 'scores' in data else None
     return Instances(boxes, data.labels.cpu().numpy(), scores, masks)
 
 

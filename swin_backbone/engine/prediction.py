@@ -1,0 +1,122 @@
+"""What a model predicts for one image, as plain arrays."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swin_backbone.errors import InputError
+from swin_backbone.evaluation.drawing import Colour, Image, Instances, draw_instances, draw_labels
+from swin_backbone.evaluation.gallery import SCORE_THRESHOLD, as_instances, palette_of, read_image
+
+IGNORED = 255
+"""The label of pixels whose class was not selected."""
+
+
+class Prediction(dict[str, Any]):
+    """The prediction for one image: a dict of arrays, with methods that draw and convert it.
+
+    A detector's has ``boxes`` ``[N, 4]`` (left, top, right, bottom in pixels), ``scores`` ``[N]`` from the highest,
+    ``labels`` ``[N]``, and ``masks``, ``[N, H, W]`` of bool or None. A segmenter's has ``label_map`` ``[H, W]``. Both
+    have ``names``: the name of each label, so that ``names[label]`` is a class.
+
+    Attributes:
+        source: the path of the image, or the image itself, RGB ``[H, W, 3]``.
+        palette: a colour for each label.
+    """
+
+    def __init__(self, content: dict[str, Any], source: Path | Image, palette: Sequence[Colour]) -> None:
+        super().__init__(content)
+        self.source = source
+        self.palette = palette
+
+    @property
+    def image(self) -> Image:
+        """The image, RGB ``[H, W, 3]``."""
+        return read_image(str(self.source)) if isinstance(self.source, Path) else self.source
+
+    def select(self, threshold: float = 0.0, classes: Sequence[str] | None = None) -> 'Prediction':
+        """The part with a score of at least ``threshold`` and of ``classes``; of a label map, other labels become 255.
+
+        Raises:
+            InputError: the model has no class of a name.
+        """
+        labels = labels_of(classes, self['names'])
+        if 'label_map' in self:
+            kept = np.where(np.isin(self['label_map'], labels), self['label_map'], np.uint8(IGNORED))
+            return Prediction({**self, 'label_map': kept}, self.source, self.palette)
+        rows = (self['scores'] >= threshold) & np.isin(self['labels'], labels)
+        chosen = {key: self[key][rows] for key in ('boxes', 'scores', 'labels')}
+        masks = None if self['masks'] is None else self['masks'][rows]
+        return Prediction({**self, **chosen, 'masks': masks}, self.source, self.palette)
+
+    def draw(self, threshold: float = SCORE_THRESHOLD) -> Image:
+        """Draw over the image, in its size: RGB ``[H, W, 3]``. Objects below ``threshold`` are left out."""
+        if 'label_map' in self:
+            return draw_labels(self.image, self['label_map'], self['names'], self.palette, IGNORED, scale=1.0)
+        found = self.select(threshold)
+        instances = Instances(found['boxes'], found['labels'], found['scores'], found['masks'])
+        return draw_instances(self.image, instances, self['names'], self.palette, scale=1.0)
+
+    def to_supervision(self) -> Any:
+        """Convert a detector's prediction to ``supervision.Detections``.
+
+        Raises:
+            InputError: it is a label map, or supervision is not installed.
+        """
+        if 'label_map' in self:
+            raise InputError("to_supervision() converts objects, and this is a label map: use ['label_map'].")
+        try:
+            import supervision
+        except ImportError as error:
+            raise InputError('to_supervision() needs supervision: run pip install supervision.') from error
+        names = np.array([self['names'][label] for label in self['labels']], str)
+        return supervision.Detections(
+            xyxy=self['boxes'],
+            mask=self['masks'],
+            confidence=self['scores'],
+            class_id=self['labels'],
+            data={'class_name': names},
+        )
+
+
+def labels_of(classes: Sequence[str] | None, names: Sequence[str]) -> list[int]:
+    """The labels of classes; all of them for None.
+
+    Raises:
+        InputError: there is no class of a name.
+    """
+    for name in classes or ():
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            some = ', '.join(names[:10]) + (' ...' if len(names) > 10 else '')
+            raise InputError(f'the model has no class {name!r}: ' + (f'did you mean {close[0]!r}?' if close else some))
+    return [label for label, name in enumerate(names) if classes is None or name in classes]
+
+
+def prediction_of(sample: Any, meta: dict[str, Any], source: Path | Image) -> Prediction:
+    """Convert a data sample of either toolkit after a test.
+
+    Args:
+        sample: with ``pred_sem_seg`` or ``pred_instances``.
+        meta: of the data set, with ``classes`` and, if it has one, ``palette``.
+        source: the image, or its path.
+    """
+    names, palette = list(meta['classes']), palette_of(meta)
+    if 'pred_sem_seg' in sample:
+        label_map = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+        return Prediction(dict(label_map=label_map.astype(np.uint8), names=names), source, palette)
+    found = as_instances(sample.pred_instances)
+    scores: NDArray[np.float32] = np.asarray(found.scores, np.float32)
+    order = np.argsort(-scores, kind='stable')
+    content = dict(
+        boxes=np.asarray(found.boxes[order], np.float32),
+        scores=scores[order],
+        labels=found.labels[order],
+        names=names,
+        masks=None if found.masks is None else found.masks[order],
+    )
+    return Prediction(content, source, palette)
