@@ -1,13 +1,14 @@
 """Swin Transformer backbones for dense prediction, with plug-ins for MMDetection and MMSegmentation.
 
-The names below need PyTorch, ``Predictor`` also a toolkit, and are imported on first use, so that the command line starts
-without them. The toolkits find this package by themselves through :mod:`swin_backbone.registry`.
+The names below need PyTorch, ``Predictor`` also a toolkit, and are imported on first use, so that the command line
+starts without them. The toolkits find this package by themselves through :mod:`swin_backbone.registry`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from swin_backbone.backbones.create import create_model
     from swin_backbone.backbones.mixer import SwinMixer
     from swin_backbone.backbones.swin import SwinTransformer
     from swin_backbone.checkpoint import LoadReport, load_pretrained
@@ -24,6 +25,7 @@ __all__ = [
     'SwinMixer',
     'SwinTransformer',
     '__version__',
+    'create_model',
     'load_pretrained',
 ]
 
@@ -34,6 +36,7 @@ _DEFINED_IN = {
     'SwinMixer': 'backbones.mixer',
     'SwinTransformer': 'backbones.swin',
     'VARIANTS': 'variants',
+    'create_model': 'backbones.create',
     'load_pretrained': 'checkpoint',
 }
 

@@ -22,6 +22,12 @@ def needed_padding(size: Sequence[int], multiple: int) -> tuple[int, int]:
     return -size[0] % multiple, -size[1] % multiple
 
 
+def in_dtype_of(layer: nn.Module, x: Tensor) -> Tensor:
+    """``x`` in the dtype of the weights of ``layer``; as it is where these are quantised, or inside a wrapper."""
+    weight = getattr(layer, 'weight', None)
+    return x.to(weight.dtype) if isinstance(weight, Tensor) and weight.is_floating_point() else x
+
+
 class DropPath(nn.Module):
     """Stochastic depth: zeroes a whole residual branch per sample and scales the others up (Huang et al., 2016).
 

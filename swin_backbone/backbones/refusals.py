@@ -44,7 +44,8 @@ def refuse_arguments(names: list[str]) -> NoReturn:
     if names == ['pretrained']:
         raise InputError(
             "SwinTransformer takes no pretrained: give init_cfg=dict(type='Pretrained', checkpoint=...) in a config, "
-            "call load_pretrained(model, source), or use type='swin_backbone.MMSwinTransformer'."
+            'call load_pretrained(model, source) or create_model(name, pretrained=True), or use '
+            "type='swin_backbone.MMSwinTransformer'."
         )
     if set(names) <= set(TOOLKIT_ARGUMENTS):
         raise InputError(

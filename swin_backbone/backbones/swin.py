@@ -10,12 +10,16 @@ from torch import Tensor, nn
 from swin_backbone.attention import position
 from swin_backbone.attention.mixing import SpatialMixing
 from swin_backbone.attention.performer import PerformerAttention
+from swin_backbone.attention.plan import is_recording
 from swin_backbone.attention.window import INITIAL_LOGIT_SCALE
-from swin_backbone.backbones.blocks import PatchEmbed, ResPostNormBlock, Stage
+from swin_backbone.backbones.blocks import PatchEmbed, ResPostNormBlock, Stage, in_dtype_of
+from swin_backbone.backbones.intermediates import check_norms, chosen_stages
 from swin_backbone.backbones.options import BackboneOptions, resolve_options
 from swin_backbone.backbones.parts import Parts, build_stage
 from swin_backbone.backbones.refusals import check_image, refuse_arguments
 from swin_backbone.checkpoint import LoadReport, convert_on_load, load_pretrained
+from swin_backbone.checkpoint.names import plain
+from swin_backbone.errors import InputError
 
 INIT_STD = 0.02
 
@@ -212,18 +216,69 @@ class SwinTransformer(nn.Module):
         Raises:
             InputError: the image has another shape.
         """
+        return tuple(self.run_stages(image, self.out_indices, norm=True)[1])
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = 'NCHW',
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Compute maps of any stages, as timm's method of this name does.
+
+        Args:
+            x: image ``[B, in_channels, H, W]``.
+            indices: numbers of stages, negative ones counted from the end; how many of the last ones; or None for all.
+            norm: whether the maps pass the output norms, which only the stages of ``out_indices`` have.
+            stop_early: whether to leave out the stages after the last one of ``indices``.
+            output_fmt: 'NCHW', the layout of the maps.
+            intermediates_only: whether to return the maps alone.
+
+        Returns:
+            The map of the last stage that was run, channels last and through its norm if it has one; and the maps.
+
+        Raises:
+            InputError: there is no such stage, norm or layout, or the image has another shape.
+        """
+        if output_fmt != 'NCHW':
+            raise InputError(f"output_fmt={output_fmt!r} is not 'NCHW', the only layout of the maps.")
+        wanted = chosen_stages(indices, self.options.num_stages)
+        if norm:
+            check_norms(wanted, self.out_indices)
+        count = wanted[-1] + 1 if stop_early else self.options.num_stages
+        last, maps = self.run_stages(x, wanted, norm, count)
+        if intermediates_only:
+            return maps
+        return self.get_submodule(f'norm{count - 1}')(last) if count - 1 in self.out_indices else last, maps
+
+    def run_stages(
+        self, image: Tensor, wanted: Sequence[int], norm: bool, count: int = 0
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The map of the last stage, channels last, and those of ``wanted`` stages, channels first.
+
+        Args:
+            image: as in :meth:`forward`. Its memory format is that of the maps.
+            wanted: numbers of stages, ascending.
+            norm: whether the maps of ``wanted`` stages pass their output norms.
+            count: how many stages to run; up to the last one of ``wanted`` if 0.
+        """
         self.check_input(image)
-        x = self.patch_embed(image.to(self.patch_embed.proj.weight.dtype))
+        channels_last = image.shape[1] > 1 and not is_recording() and image.stride(1) == 1
+        x = self.patch_embed(in_dtype_of(self.patch_embed.proj, image))
         if self.options.position.absolute:
             x = x + position.embedding_for(self.position_map(), (x.shape[1], x.shape[2]))
         x = self.pos_drop(x)
         outs = []
-        stages = self.stage_list[: self.out_indices[-1] + 1]
+        stages = self.stage_list[: count or wanted[-1] + 1]
         for index, stage in enumerate(stages):
             x = stage(x if index == 0 else stages[index - 1].merge(x))
-            if index in self.out_indices:
-                outs.append(self.get_submodule(f'norm{index}')(x).movedim(-1, 1).contiguous())
-        return tuple(outs)
+            if index in wanted:
+                out = (self.get_submodule(f'norm{index}')(x) if norm else x).movedim(-1, 1)
+                outs.append(out if channels_last else out.contiguous())
+        return x, outs
 
     def check_input(self, image: Tensor) -> None:
         """Refuse an image that :meth:`forward` does not take."""
@@ -347,6 +402,7 @@ def layer_depth(name: str, depths: tuple[int, ...]) -> int:
 
     A merging layer is as deep as the last block before it, as in MMPreTrain's Swin Transformer.
     """
+    name = plain(name)
     if name.startswith(('patch_embed.', 'absolute_pos_embed')):
         return 0
     match = PLACE.match(name)
