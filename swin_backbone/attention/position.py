@@ -29,24 +29,26 @@ def relative_position_index(window: tuple[int, int]) -> Tensor:
     return (vertical * (2 * window[1] - 1) + horizontal).flatten()
 
 
-def backward_bias(table: Tensor, window: tuple[int, int]) -> Tensor:
+def backward_bias(table: Tensor, window: tuple[int, ...]) -> Tensor:
     """:func:`gather_bias` with the queries in reversed order, as a view ``[heads, Mh, Mw, Mh, Mw]``."""
-    rows, cols = window
-    maps = table.t().reshape(-1, 2 * rows - 1, 2 * cols - 1)
+    maps = table.t().reshape(-1, *(2 * side - 1 for side in window))
+    maps = maps.flip(tuple(range(1, maps.dim())))
     # An offset is query minus key. With the table and the queries backwards it is their sum, which is a view: copying
     # it, and summing up its gradient, takes a fraction of the time that an index of N * N rows takes.
-    return maps.flip(1, 2).unfold(1, rows, 1).unfold(2, cols, 1)
+    for axis, side in enumerate(window, 1):
+        maps = maps.unfold(axis, side, 1)
+    return maps
 
 
-def gather_bias(table: Tensor, window: tuple[int, int]) -> Tensor:
+def gather_bias(table: Tensor, window: tuple[int, ...]) -> Tensor:
     """Spread a table of offsets ``[(2Mh-1)(2Mw-1), heads]`` over all pairs of tokens: ``[heads, N, N]``."""
-    tokens = window[0] * window[1]
+    tokens = math.prod(window)
     return backward_bias(table, window).reshape(-1, tokens, tokens).flip(1)
 
 
-def relative_table(window: tuple[int, int], num_heads: int) -> nn.Parameter:
+def relative_table(window: tuple[int, ...], num_heads: int) -> nn.Parameter:
     """A new table of relative position biases ``[(2Mh-1)(2Mw-1), heads]``, truncated normal."""
-    table = nn.Parameter(torch.empty((2 * window[0] - 1) * (2 * window[1] - 1), num_heads))
+    table = nn.Parameter(torch.empty(math.prod(2 * side - 1 for side in window), num_heads))
     nn.init.trunc_normal_(table, std=TABLE_STD)
     return table
 
@@ -118,6 +120,8 @@ class ContinuousBias(nn.Sequential):
         last: Any = self[2]
         if is_observed(self) or not may_divide(*self):
             device = next((x.device for x in (*self.parameters(), *self.buffers())), None)
+            if device == torch.device('meta') and 'forward' in first.__dict__:
+                device = None  # what keeps weights elsewhere also brings inputs to them
             return CPB_LIMIT * torch.sigmoid(self(OFFSETS[self.kind](window, pretrained).to(device)))
         weight = first.weight
         dtype = torch.promote_types(weight.dtype, torch.float32)
