@@ -13,7 +13,7 @@ SUFFIXES = ('.onnx', '.pt2')
 def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(
-        'Export a segmenter, or the backbone of any model, and compare the file with the model on five image sizes.',
+        'Export a segmenter, a detector, or the backbone of any model, and compare file and model on five sizes.',
         'swin-backbone export upernet_swin_t_160k upernet.pth upernet.onnx',
     )
     parser.add_argument('config', metavar='CONFIG', help='a config file')
@@ -25,14 +25,18 @@ def build_parser() -> Parser:
     parser.add_argument(
         'file', metavar='FILE', type=Path, help='where to write: .onnx, or .pt2 for a program of torch.export'
     )
-    parser.add_argument('--backbone', action='store_true', help='the backbone alone, which reads normalised images')
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument('--backbone', action='store_true', help='the backbone alone, which reads normalised images')
+    part.add_argument(
+        '--raw', action='store_true', help='a detector of one stage without decoding and suppression of boxes'
+    )
     parser.add_argument(
         '--image-size',
         type=int,
         nargs=2,
-        default=[224, 224],
+        default=[256, 256],
         metavar=('H', 'W'),
-        help='size of the example image (default: 224 224)',
+        help='size of the example image (default: 256 256)',
     )
     parser.add_argument(
         '--fixed', action='store_true', help='one image of this size; otherwise every batch and image size is served'
@@ -60,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_writable(args.file.parent, 'FILE')
     config = load_config(args.config, args.cfg_options)
     with explained(config), advising(checkpoint):
-        model = build_exportable(config, checkpoint, args.backbone)
+        model = build_exportable(config, checkpoint, 'backbone' if args.backbone else 'raw' if args.raw else 'model')
     if args.file.suffix == '.pt2':
         program = export_program(model, args.image_size, not args.fixed)
         with replacing(args.file) as part:

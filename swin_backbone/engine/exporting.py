@@ -12,55 +12,54 @@ from torch import Tensor, nn
 
 from swin_backbone.engine.checkpoints import load_whole
 from swin_backbone.engine.config import set_weights
+from swin_backbone.engine.exported_input import Normalized
 from swin_backbone.errors import InputError
 
 
-def build_exportable(config: Config, checkpoint: str | Path, backbone_only: bool) -> nn.Module:
-    """Build a trained model as a module from an image to tensors: its backbone, or a whole segmenter.
+def build_exportable(config: Config, checkpoint: str | Path, part: str) -> nn.Module:
+    """Build a trained model as a module from an image to tensors.
 
     Args:
         config: of a detector or segmenter; changed in place.
         checkpoint: of the whole model.
-        backbone_only: take the backbone, which reads normalised images.
+        part: 'model', or 'backbone', which reads normalised images, or 'raw', a detector up to the outputs of its head.
 
     Raises:
-        InputError: the checkpoint is not one of this model, or the model can only be exported without its heads.
+        InputError: the checkpoint is not one of this model, or the model cannot be exported in this form.
     """
     set_weights(config, 'none')
     with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet')):
-        model: Any = revert_sync_batchnorm(MODELS.build(config.model))
+        model: Any = revert_sync_batchnorm(MODELS.build(config.model)).eval()
         load_whole(model, checkpoint)
-    return model.backbone.eval() if backbone_only else Segmenter(model.eval())
+    if part == 'backbone':
+        return model.backbone
+    if hasattr(model, 'decode_head'):
+        return Segmenter(model)
+    # Imported here because a machine may have one of the toolkits only.
+    from swin_backbone.engine.exported_detector import Detector, RawDetector
+
+    return RawDetector(model) if part == 'raw' else Detector(model)
 
 
-class Segmenter(nn.Module):
+class Segmenter(Normalized):
     """A segmenter of MMSegmentation as one graph, with its normalisation of the image.
 
     Args:
         model: an EncoderDecoder in evaluation mode; its pooling layers are replaced in place.
 
     Raises:
-        InputError: the model is no EncoderDecoder.
+        InputError: the model has several decode heads.
     """
 
     output_names = ('logits', 'labels')
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        head: Any = getattr(model, 'decode_head', None)
-        if head is None or isinstance(head, nn.ModuleList):
+        super().__init__(model)
+        if isinstance(model.decode_head, nn.ModuleList):
             raise InputError(
-                f'{type(model).__name__} has no single decode head, and only segmenters are exported as a whole: '
+                f'{type(model).__name__} has several decode heads, and segmenters of one are exported as a whole: '
                 'add --backbone to export its backbone.'
             )
-        preprocessor: Any = model.data_preprocessor
-        for name, neutral in (('mean', torch.zeros(3)), ('std', torch.ones(3))):
-            self.register_buffer(name, getattr(preprocessor, name, neutral).reshape(1, -1, 1, 1))
-        # The toolkits read images as BGR; the graph takes RGB.
-        self.flip = not preprocessor.channel_conversion
-        self.model = model
         replace_pooling(model)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,9 +69,8 @@ class Segmenter(nn.Module):
             Logits of the decode head ``[B, classes, h, w]`` in its own resolution, and labels ``[B, H, W]`` of logits
             that are resized to the image, as the toolkit resizes them.
         """
-        image = image.flip(1) if self.flip else image
         model: Any = self.model
-        logits = model.decode_head(model.extract_feat((image - self.mean) / self.std))
+        logits = model.decode_head(model.extract_feat(self.normalise(image)))
         resized = F.interpolate(
             logits, size=image.shape[2:], mode='bilinear', align_corners=model.decode_head.align_corners
         )

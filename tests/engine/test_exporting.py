@@ -10,7 +10,9 @@ from torch import nn
 
 from swin_backbone.cli import export
 from swin_backbone.engine.config import load_config
+from swin_backbone.engine.exported_detector import Detector, RawDetector
 from swin_backbone.engine.exporting import AdaptivePooling, Segmenter, build_exportable
+from swin_backbone.engine.suppression import best, suppress
 from swin_backbone.errors import InputError
 from swin_backbone.export import relative_error
 
@@ -48,16 +50,100 @@ def test_a_segmenter_predicts_as_in_the_toolkit_at_other_sizes() -> None:
         assert torch.equal(labels, expected.pred_sem_seg.data)
 
 
-def test_a_detector_is_exported_without_its_heads(tmp_path: Any) -> None:
+def build(name: str, options: list[str]) -> Any:
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model: Any = MODELS.build(load_config(name, options).model).eval()
+    for parameter in model.parameters():  # untrained heads score everything alike
+        if parameter.ndim > 1:
+            parameter.data.add_(0.02 * torch.randn_like(parameter))
+    return model
+
+
+SMALL = [
+    'model.backbone.variant=None',
+    'model.backbone.embed_dim=16',
+    'model.backbone.depths=[1,1,1,1]',
+    'model.backbone.num_heads=[1,2,4,8]',
+    'model.backbone.window_size=4',
+    'model.backbone.init_cfg=None',
+]
+ATSS = [
+    *SMALL,
+    'model.neck.in_channels=[32,64,128]',
+    'model.neck.out_channels=32',
+    'model.bbox_head.in_channels=32',
+    'model.bbox_head.feat_channels=32',
+    'model.bbox_head.stacked_convs=1',
+    'model.bbox_head.num_classes=5',
+    'model.bbox_head.norm_cfg.type=GN',
+    'model.bbox_head.norm_cfg.num_groups=8',
+    'model.test_cfg.score_thr=0.0',
+]
+CASCADE = ['model.backbone.depths=[1,1,1,1]', 'model.test_cfg.rcnn.score_thr=0.0']
+
+
+@pytest.mark.parametrize(('name', 'options'), [('atss_swin_t_3x', ATSS), ('cascade_swin_demo', CASCADE)])
+def test_a_detector_predicts_as_in_the_toolkit(name: str, options: list[str]) -> None:
+    from mmdet.structures import DetDataSample
+
+    model = build(name, options)
+    images = torch.randint(0, 256, (2, 3, 96, 128)).float()
+    size = dict(img_shape=(96, 128), ori_shape=(96, 128), pad_shape=(96, 128), batch_input_shape=(96, 128))
+    samples = [DetDataSample(metainfo=dict(size, scale_factor=(1.0, 1.0))) for _ in images]
+    with torch.no_grad():
+        found = Detector(model)(images)
+        data = model.data_preprocessor(dict(inputs=[image.flip(0) for image in images], data_samples=samples))
+        outputs = model.predict(data['inputs'], data['data_samples'], rescale=False)
+    for i, output in enumerate(outputs):
+        expected = output.pred_instances
+        count = len(expected)
+        assert count == (found[1][i] > 0).sum() > 50
+        torch.testing.assert_close(found[1][i][:count], expected.scores, atol=1e-6, rtol=0)
+        # Objects of equal scores may be in another order.
+        pairs = (found[0][i][:count, None] - expected.bboxes).abs().amax(2)
+        pairs += 1000 * (found[2][i][:count, None] != expected.labels)
+        assert pairs.min(1).values.max() < 1e-2
+        assert pairs.min(0).values.max() < 1e-2
+
+
+def test_the_outputs_of_a_head_are_exported_as_they_are() -> None:
+    model = build('atss_swin_t_3x', ATSS)
+    image = 255 * torch.rand(1, 3, 70, 90)
+    raw = RawDetector(model)
+    with torch.no_grad():
+        outputs = raw(image)
+        expected = model.bbox_head(model.extract_feat(raw.normalise(image)))
+    for found, level in zip(outputs, [level for output in expected for level in output], strict=True):
+        assert torch.equal(found, level)
+    with pytest.raises(InputError, match='leave --raw out'):
+        RawDetector(build('cascade_swin_demo', CASCADE))
+
+
+def test_suppression_keeps_a_fixed_number_of_objects() -> None:
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]]]).repeat(2, 1, 1)
+    scores = torch.tensor([[0.5, 0.6, 0.7], [0.9, 0.1, 0.3]])
+    kept = suppress(boxes, scores, 0.5, 0.2)
+    assert kept.tolist() == [[False, True, True], [True, False, True]]
+    value, index = best(scores * kept, 4)
+    torch.testing.assert_close(value, torch.tensor([[0.7, 0.6, 0, -1], [0.9, 0.3, 0, -1]]))
+    assert index[:, :2].tolist() == [[2, 1], [0, 2]]
+    assert index[:, 3].tolist() == [0, 0]
+
+
+def test_heads_that_are_not_known_are_refused(tmp_path: Any) -> None:
     config = load_config('cascade_swin_demo', None)
     with DefaultScope.overwrite_default_scope('mmdet'):
         state = MODELS.build(config.model).state_dict()
     path = tmp_path / 'model.pth'
     torch.save({'state_dict': state}, path)
-    with pytest.raises(InputError, match='add --backbone'):
-        build_exportable(load_config('cascade_swin_demo', None), path, backbone_only=False)
-    backbone = build_exportable(load_config('cascade_swin_demo', None), path, backbone_only=True)
+    soft = load_config('cascade_swin_demo', ['model.test_cfg.rcnn.nms.type=soft_nms'])
+    with pytest.raises(InputError, match="'soft_nms' is not in ONNX"):
+        build_exportable(soft, path, 'model')
+    backbone = build_exportable(load_config('cascade_swin_demo', None), path, 'backbone')
     assert len(backbone(torch.randn(1, 3, 40, 60))) == 4
+    with pytest.raises(InputError, match='Add --backbone'):
+        Detector(build('reppoints_swin_t_3x', SMALL))
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Any) -> None:

@@ -1,0 +1,33 @@
+"""The image that an exported model reads."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalized(nn.Module):
+    """A model of the toolkits that reads RGB images of values from 0 to 255.
+
+    Args:
+        model: a detector or segmenter in evaluation mode, with its data preprocessor.
+    """
+
+    reads_pixels = True
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        preprocessor: Any = model.data_preprocessor
+        for name, neutral in (('mean', torch.zeros(3)), ('std', torch.ones(3))):
+            self.register_buffer(name, getattr(preprocessor, name, neutral).reshape(1, -1, 1, 1))
+        # The toolkits read images as BGR. MMSegmentation and mmengine have a name each for what they do about it.
+        self.flip = not any(
+            getattr(preprocessor, name, False) for name in ('channel_conversion', '_channel_conversion')
+        )
+        self.model = model
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """Bring an image to what the backbone was trained on."""
+        return ((image.flip(1) if self.flip else image) - self.mean) / self.std
