@@ -83,6 +83,7 @@ def export_onnx(
             verbose=False,
             optimize=True,
         )
+    converted.model.metadata_props.update(getattr(model, 'metadata', {}))
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as part:
         converted.save(str(part))

@@ -1,5 +1,6 @@
 """Whole models in a form that :func:`swin_backbone.export.export_onnx` can write."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
-from swin_backbone.engine.checkpoints import load_whole
+from swin_backbone.engine.checkpoints import load_whole, read_whole
+from swin_backbone.engine.classes import fit_to_checkpoint
 from swin_backbone.engine.config import set_weights
 from swin_backbone.engine.exported_input import Normalized
 from swin_backbone.errors import InputError
@@ -29,16 +31,21 @@ def build_exportable(config: Config, checkpoint: str | Path, part: str) -> nn.Mo
     """
     set_weights(config, 'none')
     with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet')):
+        content = read_whole(checkpoint)
+        known = fit_to_checkpoint(config, content)
         model: Any = revert_sync_batchnorm(MODELS.build(config.model)).eval()
-        load_whole(model, checkpoint)
+        load_whole(model, checkpoint, content)
     if part == 'backbone':
         return model.backbone
     if hasattr(model, 'decode_head'):
-        return Segmenter(model)
-    # Imported here because a machine may have one of the toolkits only.
-    from swin_backbone.engine.exported_detector import Detector, RawDetector
+        whole: Any = Segmenter(model)
+    else:
+        # Imported here because a machine may have one of the toolkits only.
+        from swin_backbone.engine.exported_detector import Detector, RawDetector
 
-    return RawDetector(model) if part == 'raw' else Detector(model)
+        whole = RawDetector(model) if part == 'raw' else Detector(model)
+    whole.metadata = dict(dataset_meta=json.dumps(known)) if known else {}
+    return whole
 
 
 class Segmenter(Normalized):

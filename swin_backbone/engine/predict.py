@@ -18,6 +18,7 @@ from swin_backbone.engine.checkpoints import choose_source, load_whole, read_who
 from swin_backbone.engine.classes import fit_to_checkpoint, name_classes
 from swin_backbone.engine.config import load_config, set_weights
 from swin_backbone.engine.explain import advising, explained
+from swin_backbone.engine.exported_model import ExportedModel
 from swin_backbone.engine.option_check import require_test
 from swin_backbone.engine.prediction import Prediction, prediction_of
 from swin_backbone.engine.runner import ignore_warnings
@@ -35,8 +36,9 @@ class Predictor:
 
     Args:
         config: the name of an installed config, the path of a config, or a ``Config``.
-        checkpoint: of the whole model: a path, a URL, a published name, or 'released'. Where it was trained on other
-            classes than the config's, or without masks, the model is built as the checkpoint needs it.
+        checkpoint: of the whole model: a path, a URL, a published name, or 'released'; or an ONNX file that
+            ``swin-backbone export`` wrote. Where it was trained on other classes than the config's, or without masks,
+            the model is built as the checkpoint needs it.
         device: such as 'cpu' or 'cuda:1'; by default the first GPU, or the CPU.
         classes: the classes of the model, for a checkpoint that does not name them.
         tta: whether every image is tested at several scales and flips, merged. A two-stage detector averages the scores
@@ -64,8 +66,11 @@ class Predictor:
             require_test(config, ('test_dataloader',))
             set_weights(config, 'none')
             self.scope = config.get('default_scope', 'mmdet')
+            exported = ExportedModel(source) if str(source).endswith('.onnx') else None
+            if exported and (tta or bf16):
+                raise InputError(f'{source} is exported: test-time augmentation and bfloat16 need a checkpoint.')
             with self._scope():
-                content = read_whole(source)
+                content = exported.content if exported else read_whole(source)
                 if classes is not None:
                     name_classes(config, list(classes))
                 trained_on = fit_to_checkpoint(config, content, classes)
@@ -78,8 +83,11 @@ class Predictor:
                 steps = without_annotations(innermost(config.test_dataloader.dataset).pipeline)
                 self.load, self.prepare = Compose(steps[:1]), Compose(steps[1:])
                 self.model = revert_sync_batchnorm(MODELS.build(config.model))
-                load_whole(self.model.module if tta else self.model, source, content)
+                if exported is None:
+                    load_whole(self.model.module if tta else self.model, source, content)
         self.model.to(self.device).eval()
+        if exported:
+            exported.model, self.model = self.model, exported
 
     @contextmanager
     def _scope(self) -> Iterator[None]:
