@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from swin_backbone.backbones.create import create_model
     from swin_backbone.backbones.mixer import SwinMixer
     from swin_backbone.backbones.swin import SwinTransformer
+    from swin_backbone.backbones.video import VideoSwinTransformer
     from swin_backbone.checkpoint import LoadReport, load_pretrained
     from swin_backbone.engine.predict import Predictor
     from swin_backbone.errors import InputError
@@ -24,6 +25,7 @@ __all__ = [
     'Predictor',
     'SwinMixer',
     'SwinTransformer',
+    'VideoSwinTransformer',
     '__version__',
     'create_model',
     'load_pretrained',
@@ -36,6 +38,7 @@ _DEFINED_IN = {
     'SwinMixer': 'backbones.mixer',
     'SwinTransformer': 'backbones.swin',
     'VARIANTS': 'variants',
+    'VideoSwinTransformer': 'backbones.video',
     'create_model': 'backbones.create',
     'load_pretrained': 'checkpoint',
 }

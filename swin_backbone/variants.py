@@ -51,6 +51,9 @@ MIXERS: dict[str, Variant] = {
     'base': Variant(128, (2, 2, 18, 2), (4, 8, 16, 32), versions=(1,), window=7),
 }
 
+VIDEOS = {name: VARIANTS[name] for name in ('tiny', 'small', 'base', 'large')}
+"""Those of Video Swin Transformer."""
+
 DEFAULT_WINDOW = {1: 7, 2: 8}
 
 

@@ -73,16 +73,28 @@ class SpatialMixing(nn.Module):
 
         There are windows enough for a shift at every size; one that holds nothing but zeros changes no token.
         """
-        sizes = (x.shape[1], x.shape[2])
-        lengths = [as_tensor(size, x.device) for size in sizes]
-        larger = (lengths[0] > self.window[0]) & (lengths[1] > self.window[1])
-        grid = [(size + o + side - 1) // side for size, o, side in zip(sizes, before, self.window, strict=True)]
-        for axis in (0, 1):
-            place = torch.arange(grid[axis] * self.window[axis], device=x.device) - before[axis] * larger
-            real = (place >= 0) & (place < lengths[axis])
-            x = x.index_select(axis + 1, place.clamp(min=0).minimum(lengths[axis] - 1))
-            x = x * real.to(x.dtype).reshape(1, -1, *(1,) * (2 - axis))
-        x = self.mix(x, grid[0], grid[1])
-        for axis in (0, 1):
-            x = x.index_select(axis + 1, torch.arange(sizes[axis], device=x.device) + before[axis] * larger)
-        return x
+        batch, height, width, channels = x.shape
+        (win_h, win_w), heads = self.window, self.num_heads
+        tokens = win_h * win_w
+        rows, cols = (height + before[0] + win_h - 1) // win_h, (width + before[1] + win_w - 1) // win_w
+        # ONNX has few operators of a tensor and a number that depends on the size of the input: sizes are tensors here.
+        last_row, last_col, row_length = (as_tensor(n, x.device) for n in (height - 1, width - 1, cols))
+        larger = ((last_row >= win_h) & (last_col >= win_w)).to(torch.int64)
+        top, left = before[0] * larger, before[1] * larger
+
+        row = (torch.arange(rows * win_h, device=x.device) - top).reshape(rows, 1, win_h, 1)
+        col = (torch.arange(cols * win_w, device=x.device) - left).reshape(1, cols, 1, win_w)
+        real = ((row >= 0) & (row <= last_row) & (col >= 0) & (col <= last_col)).flatten()
+        place = row.clamp(min=0).minimum(last_row) * (last_col + 1) + col.clamp(min=0).minimum(last_col)
+        x = x.reshape(batch, height * width, channels).index_select(1, place.flatten())
+        x = (x * real[:, None].to(x.dtype)).reshape(batch * rows * cols, tokens, heads, channels // heads)
+        x = x.transpose(1, 2).reshape(batch * rows * cols, heads * tokens, channels // heads)
+        x = F.conv1d(x, self.weight, self.bias, groups=heads)
+        x = x.reshape(batch * rows * cols, heads, tokens, channels // heads).transpose(1, 2)
+
+        row = torch.arange(height, device=x.device)[:, None] + top
+        col = torch.arange(width, device=x.device)[None, :] + left
+        number = row // win_h * row_length + col // win_w
+        place = (number * win_h + row % win_h) * win_w + col % win_w
+        x = x.reshape(batch, rows * cols * tokens, channels).index_select(1, place.flatten())
+        return x.reshape(batch, height, width, channels)

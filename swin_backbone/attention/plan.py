@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ParamSpec
+from typing import TYPE_CHECKING, ParamSpec, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,11 @@ AXIS_MASKS = 3
 """Most masks that windows can have along one axis."""
 
 P = ParamSpec('P')
+
+if TYPE_CHECKING:
+    from swin_backbone.attention.volume import VolumePlan
+
+    AnyPlan: TypeAlias = 'WindowPlan | VolumePlan'
 
 
 class TensorCache:
@@ -91,6 +96,11 @@ class WindowPlan:
     height: int
     width: int
     window: tuple[int, int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of real tokens."""
+        return self.height, self.width
 
     @property
     def padded_size(self) -> tuple[int, int]:
@@ -166,50 +176,52 @@ def is_recording() -> bool:
     return torch.compiler.is_exporting() or torch.jit.is_tracing()
 
 
-def pad_to_windows(x: Tensor, plan: WindowPlan, pad_value: Tensor | None) -> Tensor:
+def pad_to_windows(x: Tensor, plan: 'AnyPlan', pad_value: Tensor | None) -> Tensor:
     """Pad ``x`` ``[B, H, W, C]`` at the right and bottom to ``padded_size`` with ``pad_value`` ``[C]``, or zeros."""
-    right, bottom = plan.padded_size[1] - plan.width, plan.padded_size[0] - plan.height
-    if right == 0 and bottom == 0:
+    missing = [padded - size for padded, size in zip(plan.padded_size, plan.size, strict=True)]
+    if not any(missing):
         return x
     if pad_value is None:
-        return F.pad(x, (0, 0, 0, right, 0, bottom))
-    batch, _, _, channels = x.shape
-    pad_value = pad_value.to(x.dtype)
-    if right:
-        x = torch.cat([x, pad_value.expand(batch, plan.height, right, channels)], dim=2)
-    if bottom:
-        x = torch.cat([x, pad_value.expand(batch, bottom, plan.padded_size[1], channels)], dim=1)
+        return F.pad(x, (0, 0, *(n for length in reversed(missing) for n in (0, length))))
+    for axis in range(len(missing), 0, -1):
+        if missing[axis - 1]:
+            shape = (*x.shape[:axis], missing[axis - 1], *x.shape[axis + 1 :])
+            x = torch.cat([x, pad_value.to(x.dtype).expand(shape)], dim=axis)
     return x
 
 
-def to_window_grid(x: Tensor, plan: WindowPlan, shifted: bool, pad_value: Tensor | None = None) -> Tensor:
+def to_window_grid(x: Tensor, plan: 'AnyPlan', shifted: bool, pad_value: Tensor | None = None) -> Tensor:
     """Pad ``x`` ``[B, H, W, C]``, shift it in a shifted block, and view windows ``[B, nH, Mh, nW, Mw, C]``."""
     x = pad_to_windows(x, plan, pad_value)
     if shifted:
         x = plan.shift_map(x)
-    (rows, cols), (win_h, win_w) = plan.window_grid, plan.window
-    return x.reshape(x.shape[0], rows, win_h, cols, win_w, x.shape[-1])
+    sides = [side for pair in zip(plan.window_grid, plan.window, strict=True) for side in pair]
+    return x.reshape(x.shape[0], *sides, x.shape[-1])
 
 
-def from_window_grid(x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
+def from_window_grid(x: Tensor, plan: 'AnyPlan', shifted: bool) -> Tensor:
     """The inverse of :func:`to_window_grid`: ``[B, nH, Mh, nW, Mw, C]`` back to the real tokens ``[B, H, W, C]``."""
     x = x.reshape(x.shape[0], *plan.cut_size, x.shape[-1])
     if shifted:
         x = plan.unshift_map(x)
-    return x[:, : plan.height, : plan.width]
+    return x[(slice(None), *map(slice, plan.size))]
 
 
-def window_partition(x: Tensor, plan: WindowPlan, shifted: bool, pad_value: Tensor | None = None) -> Tensor:
+def window_partition(x: Tensor, plan: 'AnyPlan', shifted: bool, pad_value: Tensor | None = None) -> Tensor:
     """Cut a map ``[B, H, W, C]`` into windows ``[B, nW, N, C]``, padding with ``pad_value`` ``[C]`` (zeros if None)."""
-    x = to_window_grid(x, plan, shifted, pad_value).permute(0, 1, 3, 2, 4, 5)
+    x = to_window_grid(x, plan, shifted, pad_value)
+    axes = range(1, x.dim() - 1)
+    x = x.permute(0, *axes[::2], *axes[1::2], x.dim() - 1)
     return x.reshape(x.shape[0], plan.num_windows, plan.tokens, x.shape[-1])
 
 
-def window_reverse(windows: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
+def window_reverse(windows: Tensor, plan: 'AnyPlan', shifted: bool) -> Tensor:
     """The inverse of :func:`window_partition`: ``[B, nW, N, C]`` to the map ``[B, H, W, C]`` without padding."""
     batch, _, _, channels = windows.shape
-    x = windows.reshape(batch, *plan.window_grid, *plan.window, channels).permute(0, 1, 3, 2, 4, 5)
-    return from_window_grid(x, plan, shifted)
+    x = windows.reshape(batch, *plan.window_grid, *plan.window, channels)
+    axes, half = range(1, x.dim() - 1), len(plan.window)
+    pairs = [axis for pair in zip(axes[:half], axes[half:], strict=True) for axis in pair]
+    return from_window_grid(x.permute(0, *pairs, x.dim() - 1), plan, shifted)
 
 
 def axis_regions(length: int, window: int, shift: int) -> Tensor:
@@ -218,16 +230,15 @@ def axis_regions(length: int, window: int, shift: int) -> Tensor:
     return (position >= length - window).int() + (position >= length - shift).int()
 
 
-def region_ids(plan: WindowPlan) -> Tensor:
+def region_ids(plan: 'AnyPlan') -> Tensor:
     """Region of every token of the rolled map, in windows ``[nW, N]``; tokens of one region may see each other."""
-    (padded_h, padded_w), (win_h, win_w) = plan.cut_size, plan.window
-    rows = axis_regions(padded_h, win_h, plan.shift[0])
-    cols = axis_regions(padded_w, win_w, plan.shift[1])
-    ids = (3 * rows[:, None] + cols[None, :]).reshape(plan.window_grid[0], win_h, plan.window_grid[1], win_w)
-    return ids.permute(0, 2, 1, 3).reshape(plan.num_windows, plan.tokens)
+    ids = torch.zeros((), dtype=torch.int32)
+    for axis in map(axis_regions, plan.cut_size, plan.window, plan.shift):
+        ids = 3 * ids[..., None] + axis
+    return window_partition(ids[None, ..., None], plan.padded(), False)[0, ..., 0]
 
 
-def region_mask(plan: WindowPlan) -> Tensor:
+def region_mask(plan: 'AnyPlan') -> Tensor:
     """Additive mask of a shifted block ``[nW, N, N]``: 0 within a region, :data:`MASKED_LOGIT` across."""
     ids = region_ids(plan)
     return (ids[:, :, None] != ids[:, None, :]) * MASKED_LOGIT

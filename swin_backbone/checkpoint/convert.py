@@ -22,6 +22,7 @@ from swin_backbone.checkpoint.layouts import (
     swap_start,
 )
 from swin_backbone.checkpoint.names import plain
+from swin_backbone.checkpoint.networks import VIDEO, network_of, with_final_norm
 from swin_backbone.checkpoint.norms import State, name_classifier_norm, number_classifier_norm, numbered_norms
 from swin_backbone.checkpoint.strangers import refuse_strangers
 from swin_backbone.errors import InputError
@@ -305,7 +306,7 @@ def to_native(state: State, dialect: Dialect) -> tuple[State, Dialect]:
         native = join_qkv(native)
     if dialect.fused_bias and version_of(native) == 2:
         native = split_bias(native)
-    return native, dialect
+    return (with_final_norm(native) if network_of(native) == VIDEO else native), dialect
 
 
 def from_native(state: State, dialect: Dialect) -> State:

@@ -27,6 +27,7 @@ from swin_backbone.checkpoint.layouts import (
     fill,
 )
 from swin_backbone.checkpoint.load import BUFFERS, OWN
+from swin_backbone.checkpoint.networks import DESCRIPTIONS, IMAGE, network_of
 from swin_backbone.checkpoint.norms import State
 from swin_backbone.checkpoint.read import read_checkpoint
 from swin_backbone.checkpoint.report import Anatomy, anatomy_of
@@ -73,6 +74,9 @@ def convert_file(
         raise InputError(f'unknown layout {to!r}: use one of {", ".join(WRITABLE)}.')
     path = find_file(source)
     found = find_backbone(read_checkpoint(path), str(path))
+    network = network_of(found.state)
+    if network != IMAGE:
+        raise InputError(f'{path} holds {DESCRIPTIONS[network]}: these layouts are of networks for images.')
     state = {name: value for name, value in found.state.items() if PARAMETER.fullmatch(name)}
     rest = [name for name in found.state if name not in state and name.startswith(OWN)]
     strange = [name for name in rest if name.rpartition('.')[2] not in BUFFERS]

@@ -137,7 +137,7 @@ def fit_channels(weight: Tensor, target: torch.Size) -> tuple[Tensor, str]:
     Raises:
         MisfitError: something else than the channels differs.
     """
-    if weight.dim() != 4 or (weight.shape[0], *weight.shape[2:]) != (target[0], *target[2:]):
+    if weight.dim() != len(target) or (weight.shape[0], *weight.shape[2:]) != (target[0], *target[2:]):
         raise shapes_differ(weight, target)
     have, want = weight.shape[1], target[1]
     if have == want:
@@ -146,6 +146,47 @@ def fit_channels(weight: Tensor, target: torch.Size) -> tuple[Tensor, str]:
         return weight.sum(1, keepdim=True), f'{have} channels added up'
     turns = [channel % have for channel in range(want)]
     return weight[:, turns] * (have / want), f'{have} channels repeated as {want}, times {have}/{want}'
+
+
+def fit_patches(weight: Tensor, target: torch.Size) -> tuple[Tensor, str]:
+    """The patch embedding as :func:`fit_channels` gives it; that of images, for patches of several frames.
+
+    Each frame gets an equal share, so that a clip of equal frames is embedded as the image is.
+
+    Raises:
+        MisfitError: as there.
+    """
+    if weight.dim() != 4 or len(target) != 5:
+        return fit_channels(weight, target)
+    frames = target[2]
+    weight, note = fit_channels(weight, torch.Size((*target[:2], *target[3:])))
+    inflated = f'inflated over {frames} frames'
+    weight = weight.unsqueeze(2).repeat(1, 1, frames, 1, 1) / frames
+    return weight, f'{note}, {inflated}' if note else inflated
+
+
+def fit_volume(
+    table: Tensor, index: Tensor | None, window: Sequence[int], target: torch.Size, inflated: bool
+) -> tuple[Tensor, str]:
+    """A table ``[(2Mt-1)(2Mh-1)(2Mw-1), heads]`` for windows of three axes, and a note on what was done to it.
+
+    One of images, ``inflated``, is resized as by :func:`fit_table` and serves every offset in time.
+
+    Raises:
+        MisfitError: the heads differ, or a file of videos has another window.
+    """
+    frames, rows, columns = window
+    if inflated:
+        table, note = fit_table(table, index, (rows, columns), target[1])
+        repeated = 'the same at every offset in time'
+        return table.repeat(2 * frames - 1, 1), f'{note}, {repeated}' if note else repeated
+    if table.shape == target:
+        return table, ''
+    spatial = math.prod(offsets((rows, columns)))
+    if table.dim() == 2 and table.shape[1] == target[1] and len(table) % (2 * spatial) == spatial:
+        fitting = ((len(table) // spatial + 1) // 2, rows, columns)
+        raise MisfitError(f'{len(table)} offsets in the file, {target[0]} here: window_size={fitting} has them')
+    raise shapes_differ(table, target)
 
 
 def fit_values(weight: Tensor, target: torch.Size) -> tuple[Tensor, str]:

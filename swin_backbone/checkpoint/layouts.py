@@ -16,7 +16,7 @@ NATIVE_MERGE = 'layers.{stage}.downsample.'
 NATIVE_NORM = 'norm{stage}.'
 
 # What a number in a template means: factor and offset, applied to the stage or the block it stands for.
-FORMS = {'stage': (1, 0), 'block': (1, 0), 'next': (1, 1), 'odd': (2, 1), 'even': (2, 2)}
+FORMS = {'stage': (1, 0), 'block': (1, 0), 'next': (1, 1), 'double': (2, 0), 'odd': (2, 1), 'even': (2, 2)}
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,7 @@ ORIGINAL = Dialect(
     ),
     container='model',
 )
+MIXER = replace(ORIGINAL, first='spatial_mlp.weight')
 DETECTRON2 = replace(ORIGINAL, roots=('backbone.', 'backbone.'))
 TIMM = Dialect(
     'timm',
@@ -166,6 +167,12 @@ TORCHVISION = Dialect(
     ),
     fused_bias=True,
     lacks=(ABSOLUTE, NO_PATCH_NORM, NO_QKV_BIAS, NO_RELATIVE, MAIN_NORM, STAGE_WINDOWS),
+)
+TORCHVISION_VIDEO = Dialect(
+    'torchvision (video)',
+    block='features.{double}.{block}.',
+    merge='features.{odd}.',
+    inner=TORCHVISION.inner[:2],
 )
 TRANSFORMERS = Dialect(
     'transformers',
@@ -219,7 +226,16 @@ MASKFORMER = replace(
 )
 
 # 'timm' differs from 'original' only in where merging stands, which is found out after renaming.
-READABLE = (ORIGINAL, TIMM_FEATURES, MMDET, TORCHVISION, TRANSFORMERS, TRANSFORMERS_MODULE)
+READABLE = (
+    ORIGINAL,
+    MIXER,
+    TIMM_FEATURES,
+    MMDET,
+    TORCHVISION,
+    TORCHVISION_VIDEO,
+    TRANSFORMERS,
+    TRANSFORMERS_MODULE,
+)
 # The key, after any prefix, by which each is recognised.
 ANCHORS = {fill(dialect.block, 0) + dialect.first: dialect for dialect in READABLE}
 # What ``swin-backbone convert`` calls the layouts that it writes.

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Size, Tensor, nn
@@ -17,15 +18,17 @@ from swin_backbone.checkpoint.fit import (
     TABLE,
     MisfitError,
     fit_bias,
-    fit_channels,
     fit_embedding,
+    fit_patches,
     fit_values,
+    fit_volume,
     shapes_differ,
     window_warnings,
 )
 from swin_backbone.checkpoint.layouts import MMDET, NATIVE_MERGE, NATIVE_NORM, ORIGINAL, fill, parse, rename
 from swin_backbone.checkpoint.names import has_toolkit_names, modules_of, native, parameters_of, state_dict_names
-from swin_backbone.checkpoint.norms import State, decide_output_norms, is_output_norm, last_stage
+from swin_backbone.checkpoint.networks import IMAGE, VIDEO, check_network, network_of, with_final_norm
+from swin_backbone.checkpoint.norms import State, decide_output_norms, last_stage
 from swin_backbone.checkpoint.report import LoadReport, advice, anatomy_of
 from swin_backbone.errors import InputError
 
@@ -42,7 +45,8 @@ def load_pretrained(
     """Load weights from any known layout into ``model``, completely or not at all.
 
     Args:
-        model: a :class:`swin_backbone.SwinTransformer`.
+        model: a :class:`swin_backbone.SwinTransformer`, a :class:`swin_backbone.SwinMixer`, or a
+            :class:`swin_backbone.VideoSwinTransformer`, which takes weights for images, too.
         source: a name, path or URL as :func:`.find.find_file` takes it: a file, an index of shards or a folder that
             :func:`.read.read_checkpoint` reads, of a backbone, a classifier or a whole detector; or what it holds.
         strict: False loads what fits and lists the rest in the report and in a warning.
@@ -51,15 +55,15 @@ def load_pretrained(
         What was loaded, adapted, left at its initial value and left out; it is logged too.
 
     Raises:
-        InputError: the file cannot be read or found, holds no Swin backbone, or (when strict) does not cover ``model``;
-            or the model cannot take it. The model is unchanged then.
+        InputError: the file cannot be read or found, holds no Swin backbone, or one of another network, or (when
+            strict) does not cover ``model``; or the model cannot take it. The model is unchanged then.
     """
     parameters = parameters_of(model)
     if PATCH not in parameters:
         inner = next((name.removesuffix(f'.{PATCH}') for name in parameters if name.endswith(f'.{PATCH}')), None)
         hint = 'give a SwinTransformer' if inner is None else f'give its part {inner!r}'
         raise InputError(f'weights can be loaded into a backbone, not into a {type(model).__name__}: {hint}.')
-    if parameters[PATCH].dim() != 4:
+    if parameters[PATCH].dim() not in (4, 5):
         raise InputError('this backbone is already sharded or quantised: load its weights before.')
     if isinstance(source, Mapping):
         values, report = match(model, source, 'the state dict', strict)
@@ -90,6 +94,7 @@ def match(
         InputError: there is no Swin backbone in it, or (when strict) it does not cover ``model``.
     """
     found = find_backbone(checkpoint, source)
+    check_network(found.state, parameters_of(model), source)
     values, report = merge(found, model, source)
     if not strict or report.complete:
         return values, report
@@ -126,16 +131,20 @@ def convert_on_load(module: nn.Module, state_dict: dict[str, Any], prefix: str, 
         found = find_backbone(mine, label)
     except InputError:
         return
-    values, report = merge(found, module, label)
     parameters, own = parameters_of(module), {native(name) for name in named}
-    foreign = found.dialect != ORIGINAL.name or 'norm.weight' in found.state
-    classifier = foreign and not decide_output_norms(found.state, (), parameters).loaded
+    network = network_of(parameters)
+    if network_of(found.state) != network:
+        return
+    values, report = merge(found, module, label)
+    foreign = found.dialect != ORIGINAL.name or 'norm.weight' in {*found.state, *found.names}
+    rule = decide_output_norms(found.state, (), parameters, final=network == VIDEO)
+    classifier = foreign and rule.partial
     kept = {
         name: values.get(name, value)
         for name, value in found.state.items()
-        if not (classifier and is_output_norm(name)) and (name in own or not belongs_to_layout(name, classifier))
+        if not (classifier and rule.may_be_new(name)) and (name in own or not belongs_to_layout(name, classifier))
     }
-    norms = set(filter(is_output_norm, parameters))
+    norms = set(filter(rule.may_be_new, parameters))
     expected = state_dict_names(named)
     toolkit = has_toolkit_names(module)
     out = {
@@ -174,7 +183,10 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
         A value in the model's shape for every parameter that the file covers, and the report.
     """
     wanted, modules = parameters_of(model), modules_of(model)
-    norms = decide_output_norms(found.state, found.numbered, wanted)
+    network = network_of(wanted)
+    if network == VIDEO:
+        found = replace(found, state=with_final_norm(found.state))
+    norms = decide_output_norms(found.state, found.numbered, wanted, final=network == VIDEO)
     optional = {name for name in wanted if name == EMBEDDING or norms.may_be_new(name)}
     values: State = {}
     adapted: dict[str, str] = {}
@@ -198,6 +210,7 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
     report = LoadReport(
         source=source,
         dialect=found.dialect,
+        network=network_of(found.state),
         version=found.version,
         loaded=tuple(values),
         total=len(wanted),
@@ -263,6 +276,9 @@ def fit(name: str, state: State, wanted: Mapping[str, Tensor], modules: Mapping[
     if name.endswith(TABLE):
         stem = name.removesuffix('relative_position_bias_table')
         window = getattr(modules.get(stem.rstrip('.')), 'window', None)
+        if window is not None and len(window) == 3:
+            inflated = network_of(state) == IMAGE
+            return fit_volume(value, state.get(f'{stem}relative_position_index'), window, parameter.shape, inflated)
         if window is not None:
             return fit_bias(value, state.get(f'{stem}relative_position_index'), window, parameter.shape)
     if name == EMBEDDING:
@@ -272,7 +288,7 @@ def fit(name: str, state: State, wanted: Mapping[str, Tensor], modules: Mapping[
         embedding, note = fit_embedding(value, Size((1, parameter.shape[2], *backbone.options.pretrain_grid)))
         return embedding.flatten(2).transpose(1, 2), note
     if name == PATCH:
-        return fit_channels(value, parameter.shape)
+        return fit_patches(value, parameter.shape)
     if name.endswith(QKV) and values_only(wanted):
         return fit_values(value, parameter.shape)
     if value.shape != parameter.shape:

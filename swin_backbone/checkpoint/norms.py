@@ -20,20 +20,28 @@ class OutputNorms:
     """What the rule says about one file and one model.
 
     Attributes:
-        loaded: whether the file's output norms are loaded; all that the model has must be there then.
+        loaded: whether the file's output norms are loaded; all that the model has must be there then, but for ``new``.
         strange: names of norms that the file has for its stages and that are not known as such: an error.
+        new: stages whose norms keep their initial values although others are loaded.
     """
 
     loaded: bool
     strange: tuple[str, ...] = ()
+    new: frozenset[int] = frozenset()
+
+    @property
+    def partial(self) -> bool:
+        """Whether norms of the model keep their initial values."""
+        return not self.loaded or bool(self.new)
 
     def may_be_new(self, name: str) -> bool:
         """Whether ``name`` is an output norm that keeps its initial value."""
-        return not self.loaded and is_output_norm(name)
+        parsed = parse(NATIVE_NORM, name)
+        return parsed is not None and (not self.loaded or parsed[0] in self.new)
 
 
 def decide_output_norms(
-    state: Mapping[str, Tensor], numbered: Iterable[str], wanted: Mapping[str, Tensor]
+    state: Mapping[str, Tensor], numbered: Iterable[str], wanted: Mapping[str, Tensor], final: bool = False
 ) -> OutputNorms:
     """Decide where the output norms of a model with the parameters ``wanted`` come from.
 
@@ -42,14 +50,18 @@ def decide_output_norms(
        a classifier's.
     2. It has numbered norms with the channels of several stages under another name: an error, since new norms would
        give other maps than the network had.
-    3. It has none, as files of classifiers: the model's are new. A classifier's one norm is not among them.
+    3. It has none, as files of classifiers: the model's are new. A classifier's one norm is not among them, except
+       where it is the ``final`` one of a video backbone: then that of the last stage is loaded, and others are new.
 
     Args:
         state: the file's backbone under native names.
         numbered: what :func:`numbered_norms` finds in the file.
         wanted: the model's parameters under native names.
+        final: whether a norm of the last stage alone is that of the output.
     """
     theirs, ours = output_norms(state), output_norms(wanted)
+    if final and theirs == {last_stage(state)}:
+        return OutputNorms(loaded=True, new=frozenset(ours - theirs))
     if theirs and (ours <= theirs or theirs != {last_stage(state)}):
         return OutputNorms(loaded=True)
     return OutputNorms(loaded=False, strange=tuple(numbered) if ours else ())

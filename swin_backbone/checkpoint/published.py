@@ -8,6 +8,7 @@ from swin_backbone.errors import InputError
 
 RELEASES = 'https://github.com/SwinTransformer/storage/releases/download'
 MIT = 'MIT (microsoft/Swin-Transformer)'
+VIDEO_LICENCE = 'Apache-2.0 (SwinTransformer/Video-Swin-Transformer)'
 APACHE = 'Apache-2.0 (the original detection and segmentation code)'
 
 
@@ -17,7 +18,7 @@ class Weights:
 
     Attributes:
         release: release and file name under :data:`RELEASES`.
-        variant: the sizes, a key of :data:`swin_backbone.VARIANTS`.
+        variant: the sizes, a variant of the class ``network``.
         data: what it was trained on, in order.
         image_size: side of the (last) training images in pixels; 0 for detectors, which train at many sizes.
         window: side of a window in tokens.
@@ -30,6 +31,7 @@ class Weights:
         scores: of the whole model at one scale in percent, as published with the file, by their names in
             ``summary.json``: on val2017 of COCO, or the validation images of ADE20K.
         tta_scores: the same at several scales with flips, where they were published.
+        network: the class of this package that the weights are of.
     """
 
     release: str
@@ -45,6 +47,7 @@ class Weights:
     config: str = ''
     scores: Mapping[str, float] = field(default_factory=dict)
     tta_scores: Mapping[str, float] = field(default_factory=dict)
+    network: str = 'SwinTransformer'
 
     @property
     def url(self) -> str:
@@ -81,6 +84,16 @@ def ade(release: str, variant: str, config: str, single: float, several: float, 
     )
 
 
+def mixer(file: str, variant: str, image_size: int, window: int) -> Weights:
+    """A classifier with Swin-Mixer."""
+    return Weights(f'v1.0.5/{file}', variant, image_size=image_size, window=window, network='SwinMixer')
+
+
+def video(file: str, variant: str, data: str) -> Weights:
+    """A classifier of clips with Video Swin Transformer."""
+    return Weights(f'v1.0.4/{file}', variant, data, licence=VIDEO_LICENCE, network='VideoSwinTransformer')
+
+
 def released_for(config: str) -> str:
     """The name of the file that the authors released for a config, which may be given as a path.
 
@@ -97,7 +110,7 @@ def released_for(config: str) -> str:
 SWIN_T_DIGEST = (
     'sha384:210021216e1f205617d885836b1ac59d725b8c41dbff8dc4c513e838911436b0b75e06529737e472d3167519a7c1a6ad'
 )
-IN22K = 'ImageNet-22K'
+IN1K, IN22K, K400 = 'ImageNet-1K', 'ImageNet-22K', 'Kinetics-400'
 TUNED = 'ImageNet-22K, ImageNet-1K'
 MOBY = 'ImageNet-1K without labels (MoBY)'
 W8, W16, W12 = (8, 8, 8, 8), (16, 16, 16, 8), (12, 12, 12, 6)
@@ -122,6 +135,20 @@ WEIGHTS: dict[str, Weights] = {
     'swin_l_in22k_ft_in1k': Weights('v1.0.0/swin_large_patch4_window7_224_22kto1k.pth', 'large', TUNED),
     'swin_l_384_in22k_ft_in1k': Weights('v1.0.0/swin_large_patch4_window12_384_22kto1k.pth', 'large', TUNED, 384, 12),
     'swin_t_c24_in1k': Weights('v1.0.5/swin_tiny_c24_patch4_window8_256.pth', 'tiny-c24', image_size=256, window=8),
+    'swin_mixer_t_c24_in1k': mixer('swin_mlp_tiny_c24_patch4_window8_256.pth', 'tiny_c24', 256, 8),
+    'swin_mixer_t_c12_in1k': mixer('swin_mlp_tiny_c12_patch4_window8_256.pth', 'tiny_c12', 256, 8),
+    'swin_mixer_t_c6_in1k': mixer('swin_mlp_tiny_c6_patch4_window8_256.pth', 'tiny_c6', 256, 8),
+    'swin_mixer_b_in1k': mixer('swin_mlp_base_patch4_window7_224.pth', 'base', 224, 7),
+    'video_swin_t_k400': video('swin_tiny_patch244_window877_kinetics400_1k.pth', 'tiny', f'{IN1K}, {K400}'),
+    'video_swin_s_k400': video('swin_small_patch244_window877_kinetics400_1k.pth', 'small', f'{IN1K}, {K400}'),
+    'video_swin_b_k400': video('swin_base_patch244_window877_kinetics400_1k.pth', 'base', f'{IN1K}, {K400}'),
+    'video_swin_b_in22k_k400': video('swin_base_patch244_window877_kinetics400_22k.pth', 'base', f'{IN22K}, {K400}'),
+    'video_swin_b_in22k_k600': video(
+        'swin_base_patch244_window877_kinetics600_22k.pth', 'base', f'{IN22K}, Kinetics-600'
+    ),
+    'video_swin_b_ssv2': video(
+        'swin_base_patch244_window1677_sthv2.pth', 'base', f'{IN22K}, {K400}, Something-Something v2'
+    ),
     'moby_swin_t_in1k': Weights('v1.0.3/moby_swin_t_300ep_pretrained.pth', 'tiny', MOBY),
     'swinv2_t_in1k_w8': Weights('v2.0.0/swinv2_tiny_patch4_window8_256.pth', 'tiny', 'ImageNet-1K', 256, 8, 2, W8),
     'swinv2_s_in1k_w8': Weights('v2.0.0/swinv2_small_patch4_window8_256.pth', 'small', 'ImageNet-1K', 256, 8, 2, W8),

@@ -1,5 +1,6 @@
 """What loading did, for the log and for the caller."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,9 +9,11 @@ from torch import Size, Tensor
 
 from swin_backbone.checkpoint.convert import version_of
 from swin_backbone.checkpoint.layouts import NATIVE_BLOCK, fill, parse
+from swin_backbone.checkpoint.networks import IMAGE, MIXER, PATCH, VIDEO, network_of, variants_of
 from swin_backbone.checkpoint.norms import output_norms
-from swin_backbone.variants import VARIANTS, Variant
+from swin_backbone.variants import Variant
 
+MIXING = 'spatial_mlp.weight'
 WHOLE_BLOCK = frozenset({'norm1.weight', 'attn.qkv.weight', 'attn.proj.weight', 'mlp.fc1.weight', 'mlp.fc2.weight'})
 MAX_NAMES = 12
 MAX_NOTES = 4
@@ -37,6 +40,7 @@ class LoadReport:
         strange_norms: what the file has as norms of its stages under names that are not known (only without
             ``strict``).
         warnings: what the user should know although all is loaded.
+        network: the network of the weights, one of :mod:`.networks`.
     """
 
     source: str
@@ -54,6 +58,7 @@ class LoadReport:
     misfits: dict[str, str] = field(default_factory=dict)
     strange_norms: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    network: str = IMAGE
 
     @property
     def complete(self) -> bool:
@@ -63,7 +68,7 @@ class LoadReport:
     def __str__(self) -> str:
         parts = [
             f'loaded {len(self.loaded)} of {self.total} parameters from {self.source} ({self.dialect} layout, '
-            f'Swin V{self.version})',
+            f'{called(self.network, self.version)})',
             f'adapted: {notes(self.adapted)}' if self.adapted else '',
             f'new: {brief(self.new)}' if self.new else '',
             f'dropped: {brief(self.dropped)}' if self.dropped else '',
@@ -89,6 +94,11 @@ class LoadReport:
                 'name them norm0.weight, norm0.bias and so on by their stage'
             )
         return out
+
+
+def called(network: str, version: int) -> str:
+    """A network, and for images its version."""
+    return f'Swin V{version}' if network == IMAGE else network
 
 
 def notes(noted: dict[str, str]) -> str:
@@ -147,6 +157,7 @@ class Anatomy:
     """The sizes and options of a network as its weights show them, of a file or of a model.
 
     Later stages than those with an output need not be there, and ``num_heads`` are 0 where no weight shows them.
+    ``mixed`` are the tokens of a window of each stage of a Swin-Mixer.
     """
 
     version: int
@@ -161,6 +172,8 @@ class Anatomy:
     values_only: bool
     main_norm: bool
     norms: frozenset[int]
+    network: str
+    mixed: tuple[int, ...]
 
     def has_sizes(self, other: 'Anatomy | Variant') -> bool:
         """Whether the stages that both have agree in width, depth and heads."""
@@ -172,23 +185,14 @@ class Anatomy:
 
     @property
     def variant(self) -> str | None:
-        """The name of these sizes in :data:`swin_backbone.VARIANTS`."""
-        return next((name for name in published(self.version) if self.has_sizes(VARIANTS[name])), None)
+        """The name of these sizes among those of the network."""
+        known = variants_of(self.network, self.version)
+        return next((name for name, variant in known.items() if self.has_sizes(variant)), None)
 
     def __str__(self) -> str:
         depths, heads = (', '.join(str(n or '?') for n in numbers) for numbers in (self.depths, self.num_heads))
-        name = f'Swin V{self.version} {self.variant or "of its own sizes"}'
+        name = f'{called(self.network, self.version)} {self.variant or "of its own sizes"}'
         return f'{name} (embed_dim {self.embed_dim}, depths {depths}, heads {heads})'
-
-
-def published(version: int) -> list[str]:
-    """The variants of a version."""
-    return [name for name, known in VARIANTS.items() if version in known.versions]
-
-
-def has_main_norm(variant: str) -> bool:
-    """Whether a variant has norms on the main branch."""
-    return VARIANTS[variant].main_norm_every > 0
 
 
 def shape_of(state: Mapping[str, Tensor], name: str, default: Size) -> Size:
@@ -201,6 +205,7 @@ def anatomy_of(state: Mapping[str, Tensor]) -> Anatomy:
     """Read the anatomy off native names and shapes."""
     depths: Counter[int] = Counter()
     heads: Counter[int] = Counter()
+    mixed: Counter[int] = Counter()
     for name, tensor in state.items():
         parsed = parse(NATIVE_BLOCK, name)
         if parsed is not None:
@@ -210,7 +215,10 @@ def anatomy_of(state: Mapping[str, Tensor]) -> Anatomy:
                 heads[stage] = tensor.shape[0]
             elif rest == 'attn.relative_position_bias_table' and tensor.dim() == 2:
                 heads[stage] = tensor.shape[1]
-    patch = shape_of(state, 'patch_embed.proj.weight', Size([0, 0, 0, 0]))
+            elif rest == MIXING and tensor.dim() == 3 and tensor.shape[1]:
+                mixed[stage], heads[stage] = tensor.shape[1], tensor.shape[0] // tensor.shape[1]
+    network = network_of(state)
+    patch = shape_of(state, PATCH, Size([0] * (5 if network == VIDEO else 4)))
     projection = shape_of(state, 'layers.0.blocks.0.attn.qkv.weight', Size([0, 1]))
     hidden = shape_of(state, 'layers.0.blocks.0.mlp.fc1.weight', Size([0, 1]))
     stages = range(max(depths, default=-1) + 1)
@@ -227,6 +235,8 @@ def anatomy_of(state: Mapping[str, Tensor]) -> Anatomy:
         values_only=projection[:1] == projection[1:],
         main_norm=any(name.endswith('.norm3.weight') for name in state),
         norms=frozenset(output_norms(state)),
+        network=network,
+        mixed=tuple(mixed[stage] for stage in stages) if network == MIXER else (),
     )
 
 
@@ -234,9 +244,10 @@ def sizes_of(file: Anatomy, toolkit: bool) -> str:
     """The arguments that give a backbone the sizes of ``file``, and norms on the main branch if it has them."""
     if toolkit:
         return f'embed_dims={file.embed_dim}, depths={file.depths}, num_heads={file.num_heads}'
-    alike = [name for name in published(2 if file.main_norm else file.version) if has_main_norm(name) == file.main_norm]
+    known = variants_of(file.network, 2 if file.main_norm else file.version)
+    alike = [name for name, variant in known.items() if bool(variant.main_norm_every) == file.main_norm]
     for name in alike:
-        if file.has_sizes(VARIANTS[name]):
+        if file.has_sizes(known[name]):
             return f'variant={name!r}'
     sizes = f'embed_dim={file.embed_dim}, depths={file.depths}, num_heads={file.num_heads}'
     return f'variant={alike[0]!r}, {sizes}' if file.main_norm else f'variant=None, {sizes}'
@@ -260,6 +271,10 @@ def advice(file: Anatomy, model: Anatomy, toolkit: bool = False) -> list[str]:
     for name in ('patch_size', 'patch_norm', 'qkv_bias', 'mlp_ratio'):
         if getattr(file, name) != getattr(model, name):
             out.append(f'{name}={getattr(file, name)}')
+    if file.mixed and file.mixed != model.mixed:
+        sides = [math.isqrt(tokens) for tokens in file.mixed]
+        square = all(side**2 == tokens for side, tokens in zip(sides, file.mixed, strict=True))
+        out.append(f'window_size={sides[0] if len(set(sides)) == 1 else sides}' if square else 'its window_size')
     if file.values_only and not model.values_only:
         out.append("position_encoding='relative-only'")
     elif model.relative and not file.relative:

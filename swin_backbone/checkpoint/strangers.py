@@ -8,17 +8,12 @@ from torch import Tensor
 
 from swin_backbone.errors import InputError
 
-ADVICE = 'Load it with the code that it comes from, or give weights of a Swin Transformer for images, V1 or V2.'
+ADVICE = 'Load it with the code that it comes from, or give weights of a Swin Transformer, V1 or V2.'
 
 
 def any_name(pattern: str, state: Mapping[str, Tensor]) -> bool:
     """Whether a name contains ``pattern``."""
     return any(re.search(pattern, name) for name in state)
-
-
-def is_video(state: Mapping[str, Tensor]) -> bool:
-    """Whether patches extend in time, too."""
-    return any(name.endswith('patch_embed.proj.weight') and weight.dim() == 5 for name, weight in state.items())
 
 
 def is_mixture(state: Mapping[str, Tensor]) -> bool:
@@ -27,7 +22,6 @@ def is_mixture(state: Mapping[str, Tensor]) -> bool:
     return any_name(r'\.mlp\._moe_layer\.', state) or (v2 and v1 and not any_name(r'\.logit_scale$', state))
 
 
-# In this order: a Swin-UNETR has patches of three dimensions, too.
 STRANGERS: dict[str, Callable[[Mapping[str, Tensor]], bool]] = {
     'a Swin-UNETR (MONAI), whose windows, patches and merging layers are those of volumes': partial(
         any_name, r'(^|\.)layers[1-4]c?\.0\.(0\.)?blocks\.\d+\.'
@@ -35,10 +29,6 @@ STRANGERS: dict[str, Callable[[Mapping[str, Tensor]], bool]] = {
     'a SwinIR for image restoration, which keeps one resolution and has no pyramid of maps': partial(
         any_name, r'(^|\.)layers\.\d+\.residual_group\.blocks\.'
     ),
-    'a Swin-Mixer (Swin-MLP), which mixes the tokens of a window by fixed weights instead of attention': partial(
-        any_name, r'blocks\.\d+\.spatial_mlp\.weight$'
-    ),
-    'a Video Swin Transformer, whose patches and windows extend in time': is_video,
     'a Swin-MoE, whose MLPs are experts and whose attention is neither that of V1 nor that of V2': is_mixture,
 }
 

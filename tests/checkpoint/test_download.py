@@ -18,6 +18,7 @@ from swin_backbone.checkpoint import published as weights
 from swin_backbone.checkpoint.published import WEIGHTS, Weights
 from swin_backbone.errors import InputError
 from swin_backbone.files import installed_configs
+from swin_backbone.variants import MIXERS, VIDEOS
 from tests.conftest import REPOSITORY
 from tests.helpers import tiny_backbone
 
@@ -149,7 +150,8 @@ def test_paths_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_the_table_is_sound() -> None:
     assert len({entry.url for entry in WEIGHTS.values()}) == len(WEIGHTS)
-    for name, entry in WEIGHTS.items():
+    images = {name: entry for name, entry in WEIGHTS.items() if entry.network == 'SwinTransformer'}
+    for name, entry in images.items():
         file = entry.release.rpartition('/')[2]
         known = entry.version in VARIANTS[entry.variant].versions and entry.variant.replace('-', '_') in file
         assert known or 'moby_swin_t' in file
@@ -157,6 +159,16 @@ def test_the_table_is_sound() -> None:
         assert ('swinv2' in name) == (entry.version == 2) == any(entry.pretrained_window_sizes)
         assert '_t' in name if entry.variant == 'tiny' else f'_{entry.variant[0]}_' in f'{name}_'
         assert not entry.image_size or entry.image_size == 512 or f'{entry.image_size}' in file or 'moby' in name
+
+
+def test_the_table_of_relatives_is_sound() -> None:
+    sizes = {'SwinMixer': MIXERS, 'VideoSwinTransformer': VIDEOS}
+    relatives = [entry for entry in WEIGHTS.values() if entry.network != 'SwinTransformer']
+    assert len(relatives) == 10
+    for entry in relatives:
+        file, known = entry.release.rpartition('/')[2], sizes[entry.network][entry.variant]
+        assert entry.variant in file and str(entry.image_size if entry.network == 'SwinMixer' else 'patch244') in file
+        assert f'window{entry.window}' in file if known.window else 'window877' in file or 'window1677' in file
 
 
 def test_whole_models_belong_to_installed_configs_and_have_scores() -> None:

@@ -20,22 +20,6 @@ def with_volumes(name: str, state: State) -> State:
     return {**state, name: torch.ones(16, 3, 2, 4, 4)}
 
 
-def video() -> State:
-    return {f'backbone.{name}': value for name, value in with_volumes('patch_embed.proj.weight', native()).items()}
-
-
-def video_of_torchvision() -> State:
-    return with_volumes('patch_embed.proj.weight', {'features.0.0.attn.qkv.weight': torch.ones(48, 16)})
-
-
-def mixer() -> State:
-    return {
-        name.replace('attn.qkv.weight', 'spatial_mlp.weight'): value
-        for name, value in native().items()
-        if '.attn.' not in name or name.endswith('attn.qkv.weight')
-    }
-
-
 def mixture() -> State:
     """Experts in every other block, and a network of position biases without a learned scale."""
     return {
@@ -58,16 +42,13 @@ def restoration() -> State:
 @pytest.mark.parametrize(
     ('state', 'called'),
     [
-        (video(), 'a Video Swin Transformer'),
-        (video_of_torchvision(), 'a Video Swin Transformer'),
-        (mixer(), 'a Swin-Mixer'),
         (mixture(), 'a Swin-MoE'),
         (unetr('swinViT.layers1.0'), 'a Swin-UNETR'),
         (unetr('module.swinViT.layers1c.0'), 'a Swin-UNETR'),
         (unetr('encoder.layers1.0.0'), 'a Swin-UNETR'),
         (restoration(), 'a SwinIR'),
     ],
-    ids=['video', 'torchvision', 'mixer', 'mixture', 'unetr', 'unetr v2', 'unetr pre-trained', 'restoration'],
+    ids=['mixture', 'unetr', 'unetr v2', 'unetr pre-trained', 'restoration'],
 )
 def test_related_networks_are_called_by_their_names(state: State, called: str) -> None:
     model = tiny_backbone(window_size=4)

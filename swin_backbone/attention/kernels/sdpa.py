@@ -1,12 +1,17 @@
 """Window attention through PyTorch's fused ``scaled_dot_product_attention``."""
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from swin_backbone.attention.kernels.arguments import Arguments
 from swin_backbone.attention.kernels.eager import unit, widen
-from swin_backbone.attention.plan import WindowPlan, from_window_grid, to_window_grid
+from swin_backbone.attention.plan import from_window_grid, to_window_grid
+
+if TYPE_CHECKING:
+    from swin_backbone.attention.plan import AnyPlan
 
 MOST_ROWS = {'cuda': 65_535}
 """Longest first axis by device: some of the fused kernels have one block per row in an axis of CUDA's grid."""
@@ -59,7 +64,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float,
     return torch.cat(outs)
 
 
-def additive_mask(bias: Tensor | None, plan: WindowPlan, shifted: bool, like: Tensor) -> Tensor | None:
+def additive_mask(bias: Tensor | None, plan: 'AnyPlan', shifted: bool, like: Tensor) -> Tensor | None:
     """Bias and mask in the dtype of ``like``: ``[1, heads, N, N]``; in a shifted block ``[nW * heads, 1, N, N]``."""
     if not shifted:
         # The fused kernel for CPUs takes a mask of four axes only.

@@ -1,0 +1,11 @@
+"""UPerNet, Swin-Mixer-B, 160k iterations at 512x512, ImageNet-1K weights.
+
+Source: Swin-Mixer as released for classification, in the recipe of the Swin-B model; not in the paper.
+Original: none; the recipe is that of upernet_swin_b_160k.
+Expected: no score of a segmenter with Swin-Mixer was ever published.
+Size: 94.2M parameters, 1065.3G multiply-adds at 512x2048 (not published).
+Ours: blocks shift in the last stage too, where the released classifier has one window.
+"""
+
+_base_ = './upernet_swin_b_160k.py'
+model = dict(backbone=dict(type='swin_backbone.SwinMixer', init_cfg=dict(checkpoint='swin_mixer_b_in1k')))
