@@ -6,6 +6,7 @@ A command is a module of this package with a ``main(argv)``. Before one runs, on
 import argparse
 import difflib
 import os
+import re
 import select
 import signal
 import sys
@@ -120,7 +121,18 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with the message alone; the usage block would bury it."""
-        self.exit(EXIT_USAGE, f'error: {self.prog}: {message}. See {self.prog} --help.\n')
+        self.exit(EXIT_USAGE, f'error: {self.prog}: {message}{self.hint(message)}. See {self.prog} --help.\n')
+
+    def hint(self, message: str) -> str:
+        """What an option that is not known may mean."""
+        unknown = message.removeprefix('unrecognized arguments: ').split('=')[0].split()
+        if not message.startswith('unrecognized') or not unknown:
+            return ''
+        options = re.findall(r'--[\w-]+', self.format_usage())
+        close = difflib.get_close_matches(unknown[0], options, n=1)
+        if close:
+            return f': did you mean {close[0]}?'
+        return ': values of the config are set with --cfg-options KEY=VALUE' if '--cfg-options' in options else ''
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import argparse
 import os
 
 from swin_backbone.cli import Parser
+from swin_backbone.errors import InputError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
@@ -14,6 +15,10 @@ def add_run_options(parser: Parser) -> None:
     parser.add_argument('--data-root', metavar='DIR', help='move every data path of the config to this folder')
     parser.add_argument(
         '--classes', metavar='A,B,C|FILE', help="train and test on these classes of the data, or on a file's lines"
+    )
+    parser.add_argument('--dataset', metavar='TOML', help='your own data, described in a dataset.toml')
+    parser.add_argument(
+        '--val-ann', metavar='FILE|DIR', help='your own validation annotations: COCO JSON or label maps'
     )
     parser.add_argument('--no-masks', action='store_true', help='boxes alone, for data without masks')
     parser.add_argument(
@@ -31,6 +36,39 @@ def add_run_options(parser: Parser) -> None:
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--cfg-options``; :func:`swin_backbone.engine.config.load_config` reads the values."""
     parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override values of the config')
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what a run computes on."""
+    parser.add_argument('--device', metavar='NAME', help='cpu, cuda or cuda:N (default: a GPU if there is one)')
+    parser.add_argument('--threads', type=int, metavar='N', help='threads of PyTorch on the CPU')
+    parser.add_argument('--workers', type=int, metavar='N', help='processes that load data; 0 loads in the main one')
+
+
+def use_machine(device: str | None, threads: int | None) -> None:
+    """Apply ``--device`` and ``--threads``, before CUDA is first used.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    if threads is not None:
+        os.environ['OMP_NUM_THREADS'] = str(threads)
+    if device is not None:
+        kind, _, number = device.partition(':')
+        if kind not in ('cpu', 'cuda') or (number and not number.isdigit()) or (kind == 'cpu' and number):
+            raise InputError(f'--device {device} is unknown: give cpu, cuda or cuda:N.')
+        visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+        if kind == 'cpu':
+            os.environ['CUDA_VISIBLE_DEVICES'] = ''
+        elif number:
+            names = visible.split(',') if visible else []
+            os.environ['CUDA_VISIBLE_DEVICES'] = names[int(number)] if int(number) < len(names) else number
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device is not None and device != 'cpu' and not torch.cuda.is_available():
+        raise InputError(f'--device {device}: no such GPU is visible: give cpu, or check nvidia-smi.')
 
 
 def export_local_rank(args: argparse.Namespace) -> None:

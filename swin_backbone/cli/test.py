@@ -96,9 +96,9 @@ def set_options(config: Any, args: argparse.Namespace) -> Any:
     """
     from swin_backbone.engine import config as change
     from swin_backbone.engine.class_check import check_classes, check_truth
-    from swin_backbone.engine.classes import fit_to_data
     from swin_backbone.engine.data_check import check_files
     from swin_backbone.engine.option_check import check_ranges
+    from swin_backbone.engine.own_data import choose_data, own_data
     from swin_backbone.engine.place_check import check_writable
     from swin_backbone.engine.submission import format_for_server
     from swin_backbone.engine.type_check import check_types
@@ -108,9 +108,8 @@ def set_options(config: Any, args: argparse.Namespace) -> Any:
     change.set_work_dir(config, args.work_dir, args.config)
     if args.show_dir:
         check_writable(args.show_dir, '--show-dir')
-    if args.data_root:
-        change.move_data_root(config, args.data_root)
-    fit_to_data(config, args.classes, args.no_masks)
+    own = own_data(args.dataset, None, args.val_ann, args.data_root)
+    choose_data(config, own, ('val',), args.data_root, args.classes, args.no_masks)
     submission = format_for_server(config, f'{config.work_dir}/submission') if args.format_only else None
     change.check_data(config, ('test_dataloader',))
     check_files(config, ('test_dataloader',), args.data_check)

@@ -2,14 +2,25 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from swin_backbone.cli import Parser
-from swin_backbone.cli._options import add_run_options, export_local_rank, leave_together
+from swin_backbone.cli._options import (
+    add_machine_options,
+    add_run_options,
+    export_local_rank,
+    leave_together,
+    use_machine,
+)
 from swin_backbone.errors import InputError
 
 LOADERS = ('train_dataloader', 'val_dataloader')
+LEAST = dict(
+    max_iters=1, checkpoint_interval=1, nonfinite_patience=0, epochs=1, batch_size=1, workers=0, threads=1, gpus=1
+)
+"""The least value of options."""
 
 
 def build_parser() -> Parser:
@@ -20,6 +31,16 @@ def build_parser() -> Parser:
     )
     parser.add_argument('config', metavar='CONFIG', help='a config file')
     add_run_options(parser)
+    parser.add_argument(
+        '--train-ann', metavar='FILE|DIR', help='your own training annotations: COCO JSON or label maps'
+    )
+    parser.add_argument('--load-from', metavar='CHECKPOINT', help='fine-tune a whole model: a path, a URL, or released')
+    parser.add_argument('--epochs', type=int, metavar='N', help="train N epochs, the recipe's schedule scaled to them")
+    parser.add_argument('--batch-size', type=int, metavar='N', help='images of an iteration on each GPU')
+    parser.add_argument('--lr', type=float, metavar='RATE', help='learning rate')
+    parser.add_argument('--no-val', action='store_true', help='evaluate nothing')
+    add_machine_options(parser)
+    parser.add_argument('--gpus', type=int, metavar='N', help='start N processes, one on each GPU, with torchrun')
     parser.add_argument(
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT', help='go on from the newest or the named checkpoint'
     )
@@ -56,6 +77,10 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, then evaluate."""
     args = parse(argv)
+    if args.gpus is not None and args.gpus > 1 and args.launcher == 'none':
+        start_processes(args.gpus, sys.argv[1:] if argv is None else argv, args.threads)
+        return
+    use_machine(args.device, args.threads)
     from swin_backbone.engine import config as change
     from swin_backbone.engine.explain import explained
     from swin_backbone.engine.model_check import check_model, dry_run
@@ -82,6 +107,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     leave_together()
 
 
+def start_processes(count: int, argv: Sequence[str], threads: int | None) -> None:
+    """Run the same command in ``count`` processes under torchrun, in place of this one.
+
+    Raises:
+        InputError: there are fewer GPUs.
+    """
+    import torch
+
+    visible = torch.cuda.device_count()
+    if visible < count and '--device' not in argv:
+        raise InputError(
+            f'--gpus {count}: {visible} visible: give a smaller number, or --device cpu for processes without GPUs.'
+        )
+    os.environ.setdefault('OMP_NUM_THREADS', str(threads or 1))
+    torchrun = ['-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={count}']
+    rest = ['-m', 'swin_backbone.cli', 'train', *argv, '--launcher', 'pytorch']
+    os.execv(sys.executable, [sys.executable, *torchrun, *rest])
+
+
 def set_options(config: Any, args: argparse.Namespace) -> None:
     """Apply the options to a config, and check both against the data.
 
@@ -90,15 +134,17 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
     """
     from swin_backbone.engine import config as change
     from swin_backbone.engine.class_check import check_classes, check_truth
-    from swin_backbone.engine.classes import fit_to_data
     from swin_backbone.engine.data_check import check_files
     from swin_backbone.engine.option_check import check_ranges
+    from swin_backbone.engine.own_data import choose_data, own_data
     from swin_backbone.engine.place_check import check_local
     from swin_backbone.engine.presets import use_one_gpu
     from swin_backbone.engine.resume import set_resume
+    from swin_backbone.engine.run_options import skip_validation
     from swin_backbone.engine.trainval import use_trainval
     from swin_backbone.engine.type_check import check_types
 
+    set_numbers(config, args)
     if args.seed is not None or args.deterministic:
         config.randomness = dict(seed=args.seed, deterministic=args.deterministic)
     if args.deterministic:
@@ -106,9 +152,11 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
     check_ranges(config)
     check_types(config)
     change.set_work_dir(config, args.work_dir, args.config)
-    if args.data_root:
-        change.move_data_root(config, args.data_root)
-    fit_to_data(config, args.classes, args.no_masks)
+    splits = ('train',) if args.no_val else ('train', 'val')
+    own = own_data(args.dataset, args.train_ann, args.val_ann, args.data_root)
+    choose_data(config, own, splits, args.data_root, args.classes, args.no_masks)
+    if args.no_val:
+        skip_validation(config)
     change.check_data(config, LOADERS)
     check_files(config, LOADERS, args.data_check)
     check_classes(config, LOADERS)
@@ -132,11 +180,34 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
         use_trainval(config)
 
 
+def set_numbers(config: Any, args: argparse.Namespace) -> None:
+    """Apply the options that change one number of the config, or name the model to start from.
+
+    Raises:
+        InputError: one does not fit.
+    """
+    from swin_backbone.engine.checkpoints import choose_source
+    from swin_backbone.engine.run_options import set_epochs, set_workers
+
+    if args.epochs is not None:
+        set_epochs(config, args.epochs)
+    if args.batch_size is not None:
+        config.train_dataloader.batch_size = args.batch_size
+    if args.lr is not None:
+        config.optim_wrapper.optimizer.lr = args.lr
+    if args.workers is not None:
+        set_workers(config, args.workers)
+    if args.load_from is not None:
+        config.load_from = choose_source(args.load_from, args.config)
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse, and refuse numbers that make no sense."""
     args = build_parser().parse_args(argv)
-    for name, least in (('max_iters', 1), ('checkpoint_interval', 1), ('nonfinite_patience', 0)):
+    for name, least in LEAST.items():
         value = getattr(args, name)
         if value is not None and value < least:
             raise InputError(f'--{name.replace("_", "-")} must be at least {least}, got {value}.')
+    if args.epochs is not None and args.max_iters is not None:
+        raise InputError('--epochs and --max-iters both say how long to train: give one of them.')
     return args

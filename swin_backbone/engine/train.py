@@ -25,6 +25,7 @@ from swin_backbone.engine.lock import locked
 from swin_backbone.engine.numbers import FiniteLossHook
 from swin_backbone.engine.randomness import RandomStateHook
 from swin_backbone.engine.resume import schedule_changes
+from swin_backbone.engine.run_options import describe_machine
 from swin_backbone.engine.runner import QuietRunner, ignore_warnings, quiet_console
 from swin_backbone.engine.stopping import StopHook
 from swin_backbone.errors import InputError
@@ -149,6 +150,7 @@ def describe(runner: Runner, recipe_precision: str, loaded: str) -> dict[str, st
         'batch': describe_batch(runner),
         'schedule': describe_schedule(runner),
         'precision': describe_precision(runner, recipe_precision),
+        'machine': describe_machine(runner.cfg.train_dataloader.get('num_workers', 0)),
         'attention': describe_choice(),
         'operators': mmcv_operators(),
         'work dir': runner.work_dir,
