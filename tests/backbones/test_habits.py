@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from swin_backbone import InputError, SwinTransformer, load_pretrained
+from swin_backbone import InputError, SwinTransformer, create_model, load_pretrained
 from swin_backbone.backbones.mm_swin import MMSwinTransformer
 
 SMALL: dict[str, Any] = dict(variant=None, embed_dim=16, depths=(2, 1), num_heads=(1, 2), out_indices=(0, 1))
@@ -59,6 +59,7 @@ def test_weights_that_were_loaded_stay(load: Any) -> None:
     assert all(torch.equal(model.state_dict()[name], value) for name, value in state.items())
 
 
+@pytest.mark.supported
 def test_what_a_backbone_returns_in_the_words_of_timm() -> None:
     model = SwinTransformer(**SMALL)
     assert model.feature_info.channels() == [16, 32] and model.feature_info.reduction() == [4, 8]
@@ -68,6 +69,79 @@ def test_what_a_backbone_returns_in_the_words_of_timm() -> None:
     assert [stage.with_cp for stage in model.layers] == [True, True]
     model.set_grad_checkpointing(False)
     assert [stage.with_cp for stage in model.layers] == [False, False]
+
+
+@pytest.mark.supported
+@pytest.mark.parametrize(('kind', 'options'), OPTIONS, ids=str)
+def test_maps_of_any_stages(kind: type[SwinTransformer], options: dict[str, Any]) -> None:
+    model, image = kind(**options).eval(), torch.randn(2, 3, 40, 24)
+    maps = model(image)
+    last, normed = model.forward_intermediates(image, norm=True)
+    assert all(torch.equal(a, b) for a, b in zip(normed, maps, strict=True))
+    assert torch.equal(last.permute(0, 3, 1, 2), maps[1])
+    plain = model.forward_intermediates(image, intermediates_only=True)
+    for out, index in zip(plain, model.out_indices, strict=True):
+        norm = model.get_submodule(f'norm{index}')
+        assert torch.equal(norm(out.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), maps[index]) and out.is_contiguous()
+    for indices, stages in ((1, [1]), ([-1], [1]), ([0], [0]), ((1, 0), [0, 1])):
+        last, chosen = model.forward_intermediates(image, indices, stop_early=True)
+        assert all(torch.equal(a, plain[i]) for a, i in zip(chosen, stages, strict=True))
+        assert torch.equal(last.permute(0, 3, 1, 2), maps[stages[-1]])
+
+
+@pytest.mark.supported
+@pytest.mark.parametrize(
+    ('asked', 'sentence'),
+    [
+        (dict(indices=[2]), 'indices must be numbers of the 2 stages that are built, from -2 to 1'),
+        (dict(indices=3), r'got \[-3, -2, -1\]'),
+        (dict(indices=[]), 'indices must be'),
+        (dict(indices=[0], norm=True), r'norm after stage 0, and only the stages of out_indices=\(1,\)'),
+        (dict(output_fmt='NHWC'), 'the only layout'),
+    ],
+)
+def test_stages_that_do_not_exist_are_refused(asked: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        SwinTransformer(**{**SMALL, 'out_indices': (1,)}).forward_intermediates(torch.randn(1, 3, 32, 32), **asked)
+
+
+@pytest.mark.supported
+@pytest.mark.parametrize(
+    ('name', 'version', 'window', 'trained'),
+    [
+        ('swin_b_384_in22k', 1, (12, 12), (0, 0, 0, 0)),
+        ('swinv2_b_in22k_ft_in1k_w24', 2, (24, 24), (12, 12, 12, 6)),
+        ('upernet_swin_b_160k', 1, (7, 7), (0, 0, 0, 0)),
+    ],
+)
+def test_models_by_the_names_of_published_weights(
+    name: str, version: int, window: tuple[int, int], trained: tuple[int, ...]
+) -> None:
+    with torch.device('meta'):
+        model = create_model(name, drop_path_rate=0.5, out_indices=(1, 3))
+    options = model.options
+    assert (options.version, options.embed_dim, options.out_indices) == (version, 128, (1, 3))
+    assert options.windows == (window,) * 4 and options.pretrained_window_sizes == trained
+    assert options.drop_path(3, 1) == 0.5
+
+
+@pytest.mark.supported
+def test_published_weights_are_loaded_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr('swin_backbone.backbones.create.load_pretrained', lambda _, name: asked.append(name))
+    sizes: dict[str, Any] = dict(embed_dim=12, depths=(1,), num_heads=(1,), out_indices=(0,))
+    create_model('swin_t_in1k', **sizes)
+    assert not asked
+    create_model('swin_t_in1k', pretrained=True, **sizes)
+    assert asked == ['swin_t_in1k']
+    with pytest.raises(InputError, match='neither a file nor a published name: names are like'):
+        create_model('swin_tiny_patch4_window7_224')
+
+
+def test_layers_have_their_depth_under_the_words_of_wrappers() -> None:
+    model = SwinTransformer(**SMALL)
+    for name in ('layers.0._fsdp_wrapped_module.blocks.1.norm1.weight', '_orig_mod.layers.0.blocks.1.norm1.weight'):
+        assert model.get_layer_depth(name) == model.get_layer_depth('layers.0.blocks.1.norm1.weight') == (2, 5)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +172,7 @@ def test_what_is_no_image_is_refused(image: Any, sentence: str) -> None:
         SwinTransformer(**SMALL)(image)
 
 
+@pytest.mark.supported
 def test_fx_is_refused_with_a_sentence() -> None:
     with pytest.raises(InputError, match=r'torch\.fx cannot trace this backbone'):
         torch.fx.symbolic_trace(SwinTransformer(**SMALL))
