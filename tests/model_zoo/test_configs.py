@@ -13,6 +13,7 @@ from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine.config import dicts_in, load_config
 from swin_backbone.model_zoo import trials
 from swin_backbone.model_zoo.page import read_notes
+from swin_backbone.variants import MIXERS
 from tests.conftest import REPOSITORY
 from tests.model_zoo import zoo
 
@@ -33,6 +34,7 @@ DETECTION = [
     'mask_rcnn_swin_t_1x',
     'mask_rcnn_swin_t_3x',
     'mask_rcnn_swin_s_3x',
+    'mask_rcnn_mixer_t_3x',
     'atss_swin_t_3x',
     'atss_r50_3x',
     'reppoints_swin_t_3x',
@@ -73,6 +75,7 @@ SEGMENTATION = [
     'upernet_swinv2_b_160k',
     'upernet_swin_t_160k_one_gpu',
     'upernet_swin_t_160k_bf16',
+    'upernet_mixer_b_160k',
     *PEERS,
 ]
 ALL = sorted(zoo.PATHS)
@@ -105,15 +108,17 @@ def test_a_leaf_states_its_difference_alone(name: str) -> None:
 def test_weights_are_published_ones_of_the_right_size(name: str) -> None:
     backbone = zoo.config(name).model.backbone
     source = backbone.init_cfg.checkpoint
-    if 'swin' not in name:
+    if 'swin' not in name and 'mixer' not in name:
         assert source.startswith(FOREIGN)
         return
     weights = WEIGHTS[source]
+    assert backbone.type == f'swin_backbone.{weights.network}'
     assert (weights.variant, weights.version) == (backbone.variant, backbone.get('version', 1))
     if weights.version == 2:
         assert tuple(backbone.pretrained_window_sizes) == weights.pretrained_window_sizes
     else:
-        assert weights.window == backbone.get('window_size', 7)
+        default = MIXERS[weights.variant].window if 'mixer' in name else 7
+        assert weights.window == backbone.get('window_size', default)
 
 
 @pytest.mark.parametrize('name', [name for name in SWIN if 'swinv2_g' not in name])
