@@ -12,9 +12,9 @@ from swin_backbone.cli import export
 from swin_backbone.engine.config import load_config
 from swin_backbone.engine.exported_detector import Detector, RawDetector
 from swin_backbone.engine.exporting import AdaptivePooling, Segmenter, build_exportable
-from swin_backbone.engine.suppression import best, suppress
+from swin_backbone.engine.suppression import ONNX_FUNCTIONS, best, suppress
 from swin_backbone.errors import InputError
-from swin_backbone.export import relative_error
+from swin_backbone.export import compare_onnx, export_onnx, relative_error
 
 
 @pytest.mark.parametrize('size', [(5, 7), (1, 1), (13, 2), (24, 24)])
@@ -129,6 +129,32 @@ def test_suppression_keeps_a_fixed_number_of_objects() -> None:
     torch.testing.assert_close(value, torch.tensor([[0.7, 0.6, 0, -1], [0.9, 0.3, 0, -1]]))
     assert index[:, :2].tolist() == [[2, 1], [0, 2]]
     assert index[:, 3].tolist() == [0, 0]
+
+
+class Suppressing(nn.Module):
+    """Every pixel is a box."""
+
+    onnx_functions = ONNX_FUNCTIONS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x = self.conv(image).flatten(2).transpose(1, 2)
+        scores = x[..., 0].sigmoid()
+        corner = 4 * x[..., :2]
+        kept = suppress(torch.cat([corner, corner + 3 + x[..., 1:].abs()], 2), scores, 0.3, 0.4)
+        return kept, best(scores * kept, 30)[0]
+
+
+def test_suppression_in_a_file(tmp_path: Any) -> None:
+    pytest.importorskip('onnxruntime')
+    torch.manual_seed(0)
+    model = Suppressing()
+    errors = compare_onnx(model, export_onnx(model, tmp_path / 'x.onnx', (9, 12)), [(2, 9, 12), (1, 30, 7), (3, 2, 2)])
+    assert max(errors.values()) < 1e-5, errors
+    assert model(torch.randn(2, 3, 9, 12))[0].float().mean() < 0.5
 
 
 def test_heads_that_are_not_known_are_refused(tmp_path: Any) -> None:
