@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from swin_backbone.ablations.data import NeighboursSpec
 from swin_backbone.cli import Parser
+from swin_backbone.cli._own_data import add_own_data
 from swin_backbone.datasets.generated import read_data_set, write_data_set
 from swin_backbone.datasets.public import DATA_SETS, IncompleteError, prepare
 from swin_backbone.datasets.shapes import ShapesSpec
@@ -56,8 +57,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         _add_generated(data_sets, generated)
     for name in DATA_SETS:
         _add_public(data_sets, name)
+    add_own_data(data_sets)
     options = parser.parse_args(argv)
-    if options.data_set in DATA_SETS:
+    if 'act' in options:
+        options.act(options)
+    elif options.data_set in DATA_SETS:
         _prepare_public(options)
     else:
         _prepare_generated(options)
