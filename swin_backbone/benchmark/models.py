@@ -36,7 +36,8 @@ class Stopwatch:
         self._depth = 0
         self._started = 0.0
         for name, layer in network.named_modules():
-            if name and not name.startswith('data_preprocessor'):
+            # A hook within the backbone would take it to slower paths.
+            if name and not name.startswith(('data_preprocessor', 'backbone.')):
                 part = 'backbone' if name.split('.')[0] == 'backbone' else 'neck and heads'
                 layer.register_forward_pre_hook(self._enter)
                 layer.register_forward_hook(lambda *_, part=part: self._leave(part))
