@@ -136,7 +136,8 @@ def window_attention_of(backbone: SwinTransformer, stage: int, block: int) -> Wi
     blocks: Any = backbone.layers[stage].blocks
     if not 0 <= block < len(blocks):
         raise InputError(f'stage {stage} has blocks 0 to {len(blocks) - 1}, there is no block {block}.')
-    attention = getattr(blocks[block].attn, 'w_msa', blocks[block].attn)
+    module = getattr(blocks[block], 'attn', blocks[block])  # a Swin-Mixer's block has none
+    attention = getattr(module, 'w_msa', module)
     if type(attention) not in (WindowAttention, CosineWindowAttention):
         raise InputError(
             f'{type(attention).__name__} has no queries and keys in windows: choose a backbone with window attention.'

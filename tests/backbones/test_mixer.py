@@ -13,6 +13,7 @@ from swin_backbone.attention.mixing import SpatialMixing
 from swin_backbone.attention.plan import WindowPlan
 from swin_backbone.errors import InputError
 from swin_backbone.export import compare_onnx, export_onnx, export_program
+from swin_backbone.inspection.features import window_attention_of
 from tests.helpers import randomize, relative_error
 
 SIZES: dict[str, Any] = dict(
@@ -240,3 +241,8 @@ def test_an_onnx_file_serves_every_size(tmp_path: Path) -> None:
     path = export_onnx(model, tmp_path / 'mixer.onnx', (64, 96))
     errors = compare_onnx(model, path, EXPORTED)
     assert max(errors.values()) < 1e-5, errors
+
+
+def test_there_is_no_attention_to_draw() -> None:
+    with pytest.raises(InputError, match='MixerBlock has no queries and keys in windows'):
+        window_attention_of(small(), 0, 0)
