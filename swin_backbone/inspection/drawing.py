@@ -131,12 +131,13 @@ def visualize(
     """
     backbone, image = subject.backbone, subject.image
     stages = len(backbone.layers)
-    energies = feature_energies(backbone, subject.tensor, range(stages))
-    drawings: dict[str, Callable[[Theme], Any]] = {'energy.png': lambda _: draw_energy(image, energies)}
     if query is not None:
         pixel = query_pixel(subject, query)
         if not 0 <= stage < stages:
             raise InputError(f'the backbone has stages 0 to {stages - 1}, there is no stage {stage}.')
+    energies = feature_energies(backbone, subject.tensor, range(stages))
+    drawings: dict[str, Callable[[Theme], Any]] = {'energy.png': lambda _: draw_energy(image, energies)}
+    if query is not None:
         blocks = blocks or range(backbone.options.depths[stage])
         views = attentions_of(backbone, subject.tensor, pixel, stage, blocks)
         if head is not None and not 0 <= head < len(views[0].weights):

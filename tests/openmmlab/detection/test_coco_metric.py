@@ -221,3 +221,19 @@ def test_no_truth_is_no_score(plain_truth: dict[str, Any], tmp_path: Path) -> No
     (tmp_path / 'own.json').write_text(json.dumps(dict(plain_truth, annotations=[])))
     reported, _ = run_metric(tmp_path / 'own.json', perfect(plain_truth, names), None, names)
     assert reported == {}
+
+
+def test_the_fast_back_end_gives_the_same_numbers(truth_file: Path) -> None:
+    pytest.importorskip('faster_coco_eval', reason='faster-coco-eval is not installed')
+    truth, rng = json.loads(truth_file.read_text()), np.random.default_rng(3)
+    names = list(CLASSES)
+    predictions = {image['id']: guesses(truth, image, rng, names) for image in truth['images']}
+    (slow, reference), (fast, metric) = (
+        run_metric(truth_file, predictions, None, names, fast=f) for f in (False, True)
+    )
+    assert fast == pytest.approx(slow, abs=1e-9) and slow['coco/bbox_mAP'] > 0
+    for kind in ('bbox', 'segm'):
+        precision = np.asarray(metric.evaluations[kind].eval['precision'])
+        assert np.abs(precision - reference.evaluations[kind].eval['precision']).max() < 1e-9
+    nothing = {number: {key: value[:0] for key, value in found.items()} for number, found in predictions.items()}
+    assert run_metric(truth_file, nothing, None, names, fast=True)[0]['coco/bbox_mAP'] == 0
