@@ -12,7 +12,7 @@ from swin_backbone import SwinMixer, SwinTransformer, load_pretrained
 from swin_backbone.attention.mixing import SpatialMixing
 from swin_backbone.attention.plan import WindowPlan
 from swin_backbone.errors import InputError
-from swin_backbone.export import compare_onnx, export_onnx, export_program
+from swin_backbone.export import compare_onnx, export_onnx
 from swin_backbone.inspection.features import window_attention_of
 from tests.helpers import randomize, relative_error
 
@@ -211,28 +211,20 @@ def test_memory_on_meta_is_initialised() -> None:
     assert 0.01 < mixing.weight.std() < 0.03 and not mixing.bias.any()
 
 
-def test_image_sizes_compile_few_graphs() -> None:
+def test_mixing_compiles_without_a_break() -> None:
     torch.compiler.reset()
-    model = small(depths=(2,), num_heads=(1,), out_indices=(0,)).eval()
-    compiled = torch.compile(model, fullgraph=True, backend='aot_eager')
-    for size in ((64, 64), (63, 81), (16, 50)):
-        image = torch.randn(1, 3, *size)
-        with torch.no_grad():
-            for one, other in zip(compiled(image), model(image), strict=True):
-                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    module = SpatialMixing(2, (4, 4))
+
+    def mixed(x: Tensor) -> Tensor:
+        return module(x, WindowPlan(x.shape[1], x.shape[2], (4, 4)), True)
+
+    compiled = torch.compile(mixed, fullgraph=True, backend='aot_eager')
+    for size in ((16, 16), (15, 21), (4, 13)):
+        x = torch.randn(1, *size, 8)
+        torch.testing.assert_close(compiled(x), mixed(x))
 
 
 EXPORTED = [(1, 64, 64), (2, 49, 37), (1, 16, 120), (3, 9, 14), (1, 130, 71)]
-
-
-def test_an_exported_program_serves_every_size() -> None:
-    model = small(depths=(2, 1), num_heads=(1, 2), out_indices=(0, 1)).eval()
-    program = export_program(model, (64, 96)).module()
-    for batch, height, width in EXPORTED:
-        image = torch.randn(batch, 3, height, width)
-        with torch.no_grad():
-            pairs = list(zip(program(image), model(image), strict=True))
-        assert max(relative_error(found, expected) for found, expected in pairs) < 1e-5, (batch, height, width)
 
 
 def test_an_onnx_file_serves_every_size(tmp_path: Path) -> None:

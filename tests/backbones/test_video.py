@@ -307,3 +307,11 @@ def test_the_index_of_images_is_a_slice_of_that_of_clips() -> None:
     attention.relative_position_bias_table.data = table.repeat(15, 1)
     bias = attention.bias_within((1, 7, 7))
     assert torch.equal(bias, table[relative_position_index((7, 7))].view(49, 49, 2).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize('name', ['VideoSwinTransformer', 'SwinMixer'])
+def test_mmengine_builds_it_by_its_name(name: str) -> None:
+    registry = pytest.importorskip('mmengine.registry')
+    with torch.device('meta'):
+        model = registry.MODELS.build(dict(type=f'swin_backbone.{name}', out_indices=(0,)))
+    assert type(model).__name__ == name and model.feature_info.channels() == [96]
