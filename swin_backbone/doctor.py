@@ -17,11 +17,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 
 from swin_backbone.mmcv_ops import mmcv_operators
 
 OK, WARN, FAIL = 'ok', 'warn', 'fail'
+ENVIRONMENTS = ('.venv', '.venv-onedl')
 BACKBONE = {'type': 'swin_backbone.SwinTransformer', 'variant': 'tiny'}
 FAMILIES = {
     'open-mmlab': {
@@ -69,8 +71,25 @@ class Diagnosis:
 Check = Callable[[], Diagnosis | None]
 
 
+def environment() -> Path | None:
+    """The virtual environment in the current folder or beside the package, if the running interpreter is in none."""
+    if (Path(sys.executable).parent.parent / 'pyvenv.cfg').is_file():  # `python -S` leaves sys.prefix as it is
+        return None
+    places = (folder / name for folder in (Path.cwd(), Path(__file__).parents[1]) for name in ENVIRONMENTS)
+    return next((place for place in places if (place / 'bin' / 'python').is_file()), None)
+
+
+def activation(place: Path) -> str:
+    """The command that activates a virtual environment."""
+    return shlex.join(['source', str(place / 'bin' / 'activate')])
+
+
 def check_python() -> Diagnosis:
-    """Report the interpreter."""
+    """Report the interpreter, and an environment that is not activated."""
+    place = environment()
+    if place is not None:
+        found = f'{platform.python_version()}, {sys.executable}: the environment {place} is not activated'
+        return Diagnosis('python', WARN, found, activation(place))
     return Diagnosis('python', OK, f'{platform.python_version()}, {sys.executable}')
 
 
@@ -313,8 +332,10 @@ def requirement(module: str) -> str:
 
 
 def pip(*arguments: str) -> str:
-    """A pip command line for the running interpreter, quoted for a shell."""
-    return shlex.join([sys.executable, '-m', 'pip', *arguments])
+    """A pip command line, quoted for a shell: for the running interpreter, or the environment that should be active."""
+    place = environment()
+    python = sys.executable if place is None else str(place / 'bin' / 'python')
+    return shlex.join([python, '-m', 'pip', *arguments])
 
 
 def install(module: str) -> str:

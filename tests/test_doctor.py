@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from swin_backbone import doctor
+from swin_backbone import cli, doctor
 from tests.conftest import REPOSITORY
 
 TOOL = REPOSITORY / 'tools' / 'doctor.py'
@@ -278,3 +278,14 @@ def test_the_last_line_counts_the_problems() -> None:
         '      run: the command for a',
         '1 problem to fix.',
     ]
+
+
+def test_an_environment_that_is_not_activated_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / '.venv' / 'bin').mkdir(parents=True)
+    (tmp_path / '.venv' / 'bin' / 'python').touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'executable', '/usr/bin/python3')
+    row = doctor.check_python()
+    assert row.status == doctor.WARN and row.remedy == f'source {tmp_path}/.venv/bin/activate'
+    assert doctor.pip('install', 'x').startswith(f'{tmp_path}/.venv/bin/python -m pip')
+    assert f'activate the environment: source {tmp_path}' in cli.missing_package('torch')

@@ -28,6 +28,9 @@ EXIT_INTERRUPTED = 130
 EXIT_CLOSED_PIPE = 141
 """What a shell reports for a command that SIGPIPE ended: its reader, such as `head`, has left."""
 
+NEEDED = ('torch', 'numpy', 'safetensors', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'torchvision', 'cv2', 'pycocotools')
+"""Packages whose absence means another interpreter than the one that the project was installed for."""
+
 
 COMMANDS = {
     'train': 'train a detector or segmenter from a config',
@@ -67,9 +70,7 @@ def main(command: str | None = None) -> NoReturn:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # `nohup` and `&` ignore it
         signal.signal(signal.SIGINT, interrupt)
     arguments = sys.argv[1:]
-    if command is None:
-        run(dispatch, arguments)
-    run(import_module(f'{__name__}.{command.replace("-", "_")}').main, arguments)
+    run(dispatch, arguments if command is None else [command, *arguments])
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -176,12 +177,29 @@ def outcome(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | 
         return EXIT_INTERRUPTED
     except SystemExit as stop:
         return stop.code
+    except ModuleNotFoundError as error:
+        if error.name not in NEEDED:
+            traceback.print_exc()
+        else:
+            print(f'error: {missing_package(str(error.name))}', file=sys.stderr)
+        return EXIT_FAILURE
     except Exception as error:
         if isinstance(error, BrokenPipeError) and reader_left():
             return EXIT_CLOSED_PIPE
         traceback.print_exc()
         return EXIT_FAILURE
     return 0
+
+
+def missing_package(name: str) -> str:
+    """What to do where a package that commands need is not installed."""
+    from swin_backbone.doctor import activation, environment
+
+    place = environment()
+    remedy = (
+        f'activate the environment: {activation(place)}' if place else '`swin-backbone doctor` says how to install it'
+    )
+    return f'{name} is not installed for {sys.executable}: {remedy}.'
 
 
 def reader_left() -> bool:

@@ -214,7 +214,7 @@ def use_maps(config: Config, data: OwnData, splits: dict[str, Split], names: Seq
     for loader, name in SPLIT_OF.items():
         for data_set in find_data_sets(config, (loader,)):
             data_set.update(used[name])
-            for step in dicts_in(data_set.pipeline):
+            for step in dicts_in(data_set['pipeline']):
                 if step.get('type') == 'LoadAnnotations':
                     step.pop('reduce_zero_label', None)
 

@@ -76,7 +76,7 @@ def predict_video(
                     drawing = found.draw(threshold)
                     if writer is None:
                         size = drawing.shape[1::-1]
-                        writer = cv2.VideoWriter(str(drawn), cv2.VideoWriter_fourcc(*CODEC), rate, size)
+                        writer = cv2.VideoWriter(str(drawn), cv2.VideoWriter.fourcc(*CODEC), rate, size)
                     writer.write(drawing[..., ::-1])
                     line = {'frame': count, 'seconds': round(count / rate, 3), **describe(found)}
                     lines.write(json.dumps(line) + '\n')
