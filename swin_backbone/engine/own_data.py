@@ -178,15 +178,19 @@ def use_coco(config: Config, data: OwnData, splits: dict[str, Split]) -> None:
         path = splits[name].annotations
         if path.suffix != '.json':
             raise InputError(f'{path} is no .json file: detectors read annotations in the format of COCO.')
-        folder = splits[name].images or find_images(path, data.root)
+        folder = os.path.abspath(splits[name].images or find_images(path, data.root))
         for data_set in find_data_sets(config, (loader,)):
             data_set.update(
-                type='CocoDataset', data_root='', ann_file=str(path), data_prefix=dict(img=f'{folder}/'), indices=None
+                type='CocoDataset',
+                data_root=folder,
+                ann_file=os.path.abspath(path),
+                data_prefix=dict(img=f'{folder}/'),
+                indices=None,
             )
     for key in EVALUATORS:
         for evaluator in dicts_in(config.get(key) or {}):
             if 'ann_file' in evaluator:
-                evaluator['ann_file'] = str(splits['val'].annotations)
+                evaluator['ann_file'] = os.path.abspath(splits['val'].annotations)
 
 
 def use_maps(config: Config, data: OwnData, splits: dict[str, Split], names: Sequence[str]) -> None:
@@ -198,15 +202,15 @@ def use_maps(config: Config, data: OwnData, splits: dict[str, Split], names: Seq
         if split.annotations.is_file():
             maps = Path(config.work_dir) / 'label_maps' / name
             stems = write_label_maps(split.annotations, maps, names)
-            listing = str(maps / 'images.txt')
+            listing = os.path.abspath(maps / 'images.txt')
         else:
             maps = split.annotations
             stems = [str(path.relative_to(maps).with_suffix('')) for path in maps.rglob('*.png')]
         used[name] = dict(
             type='BaseSegDataset',
-            data_root='',
+            data_root=os.path.abspath(folder),
             ann_file=listing,
-            data_prefix=dict(img_path=str(folder), seg_map_path=str(maps)),
+            data_prefix=dict(img_path=os.path.abspath(folder), seg_map_path=os.path.abspath(maps)),
             img_suffix=one_ending(folder, stems),
             seg_map_suffix='.png',
             reduce_zero_label=data.ignore_label_0 and not split.annotations.is_file(),
