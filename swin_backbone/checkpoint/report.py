@@ -156,7 +156,7 @@ def shorten(items: list[str], most: int) -> str:
 class Anatomy:
     """The sizes and options of a network as its weights show them, of a file or of a model.
 
-    Later stages than those with an output need not be there, and ``num_heads`` are 0 where no weight shows them.
+    Later stages than those with an output need not be there, and numbers are 0 where no weight shows them.
     ``mixed`` are the tokens of a window of each stage of a Swin-Mixer.
     """
 
@@ -220,16 +220,19 @@ def anatomy_of(state: Mapping[str, Tensor]) -> Anatomy:
     network = network_of(state)
     patch = shape_of(state, PATCH, Size([0] * (5 if network == VIDEO else 4)))
     projection = shape_of(state, 'layers.0.blocks.0.attn.qkv.weight', Size([0, 1]))
-    hidden = shape_of(state, 'layers.0.blocks.0.mlp.fc1.weight', Size([0, 1]))
+    # A file may lack any tensor: sizes are read off whatever shows them, and are 0 where nothing does.
+    norm = shape_of(state, 'layers.0.blocks.0.norm1.weight', Size([0]))
+    name = next((name for name in state if name.endswith('mlp.fc1.weight')), '')
+    hidden = shape_of(state, name, Size([0, 1]))
     stages = range(max(depths, default=-1) + 1)
     return Anatomy(
         version=version_of(state),
-        embed_dim=patch[0],
+        embed_dim=patch[0] or norm[0],
         depths=tuple(depths[stage] for stage in stages),
         num_heads=tuple(heads[stage] for stage in stages),
         patch_size=patch[-1],
         mlp_ratio=hidden[0] / hidden[1],
-        patch_norm='patch_embed.norm.weight' in state,
+        patch_norm=any(name.startswith('patch_embed.norm.') for name in state),
         qkv_bias=any(name.endswith(('attn.qkv.bias', 'attn.v_bias')) for name in state),
         relative=any(name.endswith(('bias_table', 'cpb_mlp.2.weight')) for name in state),
         values_only=projection[:1] == projection[1:],
@@ -269,7 +272,8 @@ def advice(file: Anatomy, model: Anatomy, toolkit: bool = False) -> list[str]:
     if not file.has_sizes(model) or file.main_norm != model.main_norm:
         out.append(sizes_of(file, toolkit))
     for name in ('patch_size', 'patch_norm', 'qkv_bias', 'mlp_ratio'):
-        if getattr(file, name) != getattr(model, name):
+        unknown = name in ('patch_size', 'mlp_ratio') and not getattr(file, name)
+        if getattr(file, name) != getattr(model, name) and not unknown:
             out.append(f'{name}={getattr(file, name)}')
     if file.mixed and file.mixed != model.mixed:
         sides = [math.isqrt(tokens) for tokens in file.mixed]

@@ -87,6 +87,16 @@ def test_the_likely_cause_is_proposed(file: dict[str, Any], model: dict[str, Any
     assert advice in message.partition('Most likely')[2]
 
 
+@pytest.mark.parametrize(
+    'name', ['layers.0.blocks.0.mlp.fc1.weight', 'patch_embed.proj.weight', 'patch_embed.norm.weight']
+)
+def test_a_missing_tensor_is_no_other_size(name: str) -> None:
+    state = state_of()
+    del state[name]
+    message = refusal(tiny_backbone(), state)
+    assert f'missing 1: {name}' in message and 'damaged or of another network' in message
+
+
 def test_gaps_and_extras_are_listed_by_name() -> None:
     state = state_of()
     del state['layers.1.blocks.0.mlp.fc1.weight'], state['patch_embed.proj.bias']
