@@ -22,6 +22,12 @@ def build_parser() -> Parser:
     )
     parser.add_argument('configs', metavar='CONFIG', nargs='*', help='(default: all installed configs but the demos)')
     parser.add_argument('--variant', metavar='NAME', help='count this backbone alone; needs torch alone')
+    parser.add_argument(
+        '--network',
+        choices=['swin', 'mixer', 'video'],
+        default='swin',
+        help='of --variant: Swin Transformer (default), Swin-Mixer, or Video Swin for a clip of 32 frames',
+    )
     parser.add_argument('--version', type=int, choices=[1, 2], default=1, help='of --variant (default: 1)')
     parser.add_argument(
         '--shape',
@@ -54,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError('--variant counts a backbone alone: leave the configs and --markdown out.')
     if args.window is not None and not args.variant:
         raise InputError('--window is for a backbone alone, a config has its own: add --variant, or leave it out.')
+    if args.network != 'swin' and (not args.variant or args.memory or args.version == 2):
+        raise InputError('--network counts a --variant: leave configs, --memory and --version out.')
     if args.memory and not (args.variant or args.configs):
         raise InputError('--memory estimates what you name: give a config, or --variant.')
     if args.gpus is not None and (not args.memory or args.gpus < 1):
@@ -66,9 +74,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.variant:
             from swin_backbone.model_zoo.complexity import measure_backbone
 
-            cost = measure_backbone(args.variant, args.version, shape or BACKBONE_SHAPE, args.window)
+            cost = measure_backbone(args.variant, args.version, shape or BACKBONE_SHAPE, args.window, args.network)
             size = f'{cost.params / 1e6:.2f}M parameters, {cost.flops / 1e9:.2f}G multiply-adds'
-            text = json.dumps(asdict(cost)) if args.json else f'{size} at {cost.shape[0]}x{cost.shape[1]}'
+            sides = f'{"32x" if args.network == "video" else ""}{cost.shape[0]}x{cost.shape[1]}'
+            text = json.dumps(asdict(cost)) if args.json else f'{size} at {sides}'
             print(text, file=output)
             return
         from swin_backbone.model_zoo import page

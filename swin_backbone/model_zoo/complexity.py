@@ -22,7 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from swin_backbone.attention.plan import WindowPlan, pad_to_windows
 from swin_backbone.attention.sliding import sliding_naive
+from swin_backbone.backbones.mixer import SwinMixer
 from swin_backbone.backbones.swin import SwinTransformer
+from swin_backbone.backbones.video import VideoSwinTransformer
 from swin_backbone.errors import InputError
 from swin_backbone.model_zoo.queries import Part, deformable_attention, pixel_decoder, run_dino
 
@@ -30,6 +32,7 @@ BOX_ROIS = 1000
 MASK_ROIS = 100
 DETECTION_SHAPE = (800, 1280)
 SEGMENTATION_CROP = 512
+CLIP_FRAMES = 32
 SEGMENTATION_ASPECT = 4
 """Width over height of the papers' images: 512x2048, and 640x2560 for models trained on 640x640."""
 
@@ -65,17 +68,31 @@ def measure(config: Any, shape: tuple[int, int] | None = None) -> Complexity:
     return count(model, partial(run_network, model), config.model.backbone.get('in_channels', 3), shape)
 
 
-def measure_backbone(variant: str, version: int, shape: tuple[int, int], window: int | None = None) -> Complexity:
+def measure_backbone(
+    variant: str, version: int, shape: tuple[int, int], window: int | None = None, network: str = 'swin'
+) -> Complexity:
     """Count a backbone without a toolkit.
+
+    Args:
+        variant: its sizes.
+        version: of a Swin Transformer, 1 or 2.
+        shape: height and width of the image in pixels.
+        window: side of the windows in tokens; the variant's if None.
+        network: 'swin', 'mixer', or 'video', which is counted for a clip of 32 frames.
 
     Raises:
         InputError: there is no such variant, or the shape is not positive.
     """
     check_shape(shape)
     with torch.device('meta'):
-        model = SwinTransformer(variant, version, window_size=window).eval()
-    count_as_published(model)
-    return count(model, model, 3, shape)
+        if network == 'mixer':
+            model: SwinTransformer = SwinMixer(variant, window_size=window)
+        elif network == 'video':
+            model = VideoSwinTransformer(variant, window_size=(8, window or 7, window or 7))
+        else:
+            model = SwinTransformer(variant, version, window_size=window)
+    count_as_published(model.eval())
+    return count(model, model, 3, (CLIP_FRAMES, *shape) if network == 'video' else shape)
 
 
 def global_attention(height: int, width: int, channels: int) -> int:
@@ -96,7 +113,7 @@ def check_shape(shape: tuple[int, int]) -> None:
         raise InputError(f'an image of {shape[0]}x{shape[1]} pixels is impossible: give height and width above 0.')
 
 
-def count(model: nn.Module, run: Callable[[Tensor], Any], channels: int, shape: tuple[int, int]) -> Complexity:
+def count(model: nn.Module, run: Callable[[Tensor], Any], channels: int, shape: tuple[int, ...]) -> Complexity:
     """Count the parameters of ``model`` and the multiply-adds of ``run`` on an image ``[1, channels, *shape]``."""
     image = torch.empty(1, channels, *shape, device='meta')
     counter = FlopCounterMode(display=False)
@@ -104,7 +121,7 @@ def count(model: nn.Module, run: Callable[[Tensor], Any], channels: int, shape: 
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         run(image)
     params = sum(p.numel() for p in model.parameters())
-    return Complexity(params, counter.get_total_flops() // 2, shape)
+    return Complexity(params, counter.get_total_flops() // 2, (shape[-2], shape[-1]))
 
 
 def default_shape(config: Any) -> tuple[int, int]:
