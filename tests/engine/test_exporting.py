@@ -81,9 +81,18 @@ ATSS = [
     'model.test_cfg.score_thr=0.0',
 ]
 CASCADE = ['model.backbone.depths=[1,1,1,1]', 'model.test_cfg.rcnn.score_thr=0.0']
+MASK_RCNN = [  # boxes per class
+    'model.backbone.init_cfg=None',
+    'model.backbone.depths=[1,1,1,1]',
+    'model.test_cfg.rpn.max_per_img=50',
+    'model.test_cfg.rcnn.score_thr=0.0',
+]
 
 
-@pytest.mark.parametrize(('name', 'options'), [('atss_swin_t_3x', ATSS), ('cascade_swin_demo', CASCADE)])
+@pytest.mark.parametrize(
+    ('name', 'options'),
+    [('atss_swin_t_3x', ATSS), ('cascade_swin_demo', CASCADE), ('mask_rcnn_mixer_t_3x', MASK_RCNN)],
+)
 def test_a_detector_predicts_as_in_the_toolkit(name: str, options: list[str]) -> None:
     from mmdet.structures import DetDataSample
 
