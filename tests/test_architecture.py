@@ -25,6 +25,7 @@ LAYERS = (
     'openmmlab',
     'registry',
     'mmcv_ops',
+    'toolkit_imports',
     'adapters',
     'export',
     'classification',

@@ -10,6 +10,8 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+import swin_backbone.toolkit_imports  # noqa: F401  whoever needs these operators imports the toolkits next
+
 SERVED_MODULE = 'mmcv._ext'
 ORIGIN = 'torchvision'
 

@@ -1,0 +1,20 @@
+"""MMDetection beside MMPretrain and Transformers 5, of which MMPretrain cannot import its multimodal models."""
+
+import subprocess
+import sys
+
+import pytest
+
+from swin_backbone.toolkit_imports import transformers_version
+
+BUILD = """
+import swin_backbone.registry
+import mmpretrain.models, mmdet.models
+"""
+
+
+@pytest.mark.skipif(transformers_version() < 5, reason='Transformers 5 is not installed')
+def test_both_toolkits_are_imported() -> None:
+    pytest.importorskip('mmpretrain')
+    done = subprocess.run([sys.executable, '-c', BUILD], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
