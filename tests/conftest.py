@@ -27,6 +27,13 @@ def data_dir() -> Path:
     return external('SWIN_BACKBONE_DATA', 'data')
 
 
+@pytest.fixture(scope='session')
+def photographs() -> Path | None:
+    """The same folder, or None where it is missing: for tests that can take generated images instead."""
+    path = Path(os.environ.get('SWIN_BACKBONE_DATA', REPOSITORY.parent / 'shared' / 'data'))
+    return path if path.is_dir() else None
+
+
 @pytest.fixture
 def fixtures_dir() -> Path:
     """Checkpoints of other implementations with their true outputs (``dialects/``)."""
