@@ -91,11 +91,13 @@ class WindowPlan:
         height: rows of real tokens.
         width: columns of real tokens.
         window: rows and columns of a window, ``(Mh, Mw)``.
+        shifts: whether shifted blocks move this map at all.
     """
 
     height: int
     width: int
     window: tuple[int, int]
+    shifts: bool = True
 
     @property
     def size(self) -> tuple[int, int]:
@@ -121,7 +123,7 @@ class WindowPlan:
     @property
     def shift(self) -> tuple[int, int]:
         """By how much a shifted block moves the map, half a window."""
-        return self.window[0] // 2, self.window[1] // 2
+        return (self.window[0] // 2, self.window[1] // 2) if self.shifts else (0, 0)
 
     @property
     def num_windows(self) -> int:
@@ -135,7 +137,19 @@ class WindowPlan:
 
     def padded(self) -> 'WindowPlan':
         """The plan of a map that is padded already."""
-        return WindowPlan(*self.padded_size, self.window)
+        return WindowPlan(*self.padded_size, self.window, self.shifts)
+
+    def shrunk(self) -> 'WindowPlan':
+        """The plan of this map in the original classification code.
+
+        Where a map is no larger than a window, in rows or in columns, nothing is shifted, and no side of a window is
+        longer than the shortest side of the map.
+        """
+        rows, cols = self.window
+        if self.height > rows and self.width > cols:
+            return self
+        shortest = int(min(self.size))
+        return WindowPlan(*self.size, (min(rows, shortest), min(cols, shortest)), shifts=False)
 
     def with_one_window_per_mask(self) -> 'WindowPlan':
         """The smallest plan that has every mask of this one."""

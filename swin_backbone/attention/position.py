@@ -46,6 +46,16 @@ def gather_bias(table: Tensor, window: tuple[int, ...]) -> Tensor:
     return backward_bias(table, window).reshape(-1, tokens, tokens).flip(1)
 
 
+def clip_table(table: Tensor, window: tuple[int, ...], clipped: tuple[int, ...]) -> Tensor:
+    """The rows of a table of offsets ``[(2Mh-1)(2Mw-1), heads]`` that a window ``clipped`` to fewer tokens has."""
+    if clipped == window:
+        return table
+    maps = table.reshape(*(2 * side - 1 for side in window), -1)
+    for axis, (side, within) in enumerate(zip(window, clipped, strict=True)):
+        maps = maps.narrow(axis, side - within, 2 * within - 1)
+    return maps.flatten(0, -2)
+
+
 def relative_table(window: tuple[int, ...], num_heads: int) -> nn.Parameter:
     """A new table of relative position biases ``[(2Mh-1)(2Mw-1), heads]``, truncated normal."""
     table = nn.Parameter(torch.empty(math.prod(2 * side - 1 for side in window), num_heads))

@@ -85,9 +85,9 @@ class RelativeOnlyAttention(nn.Module):
         """Value of a padded token ``[C]``; None for zeros."""
         return self.qkv.bias
 
-    def position_bias(self) -> Tensor:
-        """The logits of every window, ``[heads, N, N]``."""
-        return position.gather_bias(self.relative_position_bias_table, self.window)
+    def position_table(self, window: tuple[int, int]) -> Tensor:
+        """The logit of every offset between tokens of a window, ``[(2Mh-1)(2Mw-1), heads]``."""
+        return position.clip_table(self.relative_position_bias_table, self.window, window)
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Average within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
@@ -102,7 +102,7 @@ class RelativeOnlyAttention(nn.Module):
         if self.pad_shift:
             plan = plan.with_pad_shift(shifted)
         dropout = self.attn_drop if self.training else 0.0
-        values, bias = self.project(x), self.position_bias()
+        values, bias = self.project(x), position.gather_bias(self.position_table(plan.window), plan.window)
         out = relative_only_attention(values, bias, plan, shifted, self.num_heads, pad_value, dropout)
         return self.proj_drop(self.proj(out))
 
@@ -131,6 +131,6 @@ class ContinuousRelativeOnlyAttention(RelativeOnlyAttention):
         """Value of a padded token ``[C]``; None for zeros."""
         return self.v_bias
 
-    def position_bias(self) -> Tensor:
-        """The logits of every window, ``[heads, N, N]``."""
-        return position.gather_bias(self.cpb_mlp.table(self.window, self.pretrained_window), self.window)
+    def position_table(self, window: tuple[int, int]) -> Tensor:
+        """The logit of every offset between tokens of a window, ``[(2Mh-1)(2Mw-1), heads]``."""
+        return self.cpb_mlp.table(window, self.pretrained_window)

@@ -187,8 +187,8 @@ class SlidingAttention(WindowAttention):
         table = position.neighbour_table(options.window, options.num_heads) if options.relative_bias else None
         self.relative_position_bias_table = table
 
-    def position_bias(self) -> Tensor | None:
-        """The bias of every place in a neighbourhood, ``[heads, N]``."""
+    def position_bias(self, window: tuple[int, int] | None = None) -> Tensor | None:
+        """The bias of every place in a neighbourhood, ``[heads, N]``, whatever ``window``."""
         table = self.relative_position_bias_table
         return None if table is None else table.t()
 
@@ -209,8 +209,8 @@ class CosineSlidingAttention(CosineWindowAttention):
 
     forward = SlidingAttention.forward
 
-    def position_bias(self) -> Tensor | None:
-        """The bias of every place in a neighbourhood, ``[heads, N]``."""
+    def position_bias(self, window: tuple[int, int] | None = None) -> Tensor | None:
+        """The bias of every place in a neighbourhood, ``[heads, N]``, whatever ``window``."""
         if self.cpb_mlp is None:
             return None
         return position.central_bias(self.cpb_mlp.table(self.window, self.pretrained_window), self.window)

@@ -117,10 +117,7 @@ class VolumeAttention(WindowAttention):
         if window == self.window or not self.exact_offsets:
             tokens = math.prod(window)
             return position.gather_bias(table, self.window)[:, :tokens, :tokens]
-        maps = table.reshape(*(2 * side - 1 for side in self.window), -1)
-        for axis, (side, clipped) in enumerate(zip(self.window, window, strict=True)):
-            maps = maps.narrow(axis, side - clipped, 2 * clipped - 1)
-        return position.gather_bias(maps.flatten(0, 2), window)
+        return position.gather_bias(position.clip_table(table, self.window, window), window)
 
     def forward(self, x: Tensor, plan: VolumePlan, shifted: bool) -> Tensor:  # type: ignore[override]
         """Attend within the windows of ``x`` ``[B, T, H, W, C]``; same shape out."""

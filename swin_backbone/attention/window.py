@@ -120,27 +120,35 @@ class WindowAttention(nn.Module):
         """Queries, keys and values of ``x`` and of a padded token, and whether these are yet to get unit length."""
         return self.project(x), pad_value, False
 
-    def position_table(self) -> Tensor | None:
-        """The position bias of every offset between tokens of a window, ``[(2Mh-1)(2Mw-1), heads]``."""
-        if self.cpb_mlp is None:
-            return self.relative_position_bias_table
-        return self.cpb_mlp.table(self.window, self.pretrained_window)
+    def position_table(self, window: tuple[int, int] | None = None) -> Tensor | None:
+        """The position bias of every offset between tokens of a window, ``[(2Mh-1)(2Mw-1), heads]``.
 
-    def position_bias(self) -> Tensor | None:
-        """What is added to the logits of every window, ``[heads, N, N]``."""
-        table = self.position_table()
-        return None if table is None else position.gather_bias(table, self.window)
+        Args:
+            window: rows and columns of a window on a map that is smaller; those of :attr:`window` if None.
+        """
+        window = self.window if window is None else window
+        if self.cpb_mlp is not None:
+            return self.cpb_mlp.table(window, self.pretrained_window)
+        table = self.relative_position_bias_table
+        return None if table is None else position.clip_table(table, self.window, window)
+
+    def position_bias(self, window: tuple[int, int] | None = None) -> Tensor | None:
+        """What is added to the logits of every window, ``[heads, N, N]``; ``window`` as in :meth:`position_table`."""
+        window = self.window if window is None else window
+        table = self.position_table(window)
+        return None if table is None else position.gather_bias(table, window)
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Attend within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
+        shifted = shifted and plan.shift != (0, 0)
         if self.works_directly() and not self.works_by_heads(x, plan):
             if self.trains_in_windows(x) and may_divide(self.qkv, self.proj):
-                bias, scale = self.position_bias(), self.logit_scale_factor()
+                bias, scale = self.position_bias(plan.window), self.logit_scale_factor()
                 out = attend_in_windows(x, self.project, self.proj, bias, plan, shifted, self.num_heads, scale)
                 return self.proj_drop(out)
             if works_in_groups(x, self.qkv, self.proj):
                 plan = plan.with_pad_shift(shifted) if self.pad_shift else plan
-                rest = (self.position_bias(), plan, shifted, self.num_heads, self.logit_scale_factor())
+                rest = (self.position_bias(plan.window), plan, shifted, self.num_heads, self.logit_scale_factor())
                 return self.proj_drop(attend_in_groups(x, self.project, self.proj, *rest, self.pad_value()))
         if is_plain(self.qkv):
             return self.proj_drop(self.proj(self.attend(x, plan, shifted, self.pad_value())))
@@ -166,13 +174,13 @@ class WindowAttention(nn.Module):
         dropout = self.attn_drop if self.training else 0.0
         if is_recording() and not dropout:  # the same for a shift by padding, which is equal
             qkv, pad_value, cosine = self.kernel_inputs(x, pad_value)
-            shifted, bias = shifted and plan.shift != (0, 0), self.position_bias()
+            bias = self.position_bias(plan.window)
             given = Arguments(qkv, bias, pad_value, scale, self.num_heads, plan, shifted, cosine)
             return window_attention_exported(given)
         if self.works_directly() and self.works_by_heads(x, plan):
-            table, qkv = self.position_table(), self.project(x)
+            table, qkv = self.position_table(plan.window), self.project(x)
             return window_attention_by_heads(qkv, table, plan, shifted, self.num_heads, scale, pad_value)
-        bias = self.position_bias()
+        bias = self.position_bias(plan.window)
         if pad_value is None and self.works_directly() and self.trains_in_windows(x):
             rest = (bias, plan, shifted, self.num_heads, scale)
             return attend_in_windows(self.project(x), unchanged, unchanged, *rest)
@@ -180,7 +188,7 @@ class WindowAttention(nn.Module):
         compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
         if dropout == 0.0 and compiled and not self.sequential:
             tensor, factor = (scale, 1.0) if isinstance(scale, Tensor) else (None, scale)
-            options = (self.num_heads, list(self.window), shifted, self.pad_shift, self.backend, cosine)
+            options = (self.num_heads, list(plan.window), shifted, self.pad_shift, self.backend, cosine)
             return window_attention_op(qkv, bias, pad_value, tensor, factor, *options)
         plan = plan.with_pad_shift(shifted) if self.pad_shift else plan
         compute = window_attention_in_parts if self.sequential else window_attention

@@ -8,7 +8,8 @@ import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from swin_backbone.attention.kernels.cpu import tokenwise
-from swin_backbone.attention.plan import WindowPlan
+from swin_backbone.attention.plan import WindowPlan, is_recording
+from swin_backbone.errors import InputError
 
 
 def needed_padding(size: Sequence[int], multiple: int) -> tuple[int, int]:
@@ -194,16 +195,23 @@ class Stage(nn.Module):
         downsample: patch merging, or None in the last stage that is built.
         window: rows and columns of a window.
         with_cp: recompute each block in the backward pass instead of keeping its activations.
+        shrink: windows shrink to a map that is no larger, as in :meth:`WindowPlan.shrunk`.
     """
 
     def __init__(
-        self, blocks: list[SwinBlock], downsample: PatchMerging | None, window: tuple[int, int], with_cp: bool
+        self,
+        blocks: list[SwinBlock],
+        downsample: PatchMerging | None,
+        window: tuple[int, int],
+        with_cp: bool,
+        shrink: bool,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
         self.window = window
         self.with_cp = with_cp
+        self.shrink = shrink
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the blocks on ``[B, H, W, C]``; merging is the caller's, who also needs the map before it."""
@@ -216,8 +224,20 @@ class Stage(nn.Module):
         return x
 
     def plan(self, x: Tensor) -> WindowPlan:
-        """How the blocks cut ``x`` into windows."""
-        return WindowPlan(x.shape[1], x.shape[2], self.window)
+        """How the blocks cut ``x`` into windows.
+
+        Raises:
+            InputError: windows shrink, and a graph is recorded for images of several sizes.
+        """
+        plan = WindowPlan(x.shape[1], x.shape[2], self.window)
+        if not self.shrink:
+            return plan
+        if is_recording() and not all(type(side) is int for side in plan.size):
+            raise InputError(
+                "small_maps='shrink' chooses windows by the size of the map, which one graph for several sizes cannot: "
+                'export it for one size, with dynamic=False.'
+            )
+        return plan.shrunk()
 
     def merge(self, x: Tensor) -> Tensor:
         """The map that the next stage reads; ``x`` itself after the last one."""

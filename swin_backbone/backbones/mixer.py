@@ -115,5 +115,6 @@ class SwinMixer(SwinTransformer):
             frozen_stages=frozen_stages,
             with_cp=with_cp,
             sequential=(),
+            small_maps='pad',
         )
         self.build(options, patch_norm, init_cfg)

@@ -218,6 +218,7 @@ class MMSwinTransformer(SwinTransformer):
             frozen_stages=frozen_stages,
             with_cp=with_cp,
             sequential=(),
+            small_maps='pad',
         )
         self.build(AllStages(**vars(options)), patch_norm, initial_weights(init_cfg, pretrained))
         if use_abs_pos_embed:

@@ -25,6 +25,9 @@ CHOICES = {
 }
 """What V2 changes inside a block and an ablation may choose by itself: an option, and its value by version."""
 
+SMALL_MAPS = ('pad', 'shrink')
+"""What happens to maps that are no larger than a window."""
+
 POSITION_BIASES = ('table', 'linear', 'log')
 """Kinds of position bias: V1's table, and V2's network of linear or log-spaced offsets."""
 
@@ -83,6 +86,7 @@ class BackboneOptions:
     frozen_stages: int
     checkpointed_stages: tuple[int, ...]
     sequential_stages: tuple[int, ...]
+    small_maps: str
 
     @property
     def num_stages(self) -> int:
@@ -147,6 +151,7 @@ def resolve_options(
     frozen_stages: int,
     with_cp: bool | Sequence[int],
     sequential: Sequence[int],
+    small_maps: str,
 ) -> BackboneOptions:
     """Complete and check the constructor's arguments.
 
@@ -199,6 +204,7 @@ def resolve_options(
         frozen_stages=frozen_stages,
         checkpointed_stages=recomputed,
         sequential_stages=integers(sequential, 'sequential'),
+        small_maps=small_maps,
     )
     check_options(options)
     return options
@@ -256,6 +262,7 @@ def check_options(options: BackboneOptions) -> None:
     one_of(options.norm_order, CHOICES['norm_order'].values(), 'norm_order')
     one_of(options.similarity, CHOICES['similarity'].values(), 'similarity')
     one_of(options.position_bias, POSITION_BIASES, 'position_bias')
+    one_of(options.small_maps, SMALL_MAPS, 'small_maps')
     check_backend(options.backend)
     check_switches(options)
     for name in ('num_heads', 'pretrained_window_sizes'):
@@ -303,6 +310,8 @@ def check_switches(options: BackboneOptions) -> None:
                 'sequential attends to a few windows at a time by their queries and keys, which '
                 f'{method if options.position.content else only} does without: leave sequential=().'
             )
+    if options.small_maps != 'pad' and not windows:
+        raise InputError(f"small_maps='shrink' shrinks windows, {method} has none: leave small_maps='pad'.")
     if not options.shift and not windows:
         raise InputError(f'shift=False keeps windows in place, {method} has none: leave shift=True.')
     if options.attention_method == 'performer':

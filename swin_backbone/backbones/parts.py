@@ -95,4 +95,5 @@ def build_stage(options: BackboneOptions, index: int, parts: Parts) -> Stage:
         None if last else parts.merging(options.channels(index), norm_last=options.version == 2),
         options.windows[index],
         with_cp=index in options.checkpointed_stages,
+        shrink=options.small_maps == 'shrink',
     )

@@ -85,6 +85,10 @@ class SwinTransformer(nn.Module):
         with_cp: recompute blocks in the backward pass to save memory: True, False, or the stages to do it in.
         sequential: the stages whose windows are attended a few at a time, and once more in the backward pass, to save
             memory with large windows on large maps (Swin V2 paper, section 3.4, where these are stages 0 and 1).
+        small_maps: what happens where a map is no larger than a window, in rows or in columns: 'pad' (default) fills it
+            up to whole windows and shifts them as those of others, as the original detection code does; 'shrink'
+            shifts nothing and makes no side of a window longer than the shortest side of the map, as the original
+            classification code does. Biases are those of the offsets that remain.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` with any source of :func:`swin_backbone.load_pretrained`,
             another initialiser of mmengine, or a list of them. ``strict=False`` beside ``checkpoint`` loads what fits.
 
@@ -125,6 +129,7 @@ class SwinTransformer(nn.Module):
         similarity: str | None = None,
         position_bias: str | None = None,
         sequential: Sequence[int] = (),
+        small_maps: str = 'pad',
         **kwargs: Any,
     ) -> None:
         super().__init__()
@@ -157,6 +162,7 @@ class SwinTransformer(nn.Module):
             frozen_stages=frozen_stages,
             with_cp=with_cp,
             sequential=sequential,
+            small_maps=small_maps,
         )
         self.build(options, patch_norm, init_cfg)
 

@@ -171,6 +171,7 @@ class VideoSwinTransformer(SwinTransformer):
             frozen_stages=frozen_stages,
             with_cp=with_cp,
             sequential=(),
+            small_maps='pad',
         )
         known: dict[str, Any] = vars(options)
         video = VideoOptions(**known, frames=frames, patch_frames=patch[0], exact_offsets=exact_offsets)

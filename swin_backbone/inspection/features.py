@@ -179,7 +179,7 @@ def query_weights(
     q, k, _ = tokens.reshape(plan.tokens, 3, attention.num_heads, -1).permute(1, 2, 0, 3)  # each [heads, N, d]
     scaled = (q[:, place, None] * attention.logit_scale_factor()).to(k.dtype)
     logits = widen(scaled @ k.transpose(-2, -1))[:, 0]
-    bias = attention.position_bias()
+    bias = attention.position_bias(plan.window)
     if bias is not None:
         logits = logits + widen(bias)[:, place]
     if shifted:
