@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from swin_backbone.backbones.swin import SwinTransformer
     from swin_backbone.backbones.video import VideoSwinTransformer
     from swin_backbone.checkpoint import LoadReport, load_pretrained
+    from swin_backbone.classification.classifier import load_classifier
     from swin_backbone.engine.predict import Predictor
     from swin_backbone.errors import InputError
     from swin_backbone.variants import VARIANTS
@@ -28,6 +29,7 @@ __all__ = [
     'VideoSwinTransformer',
     '__version__',
     'create_model',
+    'load_classifier',
     'load_pretrained',
 ]
 
@@ -40,6 +42,7 @@ _DEFINED_IN = {
     'VARIANTS': 'variants',
     'VideoSwinTransformer': 'backbones.video',
     'create_model': 'backbones.create',
+    'load_classifier': 'classification.classifier',
     'load_pretrained': 'checkpoint',
 }
 

@@ -11,7 +11,7 @@ import torch
 from swin_backbone.attention.position import log_spaced_offsets, relative_position_index
 from swin_backbone.checkpoint.convert import find_backbone, from_native
 from swin_backbone.checkpoint.find import find_file
-from swin_backbone.checkpoint.fit import EMBEDDING, offsets, window_of_index, window_of_table
+from swin_backbone.checkpoint.fit import EMBEDDING, offsets, window_told
 from swin_backbone.checkpoint.layouts import (
     ABSOLUTE,
     ABSOLUTE_V2,
@@ -135,8 +135,11 @@ def position_buffers(
     for stage, depth in enumerate(anatomy.depths):
         trained = (pretrained[stage] if pretrained else 0,) * 2
         for block in range(depth):
-            stem = fill(NATIVE_BLOCK, stage, block) + 'attn.'
-            window = (window_size[0], window_size[-1]) if window_size else window_told(source, stem)
+            place = fill(NATIVE_BLOCK, stage, block)
+            window = (window_size[0], window_size[-1]) if window_size else window_told(source, place)
+            if window is None:
+                raise InputError('the source does not tell the window of its network: give --window-size.')
+            stem = f'{place}attn.'
             out[f'{stem}relative_position_index'] = relative_position_index(window)
             if anatomy.version == 2:
                 coords = None if window_size or pretrained else source.get(f'{stem}relative_coords_table')
@@ -145,20 +148,6 @@ def position_buffers(
                     coords = log_spaced_offsets(window, trained).reshape(1, rows, columns, 2)
                 out[f'{stem}relative_coords_table'] = coords
     return out
-
-
-def window_told(source: State, stem: str) -> tuple[int, int]:
-    """The window of the block at ``stem``, from what its file holds."""
-    index, table = source.get(f'{stem}relative_position_index'), source.get(f'{stem}relative_position_bias_table')
-    coords = source.get(f'{stem}relative_coords_table')
-    if index is not None:
-        return window_of_index(index)
-    if coords is not None:
-        return (coords.shape[1] + 1) // 2, (coords.shape[2] + 1) // 2
-    square = None if table is None else window_of_table(table)
-    if square is None:
-        raise InputError('the source does not tell the window of its network: give --window-size.')
-    return square
 
 
 def write(state: State, target: Path, container: str) -> None:

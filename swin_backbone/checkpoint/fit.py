@@ -59,6 +59,17 @@ def window_of_table(table: Tensor) -> tuple[int, int] | None:
     return ((side + 1) // 2, (side + 1) // 2) if side * side == len(table) and side % 2 else None
 
 
+def window_told(state: State, stem: str) -> tuple[int, int] | None:
+    """The window of the block whose names begin with ``stem``, if its buffers or its square table tell."""
+    index, coords = state.get(f'{stem}attn.relative_position_index'), state.get(f'{stem}attn.relative_coords_table')
+    if index is not None and index.numel():
+        return window_of_index(index)
+    if coords is not None and coords.dim() == 4:
+        return (coords.shape[1] + 1) // 2, (coords.shape[2] + 1) // 2
+    table = state.get(stem + TABLE)
+    return None if table is None else window_of_table(table)
+
+
 def fit_table(table: Tensor, index: Tensor | None, target: tuple[int, int], heads: int) -> tuple[Tensor, str]:
     """A table ``[(2Mh-1)(2Mw-1), heads]`` for window ``target``, and a note on what was done to it (empty: nothing).
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from swin_backbone.errors import InputError
 
@@ -21,6 +21,9 @@ UPERNET_NAMES = (
     (re.compile(r'^((?:decode_head|auxiliary_head)\..+)\.batch_norm\.'), r'\1.bn.'),
 )
 """Patterns of its names, and what MMSegmentation has in their place."""
+
+CLASSIFIER = ('head.weight', 'head.bias')
+"""The last layer of a classifier under native names, ``[classes, channels]`` and ``[classes]``."""
 
 MMDET_1 = re.compile(r'(bbox_head|mask_head)\.(\d+\.)?(fc_cls|fc_reg|conv_logits)\.(weight|bias)')
 """Keys of detectors with regions before MMDetection 2, which keeps these heads under ``roi_head``."""
@@ -79,3 +82,25 @@ def part_of(name: str) -> str:
     """The part of a detector or segmenter that a weight belongs to: one below ``roi_head``, or else one at the top."""
     pieces = name.split('.')
     return '.'.join(pieces[: 2 if pieces[0] == 'roi_head' else 1])
+
+
+def classifier_head(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """``weight`` and ``bias`` of the last layer of a classifier.
+
+    Args:
+        state: what :func:`.convert.find_backbone` finds, under native names.
+        source: how to call it in errors.
+
+    Raises:
+        InputError: there is none, or one of another kind.
+    """
+    head = {name.removeprefix('head.'): state[name] for name in CLASSIFIER if name in state}
+    if len(head) < len(CLASSIFIER):
+        raise InputError(
+            f'{source} holds a Swin backbone without the last layer of a classifier, which would be called head, '
+            'head.fc or classifier: give the file of a classifier.'
+        )
+    if head['weight'].dim() != 2 or head['bias'].shape != head['weight'].shape[:1] or not len(head['bias']):
+        shapes = ' and '.join(str(tuple(value.shape)) for value in head.values())
+        raise InputError(f'{source} has a last layer of shapes {shapes}: expected [classes, channels] and [classes].')
+    return head

@@ -58,6 +58,17 @@ def load_pretrained(
         InputError: the file cannot be read or found, holds no Swin backbone, or one of another network, or (when
             strict) does not cover ``model``; or the model cannot take it. The model is unchanged then.
     """
+    check_model(model)
+    if isinstance(source, Mapping):
+        return load_found(model, find_backbone(source, 'the state dict'), 'the state dict', strict)
+    from swin_backbone.checkpoint.read import read_checkpoint  # needs numpy, which a backbone does not
+
+    path = find_file(source)
+    return load_found(model, find_backbone(read_checkpoint(path), str(path)), str(path), strict)
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse a model whose parameters are not those of a whole backbone."""
     parameters = parameters_of(model)
     if PATCH not in parameters:
         inner = next((name.removesuffix(f'.{PATCH}') for name in parameters if name.endswith(f'.{PATCH}')), None)
@@ -65,13 +76,11 @@ def load_pretrained(
         raise InputError(f'weights can be loaded into a backbone, not into a {type(model).__name__}: {hint}.')
     if parameters[PATCH].dim() not in (4, 5):
         raise InputError('this backbone is already sharded or quantised: load its weights before.')
-    if isinstance(source, Mapping):
-        values, report = match(model, source, 'the state dict', strict)
-    else:
-        from swin_backbone.checkpoint.read import read_checkpoint  # needs numpy, which a backbone does not
 
-        path = find_file(source)
-        values, report = match(model, read_checkpoint(path), str(path), strict)
+
+def load_found(model: nn.Module, found: Found, source: str, strict: bool = True) -> LoadReport:
+    """Load a backbone that :func:`.convert.find_backbone` has found, as :func:`load_pretrained` does."""
+    values, report = match_found(model, found, source, strict)
     assign(model, values, report.new)
     for module in model.modules():
         mark_as_loaded(module)
@@ -93,7 +102,11 @@ def match(
     Raises:
         InputError: there is no Swin backbone in it, or (when strict) it does not cover ``model``.
     """
-    found = find_backbone(checkpoint, source)
+    return match_found(model, find_backbone(checkpoint, source), source, strict)
+
+
+def match_found(model: nn.Module, found: Found, source: str, strict: bool) -> tuple[State, LoadReport]:
+    """:func:`match` for a backbone that is found already."""
     check_network(found.state, parameters_of(model), source)
     values, report = merge(found, model, source)
     if not strict or report.complete:

@@ -1,0 +1,1 @@
+"""Image classifiers of published weights: built from a file, evaluated by the papers' protocol."""

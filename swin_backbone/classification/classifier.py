@@ -1,0 +1,138 @@
+"""Image classifiers: a backbone, the mean of its last map, and a linear layer, from any file of weights."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from swin_backbone.backbones.mixer import SwinMixer
+from swin_backbone.backbones.swin import SwinTransformer
+from swin_backbone.checkpoint.convert import Found, find_backbone
+from swin_backbone.checkpoint.find import find_file
+from swin_backbone.checkpoint.fit import EMBEDDING
+from swin_backbone.checkpoint.heads import CLASSIFIER, classifier_head
+from swin_backbone.checkpoint.load import BUFFERS, load_found
+from swin_backbone.checkpoint.networks import IMAGE, MIXER, VIDEO, variants_of, with_final_norm
+from swin_backbone.checkpoint.report import Anatomy, LoadReport, anatomy_of
+from swin_backbone.classification.trained import Trained, trained_with
+from swin_backbone.errors import InputError
+
+
+class ImageClassifier(nn.Module):
+    """The last map of a backbone, through its norm, its mean over all positions, and a linear layer.
+
+    Args:
+        backbone: gives the last map.
+        num_classes: number of classes.
+        image_size: side of the images in pixels that it was trained with.
+
+    Attributes:
+        load_report: what was loaded, None for new weights.
+    """
+
+    def __init__(self, backbone: SwinTransformer, num_classes: int = 1000, image_size: int = 224) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.num_features[-1], num_classes)
+        self.image_size = image_size
+        self.load_report: LoadReport | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``[B, num_classes]`` of images ``[B, in_channels, H, W]``."""
+        return self.head(self.backbone(images)[-1].mean(dim=(2, 3)))
+
+
+def load_classifier(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    window_size: int | None = None,
+    pretrained_window_sizes: Sequence[int] | None = None,
+    image_size: int | None = None,
+) -> ImageClassifier:
+    """Build the classifier that a file holds, with the windows of the original classification code.
+
+    Sizes, version and number of classes come from the weights. What these do not tell comes from the published name,
+    from names like those of the authors' files, and from ``config.json`` beside the weights; or from the arguments.
+
+    Args:
+        source: see :func:`swin_backbone.load_pretrained`: a Swin Transformer, V1 or V2, or a Swin-Mixer, in any layout,
+            with the head of a classifier.
+        window_size: side of a window in tokens; needed for V2 if nothing tells.
+        pretrained_window_sizes: V2: the window per stage that the position bias was trained with, if nothing tells; by
+            default it is the stage's own.
+        image_size: side of the images that it was trained with; used for their preparation alone.
+
+    Returns:
+        The classifier in evaluation mode.
+
+    Raises:
+        InputError: the file cannot be found or read, holds no classifier, or nothing tells its windows; or something of
+            it is missing or has no place.
+    """
+    path = None
+    if isinstance(source, Mapping):
+        contents, label = source, 'the state dict'
+    else:
+        from swin_backbone.checkpoint.read import read_checkpoint  # needs numpy, which a backbone does not
+
+        path = find_file(source)
+        contents, label = read_checkpoint(path), str(path)
+    found = find_backbone(contents, label)
+    anatomy = anatomy_of(found.state)
+    if anatomy.network == VIDEO:
+        raise InputError(
+            f'{label} holds a classifier of clips: load it into swin_backbone.backbones.clips.ClipClassifier.'
+        )
+    head = classifier_head(found.state, label)
+    if 0 in anatomy.num_heads:
+        raise InputError(f'{label} does not show the attention heads of each stage: its weights are incomplete.')
+    windows = ((window_size, window_size),) * len(anatomy.depths) if window_size else ()
+    given = Trained(image_size or 0, windows, tuple(pretrained_window_sizes or ()))
+    name = label if isinstance(source, Mapping) else os.fspath(source)
+    trained = trained_with(found.state, anatomy, name, path, given)
+    backbone = build_backbone(found, anatomy, trained)
+    classifier = ImageClassifier(backbone, len(head['weight']), trained.image_size)
+    report = load_found(backbone, replace(found, state=with_final_norm(found.state)), label)
+    unused = [name for name in report.dropped if name not in CLASSIFIER and name.rpartition('.')[2] not in BUFFERS]
+    if unused or report.new:
+        problem = (
+            f'weights that no classifier of Swin has ({", ".join(unused[:5])})' if unused else 'no norm at its end'
+        )
+        raise InputError(f'{label} holds {problem}: it is no file of a classifier, or of another network.')
+    with torch.no_grad():
+        for kind, parameter in classifier.head.named_parameters():
+            parameter.copy_(head[kind])
+    classifier.load_report = report
+    return classifier.eval()
+
+
+def build_backbone(found: Found, anatomy: Anatomy, trained: Trained) -> SwinTransformer:
+    """The backbone of a classifier, new, with its last map alone."""
+    sizes: dict[str, Any] = dict(
+        embed_dim=anatomy.embed_dim,
+        depths=anatomy.depths,
+        num_heads=anatomy.num_heads,
+        window_size=trained.windows,
+        mlp_ratio=anatomy.mlp_ratio,
+        patch_size=anatomy.patch_size,
+        in_channels=found.state['patch_embed.proj.weight'].shape[1],
+        patch_norm=anatomy.patch_norm,
+        drop_path_rate=0.0,
+        out_indices=(len(anatomy.depths) - 1,),
+    )
+    if anatomy.network == MIXER:
+        return SwinMixer(None, **sizes)
+    known = variants_of(IMAGE, 2).items() if anatomy.main_norm else ()
+    encodings = {(True, True): 'absolute+relative', (True, False): 'absolute', (False, True): 'relative'}
+    return SwinTransformer(
+        next((name for name, variant in known if variant.main_norm_every), None),
+        anatomy.version,
+        **sizes,
+        qkv_bias=anatomy.qkv_bias,
+        position_encoding=encodings.get((EMBEDDING in found.state, anatomy.relative), 'none'),
+        pretrain_img_size=trained.image_size,
+        pretrained_window_sizes=trained.pretrained,
+        small_maps='shrink',
+    )

@@ -1,0 +1,214 @@
+"""Classifiers of other libraries, saved by them, give the same logits here."""
+
+import json
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from swin_backbone import InputError, SwinMixer, load_classifier
+from swin_backbone.checkpoint.export import convert_file
+from swin_backbone.checkpoint.layouts import WRITABLE
+from swin_backbone.checkpoint.published import IN1K, IN22K, TUNED, WEIGHTS
+from swin_backbone.classification.classifier import ImageClassifier
+from swin_backbone.classification.trained import told_by_name
+from tests.checkpoint.peers import build_peer
+from tests.helpers import randomize, relative_error, tiny_backbone
+
+SIDE = 64  # maps of 16, 8 and 4 tokens
+SIZES: dict[str, Any] = dict(embed_dim=16, depths=(2, 3, 2), num_heads=(1, 2, 4))
+CASES = [
+    # library, version, window, windows that the position bias was trained with
+    ('timm', 1, 4, None),  # the last map is one window, as at 224 and 384 pixels
+    ('timm', 1, 8, None),  # the window shrinks to the last map, and its table
+    ('timm', 2, 4, None),
+    ('timm', 2, 8, None),  # as windows of 16 at 256 pixels: one window in stage 1, half of one in stage 2
+    ('timm', 2, 8, (6, 6, 3)),  # as windows of 12 made 16
+    ('torchvision', 1, 4, None),
+    ('torchvision', 2, 4, None),
+    ('transformers', 1, 4, None),
+    ('transformers', 2, 4, None),
+    ('transformers', 2, 8, None),
+    ('transformers', 2, 8, (6, 6, 3)),
+]
+
+
+def save(library: str, model: Any, folder: Path) -> Path:
+    """Write a model as users of its library do."""
+    if library == 'transformers':
+        model.save_pretrained(folder)
+        return folder
+    file = folder / ('model.safetensors' if library == 'timm' else 'model.pth')
+    if library == 'timm':
+        save_file(model.state_dict(), file)
+    else:
+        torch.save(model.state_dict(), file)
+    return file
+
+
+def logits(model: nn.Module, image: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        out = model(image)
+    return getattr(out, 'logits', out)
+
+
+@pytest.mark.parametrize(('library', 'version', 'window', 'pretrained'), CASES)
+def test_logits_are_theirs(
+    library: str, version: int, window: int, pretrained: tuple[int, ...] | None, tmp_path: Path
+) -> None:
+    options = {**SIZES, 'window_size': window} | ({'pretrained_window_sizes': pretrained} if pretrained else {})
+    theirs = build_peer(library, version, options, SIDE)
+    source = save(library, theirs, tmp_path)
+    if (library, version) == ('timm', 2):
+        with pytest.raises(InputError, match='does not tell the windows'):
+            load_classifier(source)
+        ours = load_classifier(source, window_size=window, pretrained_window_sizes=pretrained, image_size=SIDE)
+    else:
+        ours = load_classifier(source)
+        assert library == 'torchvision' or ours.image_size == SIDE or window == 8
+    image = torch.randn(3, 3, SIDE, SIDE)
+    assert relative_error(logits(ours, image), logits(theirs, image)) < 1e-5
+    assert ours.load_report is not None and ours.load_report.complete and not ours.load_report.new
+
+
+def classifier(version: int, **options: Any) -> ImageClassifier:
+    """One of ours with weights that matter."""
+    backbone = tiny_backbone(
+        **{**SIZES, 'version': version, 'window_size': 4, 'small_maps': 'shrink', 'out_indices': (2,), **options}
+    )
+    model = ImageClassifier(backbone, 10, SIDE).eval()
+    return model.requires_grad_(False)
+
+
+def native_state(model: ImageClassifier) -> dict[str, torch.Tensor]:
+    """Its weights under the names of the original classification code."""
+    state = {
+        name.replace('norm2.', 'norm.', 1) if name.startswith('norm2.') else name: value
+        for name, value in model.backbone.state_dict().items()
+    }
+    return state | {f'head.{name}': value for name, value in model.head.state_dict().items()}
+
+
+@pytest.mark.parametrize('layout', sorted(set(WRITABLE) - {'maskformer', 'timm-features'}))
+@pytest.mark.parametrize('version', [1, 2])
+def test_every_layout(layout: str, version: int, tmp_path: Path) -> None:
+    model, file = classifier(version), tmp_path / 'swin_window4_064.pth'
+    torch.save({'model': native_state(model), 'optimizer': {'state': {0: {'exp_avg': torch.zeros(3)}}}}, file)
+    if layout == 'transformers-memory' and version == 2:
+        pytest.skip('has no such names')
+    converted = tmp_path / 'swin_window4_064.safetensors'
+    convert_file(str(file), converted, layout, window_size=[4])
+    image = torch.randn(2, 3, SIDE, SIDE)
+    for source in (file, converted):
+        assert relative_error(load_classifier(source)(image), model(image)) < 1e-6
+
+
+def test_mixer() -> None:
+    mixer = randomize(SwinMixer(None, **SIZES, window_size=4, drop_path_rate=0.0, out_indices=(2,)))
+    model = ImageClassifier(mixer, 7).eval()  # type: ignore[arg-type]
+    image = torch.randn(1, 3, SIDE, SIDE)
+    ours = load_classifier(native_state(model))
+    assert relative_error(logits(ours, image), logits(model, image)) < 1e-6 and ours.image_size == SIDE
+
+
+@pytest.mark.parametrize(('window', 'masked', 'size'), [(4, True, 64), (4, False, 64), (2, True, 64), (2, False, 32)])
+def test_image_size_is_that_of_the_masks_or_assumed(window: int, masked: bool, size: int) -> None:
+    state = native_state(classifier(1, window_size=window))
+    if masked:
+        state['layers.0.blocks.1.attn_mask'] = torch.zeros((16 // window) ** 2, window**2, window**2)
+    assert load_classifier(state).image_size == size
+    assert load_classifier(state, image_size=96).image_size == 96
+
+
+def test_absolute_embedding() -> None:
+    model = classifier(1, position_encoding='absolute+relative', pretrain_img_size=SIDE)
+    state = native_state(model)
+    state['absolute_pos_embed'] = state['absolute_pos_embed'].flatten(2).transpose(1, 2)
+    image = torch.randn(1, 3, SIDE, SIDE)
+    assert relative_error(load_classifier(state)(image), model(image)) < 1e-6
+
+
+STEMS = {
+    name: Path(weights.release).stem
+    for name, weights in WEIGHTS.items()
+    if weights.network == 'SwinTransformer'
+    and weights.image_size
+    and 'window' in weights.release
+    and weights.data in (IN1K, IN22K, TUNED)
+}
+
+
+@pytest.mark.parametrize('name', STEMS)
+def test_names_tell_what_the_table_of_weights_does(name: str) -> None:
+    for spelled in (STEMS[name], f'/models/{STEMS[name].replace("_", "-")}/model.safetensors'):
+        told, known = told_by_name(spelled, 4), told_by_name(name, 4)
+        assert (told.image_size, told.windows) == (known.image_size, known.windows)
+        assert told.pretrained == known.pretrained or WEIGHTS[name].version == 1
+
+
+def test_descriptions_of_libraries(tmp_path: Path) -> None:
+    state, file = native_state(classifier(2)), tmp_path / 'model.safetensors'
+    save_file(state, file)
+    config = tmp_path / 'config.json'
+    for described, window, size in (
+        ({'architecture': 'swinv2_tiny_window8_256', 'pretrained_cfg': {'input_size': [3, 256, 256]}}, 8, 256),
+        ({'model_type': 'swinv2', 'window_size': 4, 'image_size': 96}, 4, 96),
+    ):
+        config.write_text(json.dumps(described))
+        model = load_classifier(tmp_path)
+        assert (model.backbone.options.windows[0][0], model.image_size) == (window, size)
+    config.write_text('[]')
+    with pytest.raises(InputError, match='--window-size'):
+        load_classifier(tmp_path)
+
+
+def without(state: dict[str, torch.Tensor], *names: str) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in state.items() if name not in names}
+
+
+DAMAGES: dict[str, tuple[Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], str]] = {
+    'no head': (lambda state: without(state, 'head.weight', 'head.bias'), 'without the last layer of a classifier'),
+    'half a head': (lambda state: without(state, 'head.bias'), 'without the last layer of a classifier'),
+    'an odd head': (lambda state: state | {'head.weight': torch.zeros(10)}, 'a last layer of shapes'),
+    'no norm': (lambda state: without(state, 'norm.weight', 'norm.bias'), 'no norm at its end'),
+    'no block': (lambda state: without(state, 'layers.1.blocks.0.attn.qkv.weight'), 'missing 1'),
+    'no table': (lambda state: without(state, 'layers.1.blocks.0.attn.relative_position_bias_table'), 'missing 1'),
+    'more than a classifier': (lambda state: state | {'extra.weight': torch.zeros(2)}, r'extra\.weight'),
+    'more than a block': (lambda state: state | {'layers.0.blocks.0.gate': torch.zeros(2)}, 'left over 1'),
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_what_is_no_classifier_is_refused(damage: str) -> None:
+    change, message = DAMAGES[damage]
+    with pytest.raises(InputError, match=message):
+        load_classifier(change(native_state(classifier(1))))
+
+
+@pytest.mark.parametrize(('version', 'windows'), [(1, [4, 4, 4]), (2, [4, 4, 4]), (2, [8, 8, 4])])
+def test_mmpretrain(version: int, windows: list[int], tmp_path: Path) -> None:
+    """Its V2 is built with the window of each stage."""
+    import_module('swin_backbone.toolkit_imports')
+    models: Any = pytest.importorskip('mmpretrain.models')
+    arch = dict(embed_dims=16, depths=[2, 3, 2], num_heads=[1, 2, 4])
+    backbone = dict(type='SwinTransformer', window_size=4, arch=arch)
+    if version == 2:
+        backbone = dict(type='SwinTransformerV2', window_size=windows, arch=dict(arch, extra_norm_every_n_blocks=0))
+    theirs = models.ImageClassifier(
+        backbone=dict(backbone, img_size=SIDE, out_indices=(2,)),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(type='LinearClsHead', num_classes=10, in_channels=64),
+    )
+    randomize(theirs).eval()
+    torch.save({'state_dict': theirs.state_dict(), 'meta': {}}, tmp_path / 'epoch_1.pth')
+    ours = load_classifier(tmp_path / 'epoch_1.pth')
+    image = torch.randn(3, 3, SIDE, SIDE)
+    with torch.no_grad():
+        expected = theirs.head(theirs.extract_feat(image))
+        assert relative_error(ours(image), expected) < 1e-5
+    assert ours.image_size == SIDE
