@@ -1,0 +1,91 @@
+"""Backbones as encoders of segmentation_models_pytorch."""
+
+from typing import NoReturn
+
+from segmentation_models_pytorch.encoders import encoders
+from segmentation_models_pytorch.encoders._base import EncoderMixin
+from torch import Tensor, nn
+
+from swin_backbone.adapters import check_backbone
+from swin_backbone.backbones.swin import SwinTransformer
+from swin_backbone.errors import InputError
+
+
+class SwinEncoder(nn.Module, EncoderMixin):
+    """An encoder: the image, then one map for each stride 2, 4, ... up to the backbone's last one.
+
+    Strides that the backbone has no map of get one without channels, as in the library's own transformers.
+
+    Args:
+        backbone: a SwinTransformer or another backbone of images.
+        depth: ``encoder_depth`` of the model, the number of strides.
+        output_stride: stride of the last map, which the library sets to 32 unless a decoder asks for dilation.
+
+    Raises:
+        InputError: the strides of the backbone are not those of ``depth``.
+    """
+
+    def __init__(self, backbone: SwinTransformer, depth: int = 5, output_stride: int = 32) -> None:
+        super().__init__()
+        channels = dict(zip(backbone.feature_info.reduction(), backbone.feature_info.channels(), strict=True))
+        self.strides = tuple(2**level for level in range(1, depth + 1))
+        if not set(channels) <= set(self.strides) or self.strides[-1] not in channels:
+            raise InputError(
+                f'encoder_depth={depth} takes maps of strides up to {self.strides[-1]}, in powers of two, and the '
+                f'backbone returns strides {", ".join(map(str, channels))}: change encoder_depth, or out_indices of '
+                'the backbone.'
+            )
+        self.backbone = backbone
+        self._depth = depth
+        self._in_channels = backbone.options.in_channels
+        self._out_channels = [self._in_channels, *(channels.get(stride, 0) for stride in self.strides)]
+        self._output_stride = output_stride
+
+    def set_in_channels(self, in_channels: int, pretrained: bool = True) -> None:
+        """Refuse a number of channels that is not the backbone's.
+
+        Raises:
+            InputError: it is another one.
+        """
+        if in_channels != self._in_channels:
+            raise InputError(
+                f'the model takes images of {in_channels} channels and its backbone of {self._in_channels}: build the '
+                f'backbone with in_channels={in_channels}.'
+            )
+
+    def make_dilated(self, output_stride: int) -> NoReturn:
+        """Refuse dilation: merging halves the map, and has no kernel to spread.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            f'this decoder asks for a last map of stride {output_stride}, which dilation of convolutions would give, '
+            'and Swin Transformer has none: choose another decoder, such as Unet, FPN or UPerNet.'
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Compute the maps of images ``[B, in_channels, H, W]``, the images themselves first."""
+        maps = dict(zip(self.backbone.feature_info.reduction(), self.backbone(x), strict=True))
+        sides = {stride: (-(-x.shape[2] // stride), -(-x.shape[3] // stride)) for stride in self.strides}
+        return [x, *(maps.get(s, x.new_empty(x.shape[0], 0, *sides[s])) for s in self.strides)]
+
+
+def register_encoder(backbone: SwinTransformer, name: str = 'swin_backbone') -> str:
+    """Make a backbone an encoder of the library under a name; every model that is built gets a copy of it.
+
+    Args:
+        backbone: a SwinTransformer or another backbone of images, with the weights that models start from.
+        name: of the encoder, in this process. A second backbone under this name takes the place of the first.
+
+    Returns:
+        The name, for ``encoder_name`` beside ``encoder_weights=None``.
+
+    Raises:
+        InputError: ``backbone`` is no backbone of images, or the library has an encoder of this name.
+    """
+    check_backbone(backbone)
+    if name in encoders and encoders[name]['encoder'] is not SwinEncoder:
+        raise InputError(f'segmentation_models_pytorch has its own encoder {name!r}: choose another name.')
+    encoders[name] = dict(encoder=SwinEncoder, pretrained_settings={}, params=dict(backbone=backbone))
+    return name

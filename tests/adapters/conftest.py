@@ -1,0 +1,36 @@
+"""A data set in COCO's layout, and Detectron2's interface where Detectron2 is not installed."""
+
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
+from tests.adapters import detectron2_stub
+from tests.conftest import external
+
+
+@pytest.fixture(scope='package')
+def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs, or generated images where there are none."""
+    try:
+        return external('SWIN_BACKBONE_DATA', 'data') / 'coco100'
+    except pytest.skip.Exception:
+        root = tmp_path_factory.mktemp('coco')
+        write_shapes(root, ShapesSpec(train_count=8, val_count=1))
+        return root
+
+
+@pytest.fixture(scope='package', autouse=True)
+def detectron2() -> Iterator[None]:
+    """A stub of Detectron2's interface."""
+    if find_spec('detectron2') is not None:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in detectron2_stub.modules().items():
+            patch.setitem(sys.modules, name, module)
+        patch.delitem(sys.modules, 'swin_backbone.adapters.detectron2', raising=False)
+        yield

@@ -1,0 +1,43 @@
+"""Every example of docs/adapters.md trains a model on eight images until its loss has halved.
+
+The page says 200 steps; here training ends with the steps below, after which the loss has halved on any of the data.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+BLOCKS = re.findall(r'```python\n(.*?)```', (REPOSITORY / 'docs' / 'adapters.md').read_text(), re.DOTALL)
+
+
+def run(numbers: list[int], coco: Path, steps: int) -> dict[str, Any]:
+    """Run blocks of the page one after the other, with the data set and the number of steps changed."""
+    names: dict[str, Any] = {}
+    for number in numbers:
+        code = BLOCKS[number].replace("'data/coco'", repr(str(coco))).replace('steps=200', f'steps={steps}')
+        exec(compile(code, f'docs/adapters.md, block {number}', 'exec'), names)
+    return names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('block', 'package', 'steps'),
+    [
+        pytest.param(1, 'torchvision', 10, id='mask-rcnn'),
+        pytest.param(2, 'transformers', 40, id='upernet'),
+        pytest.param(3, 'transformers', 100, id='detr'),
+        pytest.param(4, 'transformers', 60, id='mask2former'),
+        pytest.param(5, 'segmentation_models_pytorch', 20, id='unet'),
+        pytest.param(6, 'torchvision', 20, id='detectron2-fpn'),
+    ],
+)
+def test_loss_halves(block: int, package: str, steps: int, coco: Path) -> None:
+    for needed in (package, 'torchvision', 'pycocotools'):
+        pytest.importorskip(needed)
+    losses = run([0, block], coco, steps)['losses']
+    assert len(losses) == steps
+    assert sum(losses[-3:]) / 3 < losses[0] / 2
