@@ -117,6 +117,7 @@ def set_options(config: Any, args: argparse.Namespace) -> Any:
     if submission is None:
         check_truth(config, 'test_dataloader', 'test_evaluator')
     change.set_launcher(config, args.launcher)
+    config.pop('strategy', None)  # of a training
     change.set_weights(config, 'none')
     if args.out:
         change.keep_predictions(config, args.out)

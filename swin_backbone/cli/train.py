@@ -42,6 +42,11 @@ def build_parser() -> Parser:
     add_machine_options(parser)
     parser.add_argument('--gpus', type=int, metavar='N', help='start N processes, one on each GPU, with torchrun')
     parser.add_argument(
+        '--strategy',
+        choices=('ddp', 'zero', 'fsdp'),
+        help="what processes divide among them: nothing, the optimizer's state, or weights and gradients too",
+    )
+    parser.add_argument(
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT', help='go on from the newest or the named checkpoint'
     )
     precision = parser.add_mutually_exclusive_group()
@@ -141,6 +146,7 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
     from swin_backbone.engine.presets import use_one_gpu
     from swin_backbone.engine.resume import set_resume
     from swin_backbone.engine.run_options import skip_validation
+    from swin_backbone.engine.strategies import set_strategy
     from swin_backbone.engine.trainval import use_trainval
     from swin_backbone.engine.type_check import check_types
 
@@ -162,6 +168,7 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
     check_classes(config, LOADERS)
     check_truth(config, *LOADERS[1:], 'val_evaluator')
     change.set_launcher(config, args.launcher)
+    set_strategy(config, args.strategy)
     if args.weights not in (None, 'none'):
         check_local(args.weights, '--weights')
     change.set_weights(config, args.weights)

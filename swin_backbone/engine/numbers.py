@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from swin_backbone.engine.sharding import is_sharded, whole_weights
 from swin_backbone.errors import InputError, RunFailure
 from swin_backbone.files import replacing
 
@@ -172,9 +173,11 @@ class FiniteLossHook(Hook):
         Raises:
             RunFailure: always.
         """
+        model = unwrap(runner.model)
+        state = whole_weights(model) if is_sharded(model) else model.state_dict()
         if self.content:
             if self.patience == 1 and not self.scaled:  # the optimizer has not stepped since
-                self.content['state_dict'] = {k: v.cpu() for k, v in unwrap(runner.model).state_dict().items()}
+                self.content['state_dict'] = {k: v.cpu() for k, v in state.items()}
             file = self.content.pop('file')
             with replacing(file) as part:
                 torch.save(self.content, part)
@@ -191,19 +194,23 @@ class FiniteLossHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Refuse to write weights that are not finite."""
-        self.refuse_weights(runner)
+        self.refuse_weights(runner, checkpoint['state_dict'] if is_sharded(unwrap(runner.model)) else None)
 
     def after_train(self, runner: Runner) -> None:
         """Refuse to end with such weights as if the run were fine."""
         self.refuse_weights(runner)
 
-    def refuse_weights(self, runner: Runner) -> None:
+    def refuse_weights(self, runner: Runner, gathered: Mapping[str, Tensor] | None = None) -> None:
         """Stop if a parameter is not finite.
+
+        Args:
+            runner: with the model.
+            gathered: its state dict if it is in shards, and only one process examines it.
 
         Raises:
             RunFailure: one is not.
         """
-        parameter = broken_parameter(unwrap(runner.model)) if self.patience else None
+        parameter = broken_parameter(unwrap(runner.model), gathered) if self.patience else None
         if parameter is None:
             return
         if self.report is not None:
@@ -268,9 +275,10 @@ def is_finite(output: Any) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors if tensor.is_floating_point())
 
 
-def broken_parameter(model: nn.Module) -> str | None:
-    """'parameter NAME' of the first parameter that is not finite, and how many more there are."""
-    names = [name for name, parameter in model.named_parameters() if not is_finite(parameter.detach())]
+def broken_parameter(model: nn.Module, values: Mapping[str, Tensor] | None = None) -> str | None:
+    """'parameter NAME' of the first parameter that is not finite, or has such a value, and how many more there are."""
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    names = [name for name, parameter in parameters.items() if not is_finite((values or parameters)[name])]
     return f'parameter {names[0]}{f" (and {len(names) - 1} more)" if names[1:] else ""}' if names else None
 
 

@@ -1,11 +1,14 @@
-"""mmengine's Runner for our commands: exact resuming, and the toolkits' words about themselves off the screen."""
+"""mmengine's Runner for our commands: exact resuming, training in shards, the toolkits' words off the screen."""
 
 import logging
 import warnings
+from contextlib import ExitStack
 from typing import Any, cast
+from unittest.mock import patch
 
 from mmengine.logging import MMLogger
 from mmengine.runner import BaseLoop, Runner
+from torch import nn
 from torch.utils.data import DataLoader
 
 from swin_backbone.engine.explain import shorten
@@ -14,7 +17,18 @@ from swin_backbone.engine.loops import EpochLoop, IterationLoop
 from swin_backbone.engine.resume import NEW_RUN
 from swin_backbone.engine.run_files import RunCheckpointHook
 from swin_backbone.engine.sampling import placed
+from swin_backbone.engine.sharding import (
+    cut_state,
+    initialise,
+    is_divided,
+    is_sharded,
+    shard,
+    whole_state,
+    whole_weights,
+    with_sharded_backbone,
+)
 from swin_backbone.engine.stopping import shield_workers
+from swin_backbone.engine.strategies import divided
 from swin_backbone.errors import InputError, RunFailure
 
 LOOPS = {'EpochBasedTrainLoop': EpochLoop, 'IterBasedTrainLoop': IterationLoop}
@@ -61,6 +75,52 @@ class QuietRunner(Runner):
     """mmengine's Runner with a quiet console, exact resuming, and data sets that name an unreadable image."""
 
     _train_dataloader: Any
+
+    @property
+    def strategy(self) -> str:
+        """What the processes of this run share, a key of :data:`swin_backbone.engine.strategies.STRATEGIES`."""
+        return str(self.cfg.get('strategy', 'ddp')) if self.distributed else 'ddp'
+
+    def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
+        """Build the model, its backbone in shards if the strategy is to have some."""
+        if self.strategy == 'fsdp' and isinstance(model, dict):
+            model = with_sharded_backbone(model)
+        return super().build_model(model)
+
+    def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
+        """Wrap the model for several processes, or divide it among them."""
+        if self.strategy == 'fsdp':
+            return shard(model, self.cfg.get('sync_bn'))
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Build the optimizer, with its state divided among the processes if the strategy says so."""
+        if self.strategy == 'zero' and isinstance(optim_wrapper, dict):
+            optim_wrapper = divided(optim_wrapper)
+        built = super().build_optim_wrapper(optim_wrapper)
+        if is_sharded(self.model) and built is not optim_wrapper:
+            built.optimizer.register_load_state_dict_pre_hook(cut_state)
+        return built
+
+    def _init_model_weights(self) -> None:
+        """Initialise the model."""
+        if is_sharded(self.model):
+            initialise(self.model)
+        else:
+            super()._init_model_weights()
+
+    def save_checkpoint(
+        self, out_dir: str, filename: str, file_client_args: Any = None, save_optimizer: bool = True, **options: Any
+    ) -> None:
+        """Save a checkpoint as one process would; all processes give what they hold."""
+        with ExitStack() as stack:
+            if is_sharded(self.model):
+                weights = whole_weights(self.model)
+                stack.enter_context(patch.object(self.model, 'state_dict', return_value=weights))
+            if save_optimizer and is_divided(self.optim_wrapper):
+                state = whole_state(self.model, self.optim_wrapper)
+                stack.enter_context(patch.object(self.optim_wrapper, 'state_dict', return_value=state))
+            super().save_checkpoint(out_dir, filename, file_client_args, save_optimizer, **options)
 
     def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
         """Build the loop with its data loader so that it can start anywhere."""

@@ -27,7 +27,9 @@ from swin_backbone.engine.randomness import RandomStateHook
 from swin_backbone.engine.resume import schedule_changes
 from swin_backbone.engine.run_options import describe_machine
 from swin_backbone.engine.runner import QuietRunner, ignore_warnings, quiet_console
+from swin_backbone.engine.sharding import ShardedEvaluationHook, is_sharded
 from swin_backbone.engine.stopping import StopHook
+from swin_backbone.engine.strategies import STRATEGIES
 from swin_backbone.errors import InputError
 from swin_backbone.evaluation.curves import draw_curves
 from swin_backbone.evaluation.results import headline, write_summary
@@ -46,6 +48,8 @@ def build_runner(config: Config) -> Runner:
         runner.model = revert_sync_batchnorm(runner.model)
     load_safely(runner)
     runner.register_hook(RandomStateHook())
+    if is_sharded(runner.model):
+        runner.register_hook(ShardedEvaluationHook())
     runner.register_hook(PredictionSheetHook(Path(runner.work_dir) / 'predictions.png'))
     return runner
 
@@ -148,6 +152,7 @@ def describe(runner: Runner, recipe_precision: str, loaded: str) -> dict[str, st
         'weights': describe_weights(runner, model, loaded),
         'data': describe_data(runner),
         'batch': describe_batch(runner),
+        **describe_processes(runner),
         'schedule': describe_schedule(runner),
         'precision': describe_precision(runner, recipe_precision),
         'machine': describe_machine(runner.cfg.train_dataloader.get('num_workers', 0)),
@@ -186,7 +191,7 @@ def describe_whole(source: str, content: dict[str, Any], model: nn.Module) -> st
     state = {name.removeprefix('module.'): value for name, value in content.get('state_dict', content).items()}
     backbones = tuple(f'{name}.' for name, module in model.named_modules() if isinstance(module, SwinTransformer))
     own = {name: value for name, value in model.named_parameters() if not name.startswith(backbones)}
-    absent = [name for name, value in own.items() if name not in state or state[name].shape != value.shape]
+    absent = [name for name, value in own.items() if name not in state or shape_of(state[name]) != shape_of(value)]
     if not absent:
         return f'whole model from {source}'
     first = absent[0]
@@ -196,6 +201,11 @@ def describe_whole(source: str, content: dict[str, Any], model: nn.Module) -> st
         f'model from {source}; WARNING: {len(absent)} of the {len(own)} parameters outside the backbone are not in it '
         f'or have another shape and start from scratch: {listed} ({first}: {shapes})'
     )
+
+
+def shape_of(value: Any) -> tuple[int, ...]:
+    """The shape of a value; a number counts as a vector of one, which it is in shards."""
+    return tuple(value.shape) or (1,)
 
 
 def describe_data(runner: Runner) -> str:
@@ -221,6 +231,14 @@ def describe_batch(runner: Runner) -> str:
     if scaling.get('enable'):
         return f'{text}; the recipe has {recipe}; learning rate scaled to {rate:g}'
     return f'{text}; WARNING: the recipe has {recipe} and the learning rate {rate:g} is not scaled: add --auto-scale-lr'
+
+
+def describe_processes(runner: Runner) -> dict[str, str]:
+    """What several processes share."""
+    if runner.world_size == 1:
+        return {}
+    strategy = runner.cfg.get('strategy', 'ddp')
+    return {'strategy': f'{strategy}: {STRATEGIES[strategy]}'}
 
 
 def describe_norms(runner: Runner, batch: int) -> str:
