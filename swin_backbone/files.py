@@ -19,7 +19,7 @@ from typing import Any
 from swin_backbone.errors import InputError
 
 LOGGER = logging.getLogger('swin_backbone')
-TASKS = ('detection', 'segmentation')
+TASKS = ('detection', 'segmentation', 'classification')
 CHUNK = 1 << 20
 TIMEOUT = 60  # seconds without a byte
 PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 206, 416

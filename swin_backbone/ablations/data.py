@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from swin_backbone.datasets.class_images import ClassesSpec
 from swin_backbone.datasets.generated import (
     IDS_PER_IMAGE,
     MAX_IMAGES,
@@ -39,7 +40,8 @@ GROUND = (120, 120, 120)
 HOLE = 0.5  # radius of the hole of a ring, in radii of the ring
 
 ROOT = Path('data/neighbours')
-"""Where the demo's configs look for the data."""
+CLASSES_ROOT = Path('data/orders')
+"""Where the demo's configs look for the data; and for what they pre-train on."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,20 @@ class NeighboursSpec(Spec):
         ring = rng.random((rows, columns)) < 0.5
         kinds = classes_of(colour, ring, self.reach)
 
+        return self.paint(rng, colour, ring, kinds)
+
+    def paint(
+        self, rng: np.random.Generator, colour: NDArray[np.int64], ring: NDArray[np.bool_], kinds: NDArray[np.int64]
+    ) -> LabelledImage:
+        """Draw the shapes of a grid.
+
+        Args:
+            rng: of the places and the noise.
+            colour: index of the colour, -1 at an empty place, [rows, columns].
+            ring: the form, [rows, columns].
+            kinds: index of the class, [rows, columns].
+        """
+        rows, columns = colour.shape
         image = np.full((self.height, self.width, 3), GROUND, dtype=np.float64)
         semantic = np.zeros((self.height, self.width), np.uint8)
         instances = []
@@ -121,6 +137,38 @@ def classes_of(colour: NDArray[np.int64], ring: NDArray[np.bool_], reach: int) -
     return kinds
 
 
+@dataclass(frozen=True)
+class OrdersSpec(ClassesSpec):
+    """Options of the data that the demo pre-trains on: in which order the colours of a row follow each other.
+
+    From each shape to the next *of the same form* on its right, colours go on by the same number of steps (red, green,
+    blue, red, ...) in all of an image: its class. Where a row starts is random for each form, as are forms and empty
+    places.
+    """
+
+    name = 'orders'
+    classes = ('equal', 'forward', 'backward')
+    supercategory = 'order'
+
+    train_count: int = option(3000, 'number of training images', 1, MAX_IMAGES)
+    val_count: int = option(300, 'number of validation images; they do not depend on --train-count', 1, MAX_IMAGES)
+    width: int = option(64, 'width of an image in pixels', 42, 4096)
+    height: int = option(64, 'height of an image in pixels', 42, 4096)
+
+    def draw(self, rng: np.random.Generator, kind: int) -> NDArray[np.uint8]:
+        """Draw an image whose colours go on by ``kind`` steps."""
+        scene = NeighboursSpec(width=self.width, height=self.height)
+        rows, columns = self.height // scene.pitch, self.width // scene.pitch
+        empty, ring = rng.random((rows, columns)) < scene.empty, rng.random((rows, columns)) < 0.5
+        colour = np.full((rows, columns), -1)
+        for form in (ring, ~ring):
+            shapes = form & ~empty
+            starts = rng.integers(0, len(COLOURS), (rows, 1))
+            steps = starts + kind * (shapes.cumsum(axis=1) - 1)
+            colour[shapes] = (steps % len(COLOURS))[shapes]
+        return scene.paint(rng, colour, ring, np.zeros_like(colour)).image
+
+
 def write_neighbours(root: Path, spec: NeighboursSpec | None = None) -> Summary:
     """Generate the neighbours data set, see :func:`swin_backbone.datasets.generated.write_data_set`."""
     return write_data_set(root, spec or NeighboursSpec())
@@ -130,4 +178,11 @@ def make_data(root: str | None = None) -> Path:
     """Generate the data with default options, unless they exist, and return their folder."""
     folder = Path(root) if root else ROOT
     write_neighbours(folder)
+    return folder
+
+
+def make_classes(root: str | None = None) -> Path:
+    """Generate the data of the pre-training with default options, unless they exist, and return their folder."""
+    folder = Path(root) if root else CLASSES_ROOT
+    write_data_set(folder, OrdersSpec())
     return folder

@@ -1,12 +1,12 @@
 """The tables as CSV, as Markdown and as one HTML page, with a plot: the paper's numbers beside ours."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from swin_backbone.ablations.paper import REFERENCE, Table, Task
+from swin_backbone.ablations.paper import REFERENCE, Table
 from swin_backbone.ablations.plots import draw_scores, draw_speeds
 from swin_backbone.ablations.results import FINISHED, Outcome, Score, agreement, collect
 from swin_backbone.ablations.speed import Speeds
@@ -70,11 +70,11 @@ def write_files(
 
 
 def write_tables(
-    folder: Path, table: Table, task: Task, outcomes: Sequence[Outcome], facts: dict[str, str]
+    folder: Path, table: Table, metrics: Mapping[str, str], outcomes: Sequence[Outcome], facts: dict[str, str]
 ) -> list[Score]:
     """Write ``table.csv``, ``table.md``, ``index.html`` and ``plot.png`` with the runs so far; return the scores."""
-    scores = collect(table, tuple(task.metrics), outcomes)
-    by_metric = {label: [s for s in scores if s.metric == metric] for metric, label in task.metrics.items()}
+    scores = collect(table, tuple(metrics), outcomes)
+    by_metric = {label: [s for s in scores if s.metric == metric] for metric, label in metrics.items()}
     orders = {label: agreement(chosen) for label, chosen in by_metric.items()}
     tiles = {f'{label}, {chosen[0].title}': chosen[0].here.mean for label, chosen in by_metric.items()}
     for label, chosen in by_metric.items():
@@ -85,12 +85,12 @@ def write_tables(
     write_files(
         folder,
         table.title,
-        page.Chart('plot', SCORES_ALT, partial(draw_scores, scores, task.metrics)),
+        page.Chart('plot', SCORES_ALT, partial(draw_scores, scores, metrics)),
         [score_table(table, by_metric)],
         [f'order by {label}: {order.text()}' for label, order in orders.items() if order.pairs],
         {'runs': f'{done} of {len(outcomes)} finished', **facts},
         tiles,
-        [page.Section('Runs', '', [run_table(task, outcomes)])],
+        [page.Section('Runs', '', [run_table(metrics, outcomes)])],
     )
     return scores
 
@@ -107,13 +107,14 @@ def score_record(score: Score) -> list[Any]:
 
 def score_table(table: Table, by_metric: dict[str, list[Score]]) -> page.Table:
     """The readable table of scores."""
-    imagenet = any('imagenet' in row.paper for row in table.rows)
+    shown_anyway = any(scores[0].metric == 'top1' for scores in by_metric.values())
+    imagenet = not shown_anyway and any('top1' in row.paper for row in table.rows)
     header = ['row', *(['ImageNet top-1, paper'] if imagenet else [])]
     for label in by_metric:
         header += [f'{label}, paper', 'difference', f'{label}, here', 'difference']
     lines = []
     for row, *scores in zip(table.rows, *by_metric.values(), strict=True):
-        line = [row.title, *([shown(row.paper.get('imagenet'), '.1f')] if imagenet else [])]
+        line = [row.title, *([shown(row.paper.get('top1'), '.1f')] if imagenet else [])]
         for score in scores:
             line += [
                 shown(score.paper, '.1f'),
@@ -125,16 +126,16 @@ def score_table(table: Table, by_metric: dict[str, list[Score]]) -> page.Table:
     return page.Table(SCORES_CAPTION, [*header, 'runs'], lines)
 
 
-def run_table(task: Task, outcomes: Sequence[Outcome]) -> page.Table:
+def run_table(metrics: Mapping[str, str], outcomes: Sequence[Outcome]) -> page.Table:
     """Every run with its scores."""
     lines = []
     for outcome in outcomes:
-        scores = [100 * outcome.summary[name] if name in outcome.summary else None for name in task.metrics]
+        scores = [100 * outcome.summary[name] if name in outcome.summary else None for name in metrics]
         facts = [str(outcome.summary.get(name, '–')) for name in ('iterations', 'seconds')]
         state = f'{outcome.state}: {outcome.remark}' if outcome.remark else outcome.state
         values = [*(shown(score, '.2f') for score in scores), *facts]
         lines.append([outcome.run, str(outcome.seed), state, *values, outcome.folder])
-    header = ('run', 'seed', 'state', *task.metrics.values(), 'iterations', 'seconds', 'folder')
+    header = ('run', 'seed', 'state', *metrics.values(), 'iterations', 'seconds', 'folder')
     return page.Table('every run; scores in percent', header, lines)
 
 

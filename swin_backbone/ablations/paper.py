@@ -79,7 +79,7 @@ class Table:
 
 def scores(imagenet: float | None, box: float | None, mask: float | None, miou: float | None) -> dict[str, float]:
     """A printed row in percent: ImageNet-1K top-1, COCO box and mask AP, ADE20K mIoU (multi-scale)."""
-    named = dict(imagenet=imagenet, bbox_mAP=box, segm_mAP=mask, mIoU=miou)
+    named = dict(top1=imagenet, bbox_mAP=box, segm_mAP=mask, mIoU=miou)
     return {name: value for name, value in named.items() if value is not None}
 
 
@@ -133,6 +133,12 @@ class Task:
 
 
 TASKS = {
+    'classification': Task(
+        'swin_t_300e',
+        'classification/ablation_demo',
+        {'top1': METRICS['top1'].label},
+        'Swin-T, 300 epochs, ImageNet-1K validation.',
+    ),
     'detection': Task(
         'cascade_swin_t_3x',
         'detection/ablation_demo',

@@ -4,7 +4,7 @@ import copy
 import json
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from mmengine.config import Config
 from swin_backbone import SwinTransformer, load_pretrained
 from swin_backbone.ablations import paper, paper_v2
 from swin_backbone.ablations.paper import TASKS, Row, Table, Task
+from swin_backbone.ablations.pool import Launch
 from swin_backbone.checkpoint import read_checkpoint
 from swin_backbone.engine import config as engine_config
 from swin_backbone.errors import InputError
@@ -28,6 +29,13 @@ NOT_COMPARED = frozenset(
 
 NAMED_DIFFERENCES = 3
 FROM_SCRATCH = 'from scratch'
+WITHOUT_WINDOWS = ('sliding-naive', 'sliding-kernel', 'performer')
+"""Methods of attention for which a rule about windows on small maps means nothing."""
+
+PRETRAINING = 'classification'
+PRETRAINING_SEED = 0
+"""Each row is pre-trained once, whatever the seeds of the runs that start from its weights."""
+
 TABLES = {**paper.TABLES, **paper_v2.TABLES}
 
 
@@ -58,21 +66,6 @@ class Progress:
     summary: dict[str, Any] | None = None
     remark: str = ''
     checkpoint: Path | None = None
-
-
-@dataclass(frozen=True)
-class Launch:
-    """How runs are started.
-
-    Attributes:
-        launcher: of mmengine: none, pytorch, slurm or mpi.
-        processes: of each run, with a launcher.
-        jobs: concurrent runs.
-    """
-
-    launcher: str = 'none'
-    processes: int = 1
-    jobs: int = 1
 
 
 @dataclass(frozen=True)
@@ -148,12 +141,11 @@ class Run:
             if not missing:
                 return Progress(State.FINISHED, summary)
             remark = f'its summary has no {", ".join(missing)}'
-        checkpoint, limits = last_checkpoint(self.folder), self.config.train_cfg
+        checkpoint = last_checkpoint(self.folder)
         if checkpoint is None:
             return Progress(State.NEW, remark=remark)
         # A training that is resumed at its end would evaluate nothing.
-        last = f'epoch_{limits.max_epochs}' if 'max_epochs' in limits else f'iter_{limits.max_iters}'
-        state = State.UNEVALUATED if checkpoint.stem == last else State.INTERRUPTED
+        state = State.UNEVALUATED if checkpoint.name == final_checkpoint(self.config) else State.INTERRUPTED
         return Progress(state, remark=remark, checkpoint=checkpoint)
 
     @property
@@ -200,7 +192,7 @@ class Plan:
     Attributes:
         table: the table of scores.
         task: what is trained.
-        task_name: 'detection' or 'segmentation'.
+        task_name: a key of :data:`TASKS`.
         base: the config that the rows change.
         work_dir: where runs and tables are written.
         seeds: each row is trained once with each.
@@ -208,6 +200,7 @@ class Plan:
             the name of the row's run.
         demo: whether it uses the generated data.
         recipes: the configs of rows with one of their own, by its name.
+        pretraining: the runs of the same rows that make their weights, if they are pre-trained here.
     """
 
     table: Table
@@ -219,6 +212,12 @@ class Plan:
     weights: str | None = None
     demo: bool = False
     recipes: Mapping[str, Config] = field(default_factory=dict)
+    pretraining: 'Plan | None' = None
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """Labels of the metrics of the table by name, those of the pre-training first."""
+        return {**(self.pretraining.task.metrics if self.pretraining else {}), **self.task.metrics}
 
     @property
     def report_dir(self) -> Path:
@@ -234,6 +233,8 @@ class Plan:
         folder = self.work_dir / self.task_name
         config = copy.deepcopy(self.recipes.get(row.config, self.base))
         config.model.backbone.update(row.options)
+        if row.changes.get('attention_method') in WITHOUT_WINDOWS:
+            config.model.backbone.pop('small_maps', None)
         engine_config.set_weights(config, self.weights.replace('{row}', row.run) if self.weights else None)
         config.randomness = {**(config.get('randomness') or {}), 'seed': seed}
         source = folder / row.source / f'seed{seed}' if row.source else None
@@ -253,8 +254,12 @@ def make_plan(
     scale_rate: bool = False,
     demo: bool = False,
     check_data: bool = True,
+    pretrain: str | None = None,
 ) -> Plan:
     """Read the base config, or those of the rows, and apply the options that hold for every row.
+
+    With ``pretrain``, every row starts from weights of a classifier of its own, which is trained first: on the images
+    in that folder, or on those of its config for an empty string.
 
     Raises:
         InputError: the config cannot be used, or data are missing.
@@ -275,6 +280,11 @@ def make_plan(
         config.pop('work_dir', None)
         return config
 
+    if pretrain is not None:
+        if weights is not None:
+            raise InputError('--pretrain makes the weights of each row: leave --weights out.')
+        if chosen.task is not None or task == PRETRAINING or table not in paper.TABLES:
+            raise InputError('--pretrain is for --task detection and segmentation of table4 and table6: leave it out.')
     recipes = {row.config: read(row.config) for row in chosen.rows if row.config}
     if recipes:
         base = recipes[recipe.config]
@@ -283,7 +293,21 @@ def make_plan(
         if base.model.get('backbone', {}).get('type') != BACKBONE:
             raise InputError(f'the backbone of {base.filename} is not {BACKBONE}: give a --config that has it.')
     folder = Path(work_dir or ('work_dirs/ablate-demo' if demo else 'work_dirs/ablate'))
-    return Plan(chosen, recipe, task, base, folder, tuple(seeds), weights, demo, recipes)
+    plan = Plan(chosen, recipe, task, base, folder, tuple(seeds), weights, demo, recipes)
+    if pretrain is None:
+        return plan
+    seed, images = [PRETRAINING_SEED], pretrain or None
+    first = make_plan(
+        table, PRETRAINING, None, str(folder), seed, None, images, max_iters, demo=demo, check_data=check_data
+    )
+    file = folder / PRETRAINING / '{row}' / f'seed{PRETRAINING_SEED}' / final_checkpoint(first.base)
+    return replace(plan, weights=str(file), pretraining=first)
+
+
+def final_checkpoint(config: Config) -> str:
+    """The name of the checkpoint at the end of a training."""
+    limits = config.train_cfg
+    return f'epoch_{limits.max_epochs}.pth' if 'max_epochs' in limits else f'iter_{limits.max_iters}.pth'
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -1,21 +1,24 @@
 """Ablations as sweeps: start what is missing, keep what is finished, and write the table after every run."""
 
-import os
 import shlex
 import shutil
-import signal
-import subprocess
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from swin_backbone.ablations.pages import write_tables
-from swin_backbone.ablations.plan import FROM_SCRATCH, Launch, Plan, Progress, Run, State, starting_weights
+from swin_backbone.ablations.plan import (
+    FROM_SCRATCH,
+    PRETRAINING_SEED,
+    Plan,
+    Progress,
+    Run,
+    State,
+    starting_weights,
+)
+from swin_backbone.ablations.pool import Job, Launch, Pool, make_slots, visible_devices
 from swin_backbone.ablations.results import Outcome
 from swin_backbone.benchmark import timing
 from swin_backbone.engine.lock import check_free, locked
@@ -23,155 +26,6 @@ from swin_backbone.errors import InputError
 
 Say = Callable[[str], None]
 DEMO = 'other data, a small network and a short schedule: compare signs and order, not values'
-PATIENCE_S = 20.0
-"""Seconds that processes have to end after SIGTERM before they are killed."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A process to run.
-
-    Attributes:
-        command: program and arguments.
-        log: file to which its output is appended.
-    """
-
-    command: Sequence[str]
-    log: Path
-
-
-class Pool:
-    """Runs jobs in order, as many at a time as there are slots.
-
-    Args:
-        slots: the environment variables of each process that may run at a time, in addition to ours.
-    """
-
-    def __init__(self, slots: Sequence[Mapping[str, str]]) -> None:
-        self.free = list(slots)
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.stopped = False
-        self.lock = threading.Lock()
-
-    def run(self, count: int, begin: Callable[[int], Job], end: Callable[[int, int, float], None]) -> None:
-        """Run jobs 0 to ``count - 1``.
-
-        Args:
-            count: number of jobs.
-            begin: returns a job right before it starts.
-            end: called with number, exit code and seconds of a finished job; calls of ``begin`` and ``end`` never
-                overlap.
-
-        Raises:
-            KeyboardInterrupt: after Ctrl-C, SIGTERM or SIGHUP; all processes have been ended.
-        """
-        with interrupt_on_signals(), ThreadPoolExecutor(len(self.free)) as executor:
-            try:
-                for future in as_completed([executor.submit(self.work, i, begin, end) for i in range(count)]):
-                    future.result()
-            except BaseException:
-                self.stop()
-                raise
-
-    def work(self, number: int, begin: Callable[[int], Job], end: Callable[[int, int, float], None]) -> None:
-        """Run one job in a worker thread, where no signal can interrupt between start and record of a process."""
-        try:
-            with self.lock:
-                if self.stopped:
-                    return
-                job, slot, started = begin(number), self.free.pop(0), time.monotonic()
-                process = start_process(job, slot)
-                self.processes.append(process)
-            if self.stopped:
-                signal_group(process, signal.SIGKILL)
-            code = process.wait()
-            with self.lock:
-                if not self.stopped:
-                    self.processes.remove(process)
-                    self.free.append(slot)
-                    end(number, code, time.monotonic() - started)
-        except BaseException:
-            self.stopped = True
-            raise
-
-    def stop(self) -> None:
-        """Start no more jobs; end the running processes with all that they started, and kill what does not end."""
-        self.stopped = True
-        processes = list(self.processes)
-        try:
-            for process in processes:
-                # Not SIGINT: what a shell started in the background ignores it.
-                signal_group(process, signal.SIGTERM)
-            deadline = time.monotonic() + PATIENCE_S
-            for process in processes:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(max(0.0, deadline - time.monotonic()))
-        finally:
-            for process in processes:
-                # Data loaders may outlive the process that started them.
-                signal_group(process, signal.SIGKILL)
-
-
-def start_process(job: Job, environment: Mapping[str, str]) -> 'subprocess.Popen[bytes]':
-    """Start a job in its own process group: Ctrl-C reaches it once, through us."""
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open('ab') as log:
-        return subprocess.Popen(
-            job.command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
-            start_new_session=True,
-        )
-
-
-def signal_group(process: 'subprocess.Popen[bytes]', number: int) -> None:
-    """Send a signal to a process and to all that it started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
-
-
-@contextmanager
-def interrupt_on_signals() -> Iterator[None]:
-    """Treat the signals of a batch system and of a closed terminal like Ctrl-C."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    # Ignored signals stay ignored, as `nohup` wants.
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def make_slots(launch: Launch, devices: Sequence[str]) -> list[dict[str, str]]:
-    """Divide the GPUs, or without any the CPU cores, among concurrent runs; return their environment variables.
-
-    Args:
-        launch: how runs are started.
-        devices: the available GPUs, as ``CUDA_VISIBLE_DEVICES`` names them.
-
-    Raises:
-        InputError: there are GPUs, but too few.
-    """
-    jobs, processes = launch.jobs, launch.processes
-    if devices and len(devices) < jobs * processes:
-        raise InputError(
-            f'{jobs} concurrent runs with {processes} GPUs each need {jobs * processes} GPUs, {len(devices)} are '
-            'available: lower --jobs or --gpus.'
-        )
-    if devices:
-        shares = [devices[i * processes : (i + 1) * processes] for i in range(jobs)]
-        return [{'CUDA_VISIBLE_DEVICES': ','.join(share)} for share in shares]
-    if jobs * processes == 1 or 'OMP_NUM_THREADS' in os.environ:
-        return [{} for _ in range(jobs)]
-    threads = max(1, (os.cpu_count() or 1) // (jobs * processes))
-    return [{'OMP_NUM_THREADS': str(threads)} for _ in range(jobs)]
 
 
 class Sweep:
@@ -190,6 +44,7 @@ class Sweep:
         self.others = [run for run in plan.runs() if run.name not in {asked.name for asked in self.asked}]
         self.weights: dict[str, str] = {}
         self.live: dict[str, Progress] = {}
+        self.first = Sweep(plan.pretraining, rows, say) if plan.pretraining else None
 
     def check(self) -> None:
         """Build every backbone with its weights, before days are spent on the first run.
@@ -197,18 +52,35 @@ class Sweep:
         Raises:
             InputError: a backbone or its weights cannot be used.
         """
+        if self.first is not None:
+            self.first.check()
         for run in self.asked:
-            if run.source is None and run.row.run not in self.weights:
+            if run.source is None and run.row.run not in self.weights and not self.waits(run):
                 self.weights[run.row.run] = starting_weights(run)
 
+    def pretrained(self, run: Run) -> Progress | None:
+        """The progress of the run that makes the weights of a run, if there is one."""
+        if self.first is None or self.plan.pretraining is None:
+            return None
+        return self.first.look(self.plan.pretraining.run(run.row, PRETRAINING_SEED))
+
+    def waits(self, run: Run) -> bool:
+        """Whether a run starts from weights that are not there yet."""
+        found = self.pretrained(run)
+        return found is not None and found.state is not State.FINISHED
+
     def clear(self, redo: bool) -> None:
-        """Delete the folders of runs that were made with other options.
+        """Delete the folders of runs that were made with other options, or from weights that are deleted.
 
         Raises:
             InputError: there is one, and ``redo`` is False or a process is using it.
         """
+        if self.first is not None:
+            self.first.clear(redo)
         for run in self.asked:
             found = self.look(run)
+            if self.waits(run) and found.state is not State.NEW:
+                found = Progress(State.OTHER, remark='its weights are not there any more')
             if found.state is not State.OTHER:
                 continue
             if not redo:
@@ -227,10 +99,16 @@ class Sweep:
     def commands(self, launch: Launch) -> list[str]:
         """Write the configs of the unfinished runs; return their command lines.
 
-        A run that tests the network of another one has a command when that one is finished.
+        A run that needs another one, whose network it tests or whose weights it starts from, has a command when that
+        one is finished.
         """
-        found = [(run, self.look(run)) for run in self.asked if run.source is None or run.tested is not None]
-        return [shlex.join(self.prepare(run, now, launch)) for run, now in found if now.state is not State.FINISHED]
+        lines = self.first.commands(launch) if self.first is not None else []
+        return lines + [shlex.join(self.prepare(run, self.look(run), launch)) for run in self.ready()]
+
+    def ready(self) -> list[Run]:
+        """The unfinished runs that need no unfinished one."""
+        runs = [run for run in self.asked if run.source is None or run.tested is not None]
+        return [run for run in runs if not self.waits(run) and self.look(run).state is not State.FINISHED]
 
     def prepare(self, run: Run, found: Progress, launch: Launch) -> list[str]:
         """Write the config of an unfinished run; return its command."""
@@ -247,7 +125,11 @@ class Sweep:
             KeyboardInterrupt: the sweep was interrupted.
         """
         with locked(self.plan.work_dir):
-            return self.work(launch)
+            failures = []
+            if self.first is not None:
+                failures = self.first.work(launch)
+                self.check()
+            return failures + self.work(launch)
 
     def work(self, launch: Launch) -> list[str]:
         """Start or resume the unfinished runs in a work dir that no other process uses."""
@@ -257,6 +139,10 @@ class Sweep:
             self.say(f'{len(self.asked) - len(todo)} of {len(self.asked)} runs are finished already and are kept')
         failures: list[str] = []
         try:
+            failures += [
+                f'{run.name} was not started: its pre-training is not finished' for run in todo if self.waits(run)
+            ]
+            todo = [run for run in todo if not self.waits(run)]
             failures += self.run_all([run for run in todo if run.source is None], pool, launch)
             tests = [run for run in todo if run.source is not None]
             failures += [
@@ -315,28 +201,35 @@ class Sweep:
         """All runs of the table, finished or not."""
         found = [(run, self.look(run)) for run in (*self.asked, *self.others)]
         return [
-            Outcome(run.row.run, run.seed, now.state.value, now.summary or {}, str(run.folder), now.remark)
+            Outcome(run.row.run, run.seed, now.state.value, self.summary(run, now), str(run.folder), now.remark)
             for run, now in found
         ]
+
+    def summary(self, run: Run, found: Progress) -> dict[str, Any]:
+        """The summary of a run, with the scores of its pre-training at the first seed, since there is one for all."""
+        first = self.pretrained(run) if run.seed == self.plan.seeds[0] else None
+        scores = first.summary or {} if first is not None and self.plan.pretraining is not None else {}
+        kept = {name: scores[name] for name in self.plan.metrics if name in scores}
+        return {**kept, **(found.summary or {})}
 
     def write(self) -> Path:
         """Write the tables; return their folder."""
         plan = self.plan
-        write_tables(plan.report_dir, plan.table, plan.task, self.outcomes(), self.facts())
+        write_tables(plan.report_dir, plan.table, plan.metrics, self.outcomes(), self.facts())
         return plan.report_dir
 
     def facts(self) -> dict[str, Any]:
         """The conditions of the runs, by name, for a reader of the tables."""
         plan, machine = self.plan, timing.environment('cuda' if visible_devices() else 'cpu')
-        config, limits = plan.base, plan.base.train_cfg
-        epochs = limits.get('max_epochs')
+        config, first = plan.base, plan.pretraining
         data = config.train_dataloader.dataset
         return {
             'config': ', '.join(recipe.filename for recipe in plan.recipes.values()) or config.filename,
             'data': data.get('data_root') or config.get('data_root', 'see the config'),
-            'schedule': f'{epochs} epochs' if epochs else f'{limits.max_iters} iterations',
+            'schedule': schedule(config),
             'batch size': f'{config.train_dataloader.batch_size} images per process',
             'seeds': ', '.join(map(str, plan.seeds)),
+            **({'pre-training': f'{first.base.filename}, {schedule(first.base)}, once per row'} if first else {}),
             **weights_facts(self.weights, plan.weights),
             'the paper': plan.task.remark,
             **({'the demo': DEMO} if plan.demo else {}),
@@ -344,6 +237,12 @@ class Sweep:
             'versions': ', '.join(f'{name} {version}' for name, version in machine['versions'].items()),
             'command': machine['command'],
         }
+
+
+def schedule(config: Config) -> str:
+    """The length of a training."""
+    limits = config.train_cfg
+    return f'{limits.max_epochs} epochs' if 'max_epochs' in limits else f'{limits.max_iters} iterations'
 
 
 def time_left(durations: Sequence[float], left: int, jobs: int) -> str:
@@ -365,11 +264,3 @@ def weights_facts(weights: dict[str, str], source: str | None) -> dict[str, str]
     own = source is not None and '{row}' in source
     caution = 'a file for each row' if own else 'the same for every row, where the paper pre-trained each row as itself'
     return {'weights': caution, **{f'weights, {run}': text for run, text in weights.items()}}
-
-
-def visible_devices() -> list[str]:
-    """The available GPUs, as ``CUDA_VISIBLE_DEVICES`` names them."""
-    import torch
-
-    named, count = os.environ.get('CUDA_VISIBLE_DEVICES'), torch.cuda.device_count()
-    return named.split(',') if named and count else [str(number) for number in range(count)]

@@ -22,6 +22,8 @@ ABOUT = {
     'v2-position': "scores of V2's position biases under windows of other sizes",
     'v2-architecture': "scores of V2's norms and similarity, added one by one",
 }
+PAPER_TABLES = ('table4', 'table6')
+DENSE = tuple(task for task in TASKS if task != 'classification')
 V2_TABLES = {'v2-position': 'Swin V2 paper, Table 1', 'v2-architecture': 'Swin V2 paper, Table 6'}
 
 
@@ -54,15 +56,23 @@ def build_parser() -> Parser:
             add_timing_options(table)
             continue
         if name not in OWN_RECIPES:
-            add_choice_of_recipe(table)
+            add_choice_of_recipe(table, list(TASKS) if name in PAPER_TABLES else DENSE)
         add_training_options(table)
     return parser
 
 
-def add_choice_of_recipe(parser: Parser) -> None:
+def add_choice_of_recipe(parser: Parser, tasks: Sequence[str]) -> None:
     """The options of Tables 4 and 6 about what is trained."""
-    parser.add_argument('--task', choices=list(TASKS), default='segmentation', help='(default: %(default)s)')
+    parser.add_argument('--task', choices=tasks, default='segmentation', help='(default: %(default)s)')
     parser.add_argument('--config', metavar='CONFIG', help="the config that the rows change (default: the paper's)")
+    if 'classification' in tasks:
+        parser.add_argument(
+            '--pretrain',
+            nargs='?',
+            const='',
+            metavar='DIR',
+            help='train each row as a classifier first, on ImageNet-1K in DIR, and start from its weights',
+        )
 
 
 def add_training_options(parser: Parser) -> None:
@@ -132,13 +142,12 @@ def choose_seeds(numbers: Sequence[int]) -> list[int]:
 
 def train_rows(args: argparse.Namespace) -> None:
     """Tables 4, 6 and 9."""
-    from swin_backbone.ablations.plan import Launch, make_plan
+    from swin_backbone.ablations.plan import make_plan
+    from swin_backbone.ablations.pool import Launch
     from swin_backbone.ablations.sweep import Sweep
 
     if args.demo and not args.config:
-        from swin_backbone.ablations.data import make_data
-
-        args.data_root = str(make_data(args.data_root))
+        make_demo_data(args)
     plan = make_plan(
         table=args.table,
         task=args.task,
@@ -152,6 +161,7 @@ def train_rows(args: argparse.Namespace) -> None:
         scale_rate=args.auto_scale_lr,
         demo=args.demo,
         check_data=not args.print_commands,
+        pretrain=getattr(args, 'pretrain', None),
     )
     launch = Launch(args.launcher, args.gpus or 1, args.jobs)
     sweep = Sweep(plan, args.rows, say)
@@ -167,6 +177,18 @@ def train_rows(args: argparse.Namespace) -> None:
     if failures:
         print('\n'.join(failures), file=sys.stderr)
         raise SystemExit(EXIT_FAILURE)
+
+
+def make_demo_data(args: argparse.Namespace) -> None:
+    """Generate the data of the demo, unless they exist."""
+    from swin_backbone.ablations.data import make_classes, make_data
+
+    if args.task == 'classification':
+        args.data_root = str(make_classes(args.data_root))
+        return
+    args.data_root = str(make_data(args.data_root))
+    if getattr(args, 'pretrain', None) is not None:
+        args.pretrain = str(make_classes(args.pretrain))
 
 
 def say(line: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from swin_backbone.ablations.data import NeighboursSpec
 from swin_backbone.cli import Parser
 from swin_backbone.cli._own_data import add_own_data
+from swin_backbone.datasets.class_images import ShapeClassesSpec
 from swin_backbone.datasets.generated import read_data_set, write_data_set
 from swin_backbone.datasets.public import DATA_SETS, IncompleteError, prepare
 from swin_backbone.datasets.shapes import ShapesSpec
@@ -35,6 +36,12 @@ GENERATED = (
             'swin-backbone train cascade_swin_demo --data-root',
             'swin-backbone train upernet_swin_demo --data-root',
         ),
+    ),
+    Generated(
+        ShapeClassesSpec,
+        'generate the data set of the classification demo: single shapes in a folder for each class',
+        '--train-count 300',
+        ('swin-backbone train swin_demo --data-root',),
     ),
     Generated(
         NeighboursSpec,

@@ -131,6 +131,14 @@ class Spec(ABC):
                 yield f'images/{ade_split}/{name}.jpg'
                 yield f'annotations/{ade_split}/{name}.png'
 
+    def write_split(self, root: Path, split: str) -> dict[str, int]:
+        """Write the files of a split into a folder; return the numbers that :attr:`Summary.counts` has."""
+        return _write_split(root, split, self)
+
+    def random(self, split: str, index: int) -> np.random.Generator:
+        """A random generator for each image, so that none depends on the number of images before it."""
+        return np.random.default_rng([self.seed, list(SPLITS).index(split), index])
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -162,7 +170,7 @@ def write_data_set(root: Path, spec: Spec) -> Summary:
     except ImportError as error:
         raise InputError('writing images needs Pillow, which is not installed: run pip install pillow.') from error
     with _renamed_when_complete(Path(root)) as folder:
-        counts = {split: _write_split(folder, split, spec) for split in SPLITS}
+        counts = {split: spec.write_split(folder, split) for split in SPLITS}
         _write_json(folder / SPEC_FILE, {**spec.identity(), 'counts': counts})
     return Summary(Path(root), counts, written=True)
 
@@ -224,8 +232,7 @@ def _write_split(root: Path, split: str, spec: Spec) -> dict[str, int]:
     annotations: list[dict[str, Any]] = []
     names = spec.image_names(split)
     for index, name in enumerate(names):
-        # A random generator for each image, so that none depends on the number of images before it.
-        sample = spec.render(np.random.default_rng([spec.seed, list(SPLITS).index(split), index]), index)
+        sample = spec.render(spec.random(split, index), index)
         Image.fromarray(sample.image).save(images / f'{name}.jpg', quality=95, subsampling=0)
         try:
             os.link(images / f'{name}.jpg', links / f'{name}.jpg')

@@ -44,7 +44,7 @@ def load_config(name: str, overrides: Sequence[str] | None = None) -> Config:
         raise InputError(reading_problem(path, error)) from error
     merge_options(config, options)
     if not isinstance(config.get('model'), dict):
-        raise InputError(f'config {path} has no model: give a config of a detector or segmenter.')
+        raise InputError(f'config {path} has no model: give a config of a detector, segmenter or classifier.')
     write_defaults(config)
     return config
 
@@ -85,6 +85,11 @@ def write_defaults(config: Config) -> None:
     for loader in LOADERS:
         if (config.get(loader) or {}).get('num_workers') == 0:
             config[loader].persistent_workers = False  # there are none that could persist
+        for data_set in dicts_in(config.get(loader) or {}):
+            split = data_set.get('split') if data_set.get('type') == 'ImageNet' else ''
+            prefix = data_set.get('data_prefix') or split
+            if prefix and isinstance(prefix, str):  # MMPretrain's short forms
+                data_set['data_prefix'] = dict(img_path=prefix)
 
 
 def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:

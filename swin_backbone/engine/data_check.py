@@ -26,6 +26,7 @@ from swin_backbone.engine.class_check import (
     reads_boxes,
     shortened,
 )
+from swin_backbone.engine.class_folders import check_class_folders, reads_class_folders
 from swin_backbone.engine.config import dicts_in
 from swin_backbone.engine.panoptic import is_panoptic
 from swin_backbone.errors import InputError
@@ -250,5 +251,10 @@ def ignored_label(config: Config) -> int:
     return int(head.get('ignore_index', 255))
 
 
-CHECKS = {reads_boxes: check_detection, is_panoptic: check_panoptic, is_semantic: check_segmentation}
+CHECKS = {
+    reads_boxes: check_detection,
+    is_panoptic: check_panoptic,
+    is_semantic: check_segmentation,
+    reads_class_folders: check_class_folders,
+}
 """What checks the data sets that a function recognises by their class."""

@@ -9,7 +9,7 @@ from swin_backbone.datasets.image_check import problem_of
 from swin_backbone.engine.explain import shorten
 from swin_backbone.errors import RunFailure
 
-KNOWN = ('mmcv', 'mmdet', 'mmseg', 'swin_backbone')
+KNOWN = ('mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'swin_backbone')
 """Packages whose steps are finished, so that an error in one is about the data or the config."""
 
 LOGGER = logging.getLogger('swin_backbone')

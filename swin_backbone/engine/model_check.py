@@ -101,7 +101,7 @@ def check_channels(config: Config, channels: list[int] | None) -> None:
 
 def heads_of(model: Any) -> Iterator[tuple[str, Any]]:
     """The heads that get the maps of a neck or backbone, with their paths."""
-    for key in ('decode_head', 'auxiliary_head', 'rpn_head', 'bbox_head', 'panoptic_head'):
+    for key in ('decode_head', 'auxiliary_head', 'rpn_head', 'bbox_head', 'panoptic_head', 'head'):
         heads = model.get(key)
         for index, head in enumerate(heads if isinstance(heads, (list, tuple)) else [heads] if heads else []):
             # Of several decode heads, later ones get the output of earlier ones too.

@@ -31,6 +31,8 @@ CELL_WIDTH = 1290
 """Wide enough for the three panels of a small image's label maps to keep their size, and stay legible."""
 
 SHEET_GAP = 12
+CLASS_SIDE = 192
+"""The longer side of the image of a classifier."""
 
 
 def draw_sample(sample: Any, meta: dict[str, Any], threshold: float = SCORE_THRESHOLD) -> Image:
@@ -50,6 +52,8 @@ def draw_sample(sample: Any, meta: dict[str, Any], threshold: float = SCORE_THRE
     image, classes, palette = read_image(sample.img_path), meta['classes'], palette_of(meta)
     if 'pred_sem_seg' in sample:
         return draw_semantic(sample, image, classes, palette)
+    if 'pred_label' in sample:
+        return draw_class(sample, image, classes)
     found = as_instances(sample.pred_instances[sample.pred_instances.scores >= threshold])
     panels = [draw_instances(image, found, classes, palette)]
     captions = [f'prediction, {counted(len(found.labels))} with a score of {threshold:g} or more']
@@ -76,6 +80,15 @@ def draw_semantic(sample: Any, image: Image, classes: Sequence[str], palette: Se
     share = float(correct.mean()) if correct.size else 1.0
     panels = [draw_labels(image, truth, classes, palette), prediction, draw_errors(image, truth, labels)]
     return side_by_side(panels, ['ground truth', 'prediction', f'wrong pixels in red, {share:.1%} correct'])
+
+
+def draw_class(sample: Any, image: Image, classes: Sequence[str]) -> Image:
+    """Write the predicted class of an image above it, and the true one where that is another."""
+    label, truth = int(sample.pred_label), int(sample.gt_label) if 'gt_label' in sample else None
+    text = f'{classes[label]} {float(sample.pred_score[label]):.2f}'
+    if truth not in (None, label):
+        text += f' (true: {classes[truth]})'
+    return side_by_side([resize(image, CLASS_SIDE / max(image.shape[:2]))], [text])
 
 
 def read_image(path: str) -> Image:

@@ -30,6 +30,8 @@ METRICS = {
     'segm_mAP': Metric('mask AP', main=True),
     'segm_mAP_50': Metric('mask AP50', main=True),
     'segm_mAP_75': Metric('mask AP75'),
+    'top1': Metric('top-1', percent=True, main=True),
+    'top5': Metric('top-5', percent=True, main=True),
     'mIoU': Metric('mIoU', percent=True, main=True),
     'mAcc': Metric('mean accuracy', percent=True, main=True),
     'aAcc': Metric('pixel accuracy', percent=True),

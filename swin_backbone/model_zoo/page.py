@@ -34,6 +34,7 @@ does not project padding, and costs slightly less than listed here.
 
 No model has been trained here yet: expected scores are published ones, and each entry says how sure they are.
 [configs_checked.md](configs_checked.md) reports one training step and one evaluated image of every config.
+[model_zoo_classification.md](model_zoo_classification.md) lists the papers' classifiers.
 """
 
 
@@ -73,8 +74,9 @@ class Entry:
 
 
 def find_configs() -> list[Path]:
-    """The installed configs except the demos."""
-    return [path for path in installed_configs().values() if not path.stem.endswith(DEMO)]
+    """The installed configs of detectors and segmenters except the demos."""
+    paths = installed_configs().values()
+    return [path for path in paths if not path.stem.endswith(DEMO) and path.parent.name != 'classification']
 
 
 def read_notes(path: Path) -> Notes:

@@ -11,9 +11,8 @@ import pytest
 
 pytest.importorskip('mmengine', reason='mmengine is not installed')
 
-from swin_backbone.ablations import sweep
-from swin_backbone.ablations.plan import Launch
-from swin_backbone.ablations.sweep import Job, Pool, interrupt_on_signals, make_slots
+from swin_backbone.ablations import pool
+from swin_backbone.ablations.pool import Job, Launch, Pool, interrupt_on_signals, make_slots
 from swin_backbone.errors import InputError
 
 HOLD_OPEN = 'exec 3>{fifo}; sleep 30 & echo ready >&3; wait'
@@ -93,7 +92,7 @@ def test_no_slot_is_used_twice_at_a_time(tmp_path: Path) -> None:
 def test_an_interruption_ends_a_job_and_its_children(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, 'PATIENCE_S', 0.3)
+    monkeypatch.setattr(pool, 'PATIENCE_S', 0.3)
     fifo, reader = open_fifo(tmp_path)
     begun, ended = list[int](), list[int]()
 
@@ -118,7 +117,7 @@ def test_signals_end_a_job_and_its_children(number: signal.Signals, tmp_path: Pa
     program = (
         'import signal, sys\n'
         'from pathlib import Path\n'
-        'from swin_backbone.ablations.sweep import Job, Pool\n'
+        'from swin_backbone.ablations.pool import Job, Pool\n'
         'signal.signal(signal.SIGINT, signal.default_int_handler)\n'  # a background job would ignore it
         'signal.signal(signal.SIGHUP, signal.SIG_DFL)\n'  # as would one under nohup
         "job = Job(['sh', '-c', sys.argv[1]], Path('/dev/null'))\n"

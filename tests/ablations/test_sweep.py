@@ -16,7 +16,8 @@ from mmengine.config import Config
 
 from swin_backbone.ablations import data as ablation_demo
 from swin_backbone.ablations.paper import SWITCHES, TABLES
-from swin_backbone.ablations.plan import Launch, Plan, Run, State, differences, make_plan, starting_weights
+from swin_backbone.ablations.plan import Plan, Run, State, differences, make_plan, starting_weights
+from swin_backbone.ablations.pool import Launch
 from swin_backbone.ablations.sweep import Sweep, time_left, weights_facts
 from swin_backbone.engine import config as engine_config
 from swin_backbone.errors import InputError

@@ -84,7 +84,7 @@ def test_rows_that_are_equal_in_the_paper_are_no_pair() -> None:
 
 
 def test_everything_that_is_written(tmp_path: Path) -> None:
-    write_tables(tmp_path, TABLE, SEGMENTATION, some(), {'weights': 'every row <from> scratch'})
+    write_tables(tmp_path, TABLE, SEGMENTATION.metrics, some(), {'weights': 'every row <from> scratch'})
     assert sorted(path.name for path in tmp_path.iterdir()) == ['index.html', 'plot.png', 'table.csv', 'table.md']
     lines = (tmp_path / 'table.md').read_text().splitlines()
     assert '| w/o shifting | 80.2 | 43.3 | -2.8 | 49.00 ± 1.73 | -3.00 ± 1.00 | 3 |' in lines
@@ -104,7 +104,7 @@ def test_everything_that_is_written(tmp_path: Path) -> None:
 
 def test_two_metrics_of_detection(tmp_path: Path) -> None:
     runs = [outcome(DEFAULT_RUN, 0, bbox_mAP=0.4, segm_mAP=0.3), outcome('performer', 0, bbox_mAP=0.2, segm_mAP=0.1)]
-    scores = write_tables(tmp_path, TABLES['table6'], TASKS['detection'], runs, {})
+    scores = write_tables(tmp_path, TABLES['table6'], TASKS['detection'].metrics, runs, {})
     assert len(scores) == 2 * len(TABLES['table6'].rows)
     text = (tmp_path / 'table.md').read_text()
     assert '| Performer | 79.0 | – | – | 20.00 | -20.00 | – | – | 10.00 | -20.00 | 1 |' in text
@@ -115,7 +115,7 @@ def test_table9_compares_optimizers_of_the_same_network(tmp_path: Path) -> None:
     runs = [
         outcome(run, 0, bbox_mAP=v) for run, v in (('r50-sgd', 0.4), ('r50-adamw', 0.42), ('x101-64x4d-adamw', 0.5))
     ]
-    scores = write_tables(tmp_path, table, table.task, runs, {})
+    scores = write_tables(tmp_path, table, table.task.metrics, runs, {})
     box = {score.run: score for score in scores if score.metric == 'bbox_mAP'}
     assert [run for run, score in box.items() if score.is_default] == ['r50-sgd', 'x101-32x4d-sgd', 'x101-64x4d-sgd']
     assert box['r50-adamw'].difference.values == pytest.approx((2.0,)) and not box['x101-64x4d-adamw'].difference.values

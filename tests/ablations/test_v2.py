@@ -10,7 +10,8 @@ pytest.importorskip('mmseg', reason='MMSegmentation is not installed')
 
 from swin_backbone import SwinTransformer
 from swin_backbone.ablations.paper_v2 import TABLES
-from swin_backbone.ablations.plan import Launch, Plan, Run, State, make_plan
+from swin_backbone.ablations.plan import Plan, Run, State, make_plan
+from swin_backbone.ablations.pool import Launch
 from swin_backbone.ablations.sweep import Sweep
 
 METRICS = ('mIoU',)
@@ -40,10 +41,10 @@ def finish(run: Run) -> None:
 
 def test_rows_are_the_papers() -> None:
     position, blocks = (TABLES[name].runs for name in ('v2-position', 'v2-architecture'))
-    assert position['table-w8-to-w24'].paper == dict(imagenet=68.7)
-    assert position['log-w16'].paper == dict(imagenet=83.8, bbox_mAP=51.1, mIoU=47.0)
+    assert position['table-w8-to-w24'].paper == dict(top1=68.7)
+    assert position['log-w16'].paper == dict(top1=83.8, bbox_mAP=51.1, mIoU=47.0)
     assert position['linear-w32'].paper == dict(bbox_mAP=51.7, mIoU=47.2)
-    assert [row.paper['imagenet'] for row in blocks.values()] == [81.5, 81.6, 81.7, 81.8]
+    assert [row.paper['top1'] for row in blocks.values()] == [81.5, 81.6, 81.7, 81.8]
     shared = set(position) & set(blocks)
     assert shared == {'table-w8', 'log-w8'} and all(position[n].options == blocks[n].options for n in shared)
     for row in [*position.values(), *blocks.values()]:
