@@ -21,10 +21,10 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         'what',
-        choices=['backbone', 'attention', 'model', 'gpu', 'throughput'],
+        choices=['backbone', 'attention', 'model', 'gpu', 'throughput', 'memory'],
         help='the backbone; the shifted attention of every stage; a whole model: backbone, heads, post-processing; '
-        "everything on a GPU, and the rows of the Swin paper's Tables 1 and 8, with options of their own "
-        '(benchmark gpu --help, benchmark throughput --help)',
+        "and with options of their own (benchmark gpu --help): everything on a GPU, the rows of the Swin paper's "
+        'Tables 1 and 8, and memory over a long training',
     )
     parser.add_argument(
         '--against',
@@ -121,6 +121,54 @@ def measure_throughput(argv: Sequence[str]) -> None:
         write_json(Path(args.json), dict(**settings, environment=facts, timings=timings, left_out=left_out))
 
 
+def build_memory_parser() -> Parser:
+    """The options of ``benchmark memory``."""
+    parser = Parser(
+        'Train on images of varying size, and compare memory, open files and workers at the start and at the end.',
+        'swin-backbone benchmark memory --plot memory.png',
+        prog='swin-backbone benchmark memory',
+    )
+    parser.add_argument('--iterations', type=int, default=500, metavar='N', help='(default: %(default)s)')
+    parser.add_argument('--variant', default='tiny-c24', help='a named size (default: %(default)s)')
+    parser.add_argument(
+        '--sides',
+        type=int,
+        nargs=2,
+        default=[32, 256],
+        metavar='PIXELS',
+        help='smallest and largest side of an image (default: 32 256)',
+    )
+    parser.add_argument('--config', metavar='CONFIG', help='train the model of a config on its data instead')
+    parser.add_argument('--data-root', metavar='DIR', help='with --config: its data')
+    parser.add_argument('--workers', type=int, default=2, metavar='N', help='with --config (default: %(default)s)')
+    parser.add_argument('--plot', metavar='FILE', help='plot everything over the iterations as PNG')
+    parser.add_argument('--json', metavar='FILE', help='also write the results to a file')
+    return parser
+
+
+def measure_memory(argv: Sequence[str]) -> None:
+    """Run ``benchmark memory``."""
+    args = build_memory_parser().parse_args(argv)
+    if args.iterations < 1 or args.workers < 0 or not 1 <= args.sides[0] <= args.sides[1]:
+        raise InputError(
+            '--iterations must be at least 1, --workers at least 0, and --sides ascending from 1: change them.'
+        )
+    from swin_backbone.benchmark import memory, timing
+    from swin_backbone.files import write_bytes, write_json
+
+    memory.check_platform()
+    if args.config:
+        found = memory.train_config(args.config, args.data_root, args.workers, args.iterations)
+    else:
+        found = memory.train_backbone(args.variant, args.iterations, tuple(args.sides))
+    facts = timing.environment(memory.device())
+    print(f'{timing.describe(facts)}\n\n{memory.as_table(found)}')
+    if args.plot:
+        write_bytes(Path(args.plot), memory.plot(found))
+    if args.json:
+        write_json(Path(args.json), dict(vars(args), environment=facts, samples=[asdict(each) for each in found]))
+
+
 def measure_gpu(argv: Sequence[str]) -> None:
     """Run ``benchmark gpu``."""
     args = build_gpu_parser().parse_args(argv)
@@ -133,7 +181,7 @@ def measure_gpu(argv: Sequence[str]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print a table of timings."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    apart = {'gpu': measure_gpu, 'throughput': measure_throughput}
+    apart = {'gpu': measure_gpu, 'throughput': measure_throughput, 'memory': measure_memory}
     if arguments and arguments[0] in apart:
         return apart[arguments[0]](arguments[1:])
     args = build_parser().parse_args(arguments)
