@@ -10,7 +10,7 @@ _base_ = [
     './_base_/runtime.py',
 ]
 
-_epochs = 20
+_epochs = 8
 
 model = dict(
     data_preprocessor=dict(num_classes=6),

@@ -174,15 +174,15 @@ class Run:
             'slurm': ['srun', f'--ntasks={launch.processes}', sys.executable],
             'mpi': ['mpirun', '-n', str(launch.processes), sys.executable],
         }
-        checkpoint = [str(found.checkpoint)] if found.checkpoint else []
-        task = ['test', str(self.config_file)]
         if self.tested is not None:
-            checkpoint = [str(self.transfer(self.tested))]
-        elif found.state is not State.UNEVALUATED:
-            # Without a checkpoint in the work dir, this starts from the beginning.
+            task = ['test', str(self.config_file), str(self.transfer(self.tested))]
+        elif found.state is State.UNEVALUATED:
+            task = ['test', str(self.config_file), str(found.checkpoint)]
+        else:
+            # From the newest checkpoint in the work dir, or from the beginning.
             task = ['train', str(self.config_file), '--resume']
         options = ['--work-dir', str(self.folder), '--launcher', launch.launcher]
-        return [*starts[launch.launcher], '-m', 'swin_backbone.cli', *task, *checkpoint, *options]
+        return [*starts[launch.launcher], '-m', 'swin_backbone.cli', *task, *options]
 
 
 @dataclass(frozen=True)

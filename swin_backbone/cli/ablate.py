@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from swin_backbone.ablations.paper import TASKS, VARIANTS
 from swin_backbone.cli import EXIT_FAILURE, Parser
@@ -95,7 +96,15 @@ def add_training_options(parser: Parser) -> None:
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher of each run')
     parser.add_argument('--gpus', type=int, metavar='N', help='processes of each run, with a launcher (default: 1)')
     parser.add_argument('--redo', action='store_true', help='delete and repeat runs made with other options')
-    parser.add_argument('--print-commands', action='store_true', help='print the command of each run, start none')
+    elsewhere = parser.add_mutually_exclusive_group()
+    elsewhere.add_argument('--print-commands', action='store_true', help='print the command of each run, start none')
+    elsewhere.add_argument('--slurm', action='store_true', help='submit each run to Slurm through submitit')
+    parser.add_argument(
+        '--slurm-options',
+        nargs='+',
+        metavar='KEY=VALUE',
+        help="parameters of submitit's AutoExecutor (timeout_min=600)",
+    )
 
 
 def add_timing_options(parser: Parser) -> None:
@@ -128,6 +137,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             raise InputError(f'--{name.replace("_", "-")} must be at least 1, got {value}.')
     if getattr(args, 'gpus', None) and args.launcher == 'none':
         raise InputError('--gpus is for runs of several processes: add --launcher pytorch.')
+    if getattr(args, 'slurm_options', None) and not args.slurm:
+        raise InputError('--slurm-options are for jobs of Slurm: add --slurm.')
     return args
 
 
@@ -171,12 +182,26 @@ def train_rows(args: argparse.Namespace) -> None:
             print(line)
         return
     sweep.check()
+    if args.slurm:
+        submit_rows(sweep, launch, args.slurm_options)
+        return
     failures = sweep.start(launch)
     print((plan.report_dir / 'table.md').read_text())
     print(f'table.csv, table.md, index.html and plot.png are in {plan.report_dir}')
     if failures:
         print('\n'.join(failures), file=sys.stderr)
         raise SystemExit(EXIT_FAILURE)
+
+
+def submit_rows(sweep: Any, launch: Any, options: Sequence[str] | None) -> None:
+    """Submit the runs to Slurm."""
+    from swin_backbone.ablations.slurm import make_executor, submit
+    from swin_backbone.engine.config import parse_overrides
+
+    parameters = parse_overrides(options or (), '--slurm-options', 'timeout_min=600')
+    executor = make_executor(sweep.plan.report_dir / 'slurm', parameters)
+    jobs = submit(sweep, executor, launch)
+    print(f'{len(jobs)} jobs submitted; once they have ended, the same command without --slurm writes the table')
 
 
 def make_demo_data(args: argparse.Namespace) -> None:

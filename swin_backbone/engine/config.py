@@ -92,15 +92,17 @@ def write_defaults(config: Config) -> None:
                 data_set['data_prefix'] = dict(img_path=prefix)
 
 
-def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
-    """The values of ``key=value`` pairs, by mmengine's own rules.
+def parse_overrides(
+    pairs: Sequence[str], option: str = '--cfg-options', example: str = 'train_cfg.max_epochs=12'
+) -> dict[str, Any]:
+    """The values of ``key=value`` pairs of an option, by mmengine's own rules.
 
     Raises:
         InputError: a pair has no ``=``.
     """
     for pair in pairs:
         if '=' not in pair:
-            raise InputError(f'--cfg-options {pair} is not KEY=VALUE: write, for instance, train_cfg.max_epochs=12.')
+            raise InputError(f'{option} {pair} is not KEY=VALUE: write, for instance, {example}.')
     parser = ArgumentParser()
     parser.add_argument('--options', nargs='+', action=DictAction, default={})
     return vars(parser.parse_args(['--options', *pairs] if pairs else []))['options']
