@@ -131,11 +131,18 @@ def measure(
         except ImportError:
             left_out[network.name] = 'timm is not installed'
             continue
-        x = torch.randn(batch, 3, network.size, network.size, device=device)
-        steps, failed = timing.runnable({network.name: forward_step(model, x, dtype)})
-        left_out |= failed
-        rows += timing.compare(timing.time_interleaved(steps, device, warm_up, rounds), 'inference')
+        timed, failed = time_model(network.name, model, network.size, batch, dtype, device, warm_up, rounds)
+        rows, left_out = rows + timed, left_out | failed
     return rows, left_out
+
+
+def time_model(
+    name: str, model: Any, size: int, batch: int, dtype: torch.dtype, device: str, warm_up: int, rounds: int
+) -> tuple[list[timing.Timing], dict[str, str]]:
+    """Time a model on random images of ``size`` pixels; return its timing, or why there is none."""
+    x = torch.randn(batch, 3, size, size, device=device)
+    steps, failed = timing.runnable({name: forward_step(model, x, dtype)})
+    return timing.compare(timing.time_interleaved(steps, device, warm_up, rounds), 'inference'), failed
 
 
 def as_table(rows: Sequence[timing.Timing], batch: int) -> str:

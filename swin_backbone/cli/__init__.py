@@ -36,6 +36,7 @@ COMMANDS = {
     'train': 'train a detector or segmenter from a config',
     'test': 'evaluate a checkpoint, at one scale or several',
     'predict': 'predict images: drawings and JSON',
+    'classify': 'evaluate a classifier on ImageNet, or classify images',
     'export': 'write a backbone or a whole model as an ONNX file or a PyTorch program',
     'convert': "write a backbone's weights in another implementation's layout",
     'complexity': 'count parameters and multiply-adds beside the published numbers',

@@ -46,10 +46,9 @@ def build_parser() -> Parser:
         help='estimate what training needs on a GPU: parameters, gradients, AdamW states, activations',
     )
     parser.add_argument('--gpus', type=int, metavar='N', help='for --memory with ZeRO (default: 8)')
+    parser.add_argument('--classification', action='store_true', help="count the papers' classifiers, as a page")
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
-    parser.add_argument(
-        '--markdown', metavar='FILE', type=Path, help='write a page about the configs instead of printing'
-    )
+    parser.add_argument('--markdown', metavar='FILE', type=Path, help='write a page instead of printing')
     return parser
 
 
@@ -66,8 +65,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError('--memory estimates what you name: give a config, or --variant.')
     if args.gpus is not None and (not args.memory or args.gpus < 1):
         raise InputError('--gpus says over how many GPUs --memory divides the states, at least 1: correct it.')
+    if args.classification and (args.configs or args.variant or args.memory or args.json or args.shape):
+        raise InputError('--classification counts networks of its own: leave everything but --markdown out.')
     shape = args.shape and (args.shape[0], args.shape[1])
     with results_only() as output:
+        if args.classification:
+            from swin_backbone.model_zoo import classification
+
+            text = classification.as_markdown()
+            if args.markdown:
+                write_text(args.markdown, text)
+            else:
+                print(text, file=output)
+            return
         if args.memory:
             print_memory(args, shape, output)
             return
