@@ -90,7 +90,7 @@ echo "torch $torch_version"
 step 'The toolkits and this project'
 # The forks replace mmengine, which mmcv-lite would install beside them.
 [ "$STACK" = openmmlab ] || pip_install --no-deps mmcv-lite==2.1.0
-pip_install --editable ".[$STACK,test,dev,peers,export]" "torch==$torch_version" "$SETUPTOOLS"
+pip_install --editable ".[$STACK,test,dev,peers,export,classification,slurm]" "torch==$torch_version" "$SETUPTOOLS"
 [ "$STACK" = openmmlab ] || echo "That pip misses mmengine for mmcv-lite is expected: onedl-mmengine provides it."
 
 if [ "$MMCV" = compiled ] && ! compiled_ops_load; then
