@@ -1,0 +1,73 @@
+"""The Dockerfile: what it copies is there and not ignored, and its steps are those of scripts/setup.sh."""
+
+import json
+import re
+from fnmatch import fnmatch
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+LINES = [
+    line
+    for line in (REPOSITORY / 'Dockerfile').read_text().replace('\\\n', ' ').splitlines()
+    if line and not line.startswith('#')
+]
+SETUP = (REPOSITORY / 'scripts' / 'setup.sh').read_text()
+
+
+def arguments(instruction: str) -> list[str]:
+    """What follows an instruction, for each time that it occurs."""
+    return [line.partition(' ')[2] for line in LINES if line.split()[0] == instruction]
+
+
+def copied() -> list[str]:
+    return [source for words in map(str.split, arguments('COPY')) for source in words[:-1]]
+
+
+@pytest.fixture(scope='module')
+def project() -> dict[str, Any]:
+    tomllib = pytest.importorskip('tomllib')  # Python 3.11
+    return tomllib.loads((REPOSITORY / 'pyproject.toml').read_text())
+
+
+def test_instructions_are_known() -> None:
+    known = {'FROM', 'RUN', 'ARG', 'ENV', 'WORKDIR', 'COPY', 'ENTRYPOINT', 'CMD'}
+    assert {line.split()[0] for line in LINES} <= known and LINES[0].startswith('FROM ')
+
+
+@pytest.mark.parametrize('source', copied())
+def test_what_is_copied_exists_and_is_not_ignored(source: str) -> None:
+    assert (REPOSITORY / source).exists()
+    rules = [line for line in (REPOSITORY / '.dockerignore').read_text().splitlines() if line and line[0] != '#']
+    ignored = False
+    for rule in rules:  # the last one that matches counts
+        if fnmatch(source, rule.removeprefix('!')):
+            ignored = not rule.startswith('!')
+    assert not ignored
+
+
+def test_the_package_builds_of_what_is_copied_before(project: dict[str, Any]) -> None:
+    build = project['tool']['hatch']['build']['targets']['wheel']
+    meta = project['project']
+    needed = {'pyproject.toml', 'scripts', meta['readme'], *meta['license-files'], *build['packages']}
+    needed |= set(build['force-include'])
+    setup = next(number for number, line in enumerate(LINES) if 'scripts/setup.sh' in line)
+    before = {word for line in LINES[:setup] if line.startswith('COPY') for word in line.split()[1:-1]}
+    assert needed <= before
+
+
+def test_steps_are_those_of_the_setup_script() -> None:
+    call = next(line for line in arguments('RUN') if line.endswith('scripts/setup.sh'))
+    passed = set(re.findall(r'(\w+)=\$', call))
+    assert passed == {name.partition('=')[0] for name in arguments('ARG')} == {'STACK', 'TORCH_INDEX_URL'}
+    environment = {name for line in arguments('ENV') for name in re.findall(r'(?:^| )(\w+)=', line)}
+    assert 'VENV' in environment
+    assert all(f'{name}=${{{name}:-' in SETUP for name in passed | {'VENV'})
+    installed = re.findall(r'apt-get install (.*?) &&', ' '.join(arguments('RUN')))
+    assert not re.search(r'g\+\+|gcc|build-essential|cuda', ' '.join(installed))
+
+
+def test_the_command_is_the_console_script(project: dict[str, Any]) -> None:
+    assert json.loads(arguments('ENTRYPOINT')[0])[0] in project['project']['scripts']
