@@ -94,8 +94,9 @@ def load_classifier(
     trained = trained_with(found.state, anatomy, name, path, given)
     backbone = build_backbone(found, anatomy, trained)
     classifier = ImageClassifier(backbone, len(head['weight']), trained.image_size)
-    report = load_found(backbone, replace(found, state=with_final_norm(found.state)), label)
-    unused = [name for name in report.dropped if name not in CLASSIFIER and name.rpartition('.')[2] not in BUFFERS]
+    state = {name: value for name, value in with_final_norm(found.state).items() if name not in CLASSIFIER}
+    report = load_found(backbone, replace(found, state=state), label)
+    unused = [name for name in report.dropped if name.rpartition('.')[2] not in BUFFERS]
     if unused or report.new:
         problem = (
             f'weights that no classifier of Swin has ({", ".join(unused[:5])})' if unused else 'no norm at its end'
@@ -104,7 +105,8 @@ def load_classifier(
     with torch.no_grad():
         for kind, parameter in classifier.head.named_parameters():
             parameter.copy_(head[kind])
-    classifier.load_report = report
+    loaded, total = (*report.loaded, *CLASSIFIER), report.total + len(CLASSIFIER)
+    classifier.load_report = replace(report, loaded=loaded, total=total)
     return classifier.eval()
 
 
