@@ -55,6 +55,14 @@ def own_registry_scope() -> Iterator[None]:
 
 
 @pytest.fixture(scope='session', autouse=True)
+def commands_without_transformers() -> Iterator[None]:
+    """The processes that tests start leave out Transformers, whose import takes longer than most commands."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('PYTHONPATH', str(Path(__file__).parent / 'without_transformers'), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope='session', autouse=True)
 def few_threads() -> None:
     """The maps of the tests are too small for more threads, which only wait for each other on a busy machine."""
     torch.set_num_threads(1)

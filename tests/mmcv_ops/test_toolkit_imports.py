@@ -1,5 +1,6 @@
 """MMDetection beside MMPretrain and Transformers 5, of which MMPretrain cannot import its multimodal models."""
 
+import os
 import subprocess
 import sys
 
@@ -16,5 +17,6 @@ import mmpretrain.models, mmdet.models
 @pytest.mark.skipif(transformers_version() < 5, reason='Transformers 5 is not installed')
 def test_both_toolkits_are_imported() -> None:
     pytest.importorskip('mmpretrain')
-    done = subprocess.run([sys.executable, '-c', BUILD], capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
+    done = subprocess.run([sys.executable, '-c', BUILD], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
