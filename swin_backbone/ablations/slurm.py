@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swin_backbone.ablations.plan import PRETRAINING, State
+from swin_backbone.ablations.plan import PRETRAINING, PRETRAINING_SEED, State
 from swin_backbone.ablations.pool import Launch
 from swin_backbone.ablations.sweep import Sweep
 from swin_backbone.errors import InputError
@@ -59,8 +59,9 @@ def make_executor(folder: Path, options: Mapping[str, Any]) -> Any:
     executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
     try:
         executor.update_parameters(**others)
-    except (NameError, TypeError, ValueError) as error:
-        raise InputError(f"--slurm-options: {error}; they are those of submitit's AutoExecutor.") from error
+    except (AssertionError, NameError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip('.')
+        raise InputError(f"--slurm-options: {reason}; give parameters of submitit's AutoExecutor.") from error
     return executor
 
 
@@ -70,17 +71,18 @@ def submit(sweep: Sweep, executor: Any, launch: Launch) -> dict[str, Any]:
     A run that tests the network of another one is left for the next call, unless that one is finished.
 
     Returns:
-        submitit's jobs by the names of runs.
+        submitit's jobs by the task and the name of the run.
     """
-    jobs = submit(sweep.first, executor, launch) if sweep.first is not None else {}
+    first = submit(sweep.first, executor, launch) if sweep.first is not None else {}
+    jobs = {}
     for run in sweep.asked:
         found = sweep.look(run)
         if found.state is State.FINISHED or (run.source is not None and run.tested is None):
             continue
-        before = jobs.get(f'{PRETRAINING}: {run.row.run}')
+        before = first.get(f'{PRETRAINING}, {run.row.run} seed {PRETRAINING_SEED}')
         dependency = {} if before is None else {'dependency': f'afterok:{before.job_id}'}
         executor.update_parameters(name=f'{run.row.run}-{run.seed}', slurm_additional_parameters=dependency)
-        name = f'{PRETRAINING}: {run.row.run}' if sweep.plan.task_name == PRETRAINING else run.name
-        jobs[name] = executor.submit(RunJob(sweep.prepare(run, found, launch), run.log_file))
-        sweep.say(f'{name} is job {jobs[name].job_id}; its output: {run.log_file}')
-    return jobs
+        job = executor.submit(RunJob(sweep.prepare(run, found, launch), run.log_file))
+        jobs[f'{sweep.plan.task_name}, {run.name}'] = job
+        sweep.say(f'{sweep.plan.task_name}, {run.name}: job {job.job_id}; its output: {run.log_file}')
+    return {**first, **jobs}

@@ -67,7 +67,7 @@ def require_test(config: Config, keys: Sequence[str] = TEST_KEYS) -> None:
     Raises:
         InputError: it lacks one of ``keys``, or has several test sets where one is needed.
     """
-    missing = [key for key in keys if not config.get(key)]
+    missing = [key for key in keys if config.get(key) is None]
     if missing:
         raise InputError(f'{config.filename} cannot be tested: it has no {", ".join(missing)}; add them.')
     node = config.test_dataloader.get('dataset') or {}
