@@ -1,4 +1,4 @@
-"""The demo configs on a few generated pictures, as plain calls without a Runner."""
+"""The demo configs on a few generated images, as plain calls without a Runner."""
 
 import copy
 from functools import lru_cache
@@ -25,7 +25,7 @@ def read_config(path: Path) -> Config:
 
 
 def demo_config(path: Path, root: Path, test_size: int = 128) -> Config:
-    """A demo's config with a smaller backbone and its pictures tested at ``test_size`` pixels."""
+    """A demo's config with a smaller backbone and its images tested at ``test_size`` pixels."""
     config = copy.deepcopy(read_config(path))
     move_data_root(config, str(root))
     config.model.backbone = dict(type='swin_backbone.SwinTransformer', **TINY)
@@ -54,7 +54,7 @@ def build_model(config: Config, seed: int = 0) -> Any:
 
 
 def batches(config: Config, size: int) -> list[Any]:
-    """The test pictures through the config's test pipeline, ``size`` at a time."""
+    """The test images through the config's test pipeline, ``size`` at a time."""
     from mmengine.registry import DATASETS
 
     with DefaultScope.overwrite_default_scope(config.default_scope):
@@ -65,6 +65,6 @@ def batches(config: Config, size: int) -> list[Any]:
 
 @torch.no_grad()
 def predict(config: Config, size: int = 2) -> list[Any]:
-    """What a model with random weights predicts for the test pictures."""
+    """What a model with random weights predicts for the test images."""
     model = build_model(config)
     return [sample for batch in batches(config, size) for sample in model.test_step(batch)]

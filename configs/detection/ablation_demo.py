@@ -1,7 +1,7 @@
 """What the ablations of the backbone are demonstrated on for detection: the demo's Cascade Mask R-CNN on other data.
 
 Figures have 14 pixels across and their class depends on what stands up to 63 pixels to the right of them, outside of
-the box that the heads look into. Pictures are not mirrored, since that would change the classes.
+the box that the heads look into. Images are not mirrored, since that would change the classes.
 """
 
 _base_ = './cascade_swin_demo.py'

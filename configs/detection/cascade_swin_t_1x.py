@@ -1,7 +1,7 @@
 """Cascade Mask R-CNN, Swin-T, 1x schedule, ImageNet-1K weights, no stochastic depth.
 
 Source: the authors' released config; not in the paper.
-Original: 12 epochs, 8 V100 GPUs with 2 pictures each, mixed precision.
+Original: 12 epochs, 8 V100 GPUs with 2 images each, mixed precision.
 Expected: box AP 48.1, mask AP 41.7 on val2017 (published with the released model).
 Size: 85.6M parameters, 744.8G multiply-adds at 800x1280 (published: 86M, 745G).
 """

@@ -1,7 +1,7 @@
 """Mask R-CNN, Swin-T, 3x schedule, ImageNet-1K weights.
 
 Source: the authors' released config; not in the paper.
-Original: 36 epochs, 8 V100 GPUs with 2 pictures each, mixed precision.
+Original: 36 epochs, 8 V100 GPUs with 2 images each, mixed precision.
 Expected: box AP 46.0, mask AP 41.6 on val2017 (published with the released model).
 Size: 47.8M parameters, 266.6G multiply-adds at 800x1280 (published: 48M, 267G).
 """

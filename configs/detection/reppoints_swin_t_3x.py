@@ -4,7 +4,7 @@ Source: no paper or release has it.
 Original: none.
 Expected: not published; it should stay below the 50.0 box AP of reppoints_v2_swin_t_3x.py.
 Size: 37.3M parameters, 223.7G multiply-adds at 800x1280 (not published).
-Ours: MMDetection's RepPoints with group norms, and the pictures and schedule of V2.
+Ours: MMDetection's RepPoints with group norms, and the images and schedule of V2.
 """
 
 _base_ = [

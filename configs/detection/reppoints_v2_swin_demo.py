@@ -1,6 +1,6 @@
 """A small RepPoints V2 on the embedded data set, from scratch in minutes on two CPU cores.
 
-Made for `make demo-reppoints`: 128x128 pictures of six kinds of shapes, a network of 2.8M parameters, no pre-trained
+Made for `make demo-reppoints`: 128x128 images of six kinds of shapes, a network of 2.8M parameters, no pre-trained
 weights. The head is the paper's, narrower, with one convolution a tower and three levels. Measured: 439 s on
 two cores; box AP 0.658, AP50 0.921.
 """

@@ -1,7 +1,7 @@
 """RepPoints V2 with BiFPN, Swin-T, 3x schedule, ImageNet-1K weights.
 
-Source: Swin paper, Table 2a; the authors' released config, whose pictures have a short side of up to 960.
-Original: 36 epochs, 8 V100 GPUs with 2 pictures each, mixed precision.
+Source: Swin paper, Table 2a; the authors' released config, whose images have a short side of up to 960.
+Original: 36 epochs, 8 V100 GPUs with 2 images each, mixed precision.
 Expected: box AP 50.0 on val2017 (published; the released model has the same).
 Size: 44.9M parameters, 282.0G multiply-adds at 800x1280 (published: 45M, 283G).
 """

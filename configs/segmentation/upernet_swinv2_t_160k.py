@@ -1,7 +1,7 @@
 """UPerNet, Swin V2-T with windows of 16, 160k iterations at 512x512, ImageNet-1K weights trained with windows of 8.
 
 Source: Swin V2 paper, Table 1 (log-spaced bias, W16); no segmentation code was ever published.
-Original: 160k iterations, 16 pictures a step, AdamW at 4e-5 with weight decay 0.05; the hardware was not published.
+Original: 160k iterations, 16 images a step, AdamW at 4e-5 with weight decay 0.05; the hardware was not published.
 Expected: mIoU 47.0 (published; with how many scales is not said).
 Size: 60.0M parameters, 951.7G multiply-adds at 512x2048 (not published).
 Ours: output norms as for V1. That the rates decay by 0.95 a layer here is one reading of an unclear sentence.

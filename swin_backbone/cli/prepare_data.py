@@ -141,7 +141,7 @@ def _prepare_generated(options: argparse.Namespace) -> None:
     state = f'generated in {time.monotonic() - start:.1f} s' if summary.written else 'complete, nothing to do'
     print(f'{summary.root}: {state}')
     for split, counts in summary.counts.items():
-        print(f'  {split}: {counts["pictures"]} images, {counts["objects"]} objects, {counts["crowds"]} crowds')
+        print(f'  {split}: {counts["images"]} images, {counts["objects"]} objects, {counts["crowds"]} crowds')
     print('train on it with:')
     for command in generated.commands:
         print(f'  {command} {shlex.quote(str(summary.root))}')

@@ -48,7 +48,7 @@ class ClassesSpec(Spec):
         for index, name in enumerate(files):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(self.render(self.random(split, index), index).image).save(root / name, compress_level=6)
-        return {'pictures': len(files), 'objects': len(files), 'crowds': 0}
+        return {'images': len(files), 'objects': len(files), 'crowds': 0}
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ class Summary:
     """A generated data set on disk.
 
     Attributes:
-        counts: by split, the numbers of 'pictures', 'objects' (without crowds) and 'crowds'.
+        counts: by split, the numbers of 'images', 'objects' (without crowds) and 'crowds'.
         written: whether this call wrote it.
     """
 
@@ -256,7 +256,7 @@ def _write_split(root: Path, split: str, spec: Spec) -> dict[str, int]:
     }
     _write_json(root / 'annotations' / f'instances_{split}2017.json', content)
     crowds = sum(annotation['iscrowd'] for annotation in annotations)
-    return {'pictures': len(names), 'objects': len(annotations) - crowds, 'crowds': crowds}
+    return {'images': len(names), 'objects': len(annotations) - crowds, 'crowds': crowds}
 
 
 def _write_json(path: Path, content: Any) -> None:

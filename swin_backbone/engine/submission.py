@@ -13,7 +13,7 @@ from swin_backbone.errors import InputError
 
 COCO_TEST = ('annotations/image_info_test-dev2017.json', 'test2017/')
 ADE_TEST = ('images/testing', '../release_test/testing', 'release_test/testing')
-"""Where the test pictures may lie, relative to the data root; the last two are how the archive unpacks."""
+"""Where the test images may lie, relative to the data root; the last two are how the archive unpacks."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Submission:
     """What is being made for a server.
 
     Attributes:
-        split: the pictures predicted, as file names of submissions call them.
+        split: the images predicted, as file names of submissions call them.
         public: whether ``split`` is the servers' test set, and not the config's own test split for want of it.
         folder: where the files go.
         name: of the method, in file names.
@@ -87,7 +87,7 @@ def use_coco_test(data_set: Any, evaluator: Any) -> bool:
 
 
 def use_ade20k_test(data_set: Any) -> bool:
-    """Switch to ADE20K's test pictures where the data root has them; whether it has."""
+    """Switch to ADE20K's test images where the data root has them; whether it has."""
     folder = next((folder for folder in ADE_TEST if (Path(data_set.data_root) / folder).is_dir()), None)
     if folder is None:
         return False
@@ -140,7 +140,7 @@ def pack_coco(submission: Submission) -> list[Path]:
 
 
 def pack_ade20k(submission: Submission) -> list[Path]:
-    """One zip of label pictures, 1 to 150 and 0 for none, under the names of the photographs."""
+    """One zip of label images, 1 to 150 and 0 for none, under the names of the photographs."""
     labels = sorted((submission.folder / 'labels').glob('*.png'))
     target = submission.folder / f'ade20k_{submission.split}_{submission.name}.zip'
     with zipfile.ZipFile(target, 'w', zipfile.ZIP_STORED) as archive:

@@ -41,8 +41,8 @@ def run_test(
 
     Args:
         config: a prepared config; ``load_from`` is the checkpoint.
-        views: how many views of a picture the config tests, for the record.
-        show_dir: where to write a report with pictures, tables and curves.
+        views: how many views of an image the config tests, for the record.
+        show_dir: where to write a report with images, tables and curves.
         submission: what the config writes for a server instead of scoring.
         released: what is published about the checkpoint; its scores are logged and written beside the measured ones.
 
@@ -60,11 +60,11 @@ def run_test(
     if runner.rank != 0:
         return metrics
     seconds = time.perf_counter() - started
-    pictures = len(runner.test_dataloader.dataset)
+    images = len(runner.test_dataloader.dataset)
     facts = dict(
         checkpoint=config.load_from,
         views=views,
-        pictures=pictures,
+        images=images,
         seconds=round(seconds, 1),
         mmcv_operators=mmcv_operators(),
     )
@@ -72,7 +72,7 @@ def run_test(
     summary = write_summary(runner.work_dir, metrics, **facts, **({'published': published} if published else {}))
     print_log(f'Summary: {summary}', 'current')
     if released is not None and submission is None:
-        print_log(beside_published(metrics, published, pictures, released.images), 'current')
+        print_log(beside_published(metrics, published, images, released.images), 'current')
     if submission is not None:
         for path in submission.finish():
             print_log(f'For the server: {path}', 'current')

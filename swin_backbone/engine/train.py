@@ -209,19 +209,19 @@ def shape_of(value: Any) -> tuple[int, ...]:
 
 
 def describe_data(runner: Runner) -> str:
-    """Pictures to train on and to evaluate on."""
-    text = f'{len(runner.train_dataloader.dataset)} training pictures'
+    """Images to train on and to evaluate on."""
+    text = f'{len(runner.train_dataloader.dataset)} training images'
     if runner.val_loop is not None:
-        text += f', {len(runner.val_dataloader.dataset)} validation pictures'
+        text += f', {len(runner.val_dataloader.dataset)} validation images'
     return text
 
 
 def describe_batch(runner: Runner) -> str:
-    """Pictures per optimiser step against the recipe's, and what became of the learning rate."""
+    """Images per optimiser step against the recipe's, and what became of the learning rate."""
     per_process = runner.cfg.train_dataloader.batch_size
     accumulated = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
     batch = runner.world_size * per_process * accumulated
-    text = f'{batch} = {runner.world_size} process(es) x {per_process} pictures x {accumulated} accumulated step(s)'
+    text = f'{batch} = {runner.world_size} process(es) x {per_process} images x {accumulated} accumulated step(s)'
     scaling: dict[str, Any] = runner.auto_scale_lr or {}
     # With gradient accumulation, base_batch_size is set for mmengine, which counts a single iteration.
     recipe = scaling.get('recipe_batch_size', scaling.get('base_batch_size'))

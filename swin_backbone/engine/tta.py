@@ -1,9 +1,9 @@
 """Multi-scale testing of any config: ``--tta``.
 
-A view is the picture at a multiple of the config's test size, as it is or mirrored. The papers state the multiples for
+A view is the image at a multiple of the config's test size, as it is or mirrored. The papers state the multiples for
 segmentation; for detection they do not. A config that wants others than the default lists them as ``tta_factors``, or
 has a whole ``tta_pipeline``. Multiples (``scale_factor``) in the latter count from the config's test size too, not from
-the size of each picture as MMSegmentation 1.x takes them: the papers scaled the test size, and only so is the view of
+the size of each image as MMSegmentation 1.x takes them: the papers scaled the test size, and only so is the view of
 factor 1 the plain test. ``tta_flip = False`` leaves the mirrored views out. ``tta_merge = 'proposals'`` merges the
 views of a two-stage detector as the original code does.
 """
@@ -29,7 +29,7 @@ META_KEYS = ('img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip
 
 
 def use_tta(config: Config, factors: Sequence[float] | None = None, flips: Sequence[bool] | None = None) -> int:
-    """Let a config test every picture in several views and merge them.
+    """Let a config test every image in several views and merge them.
 
     Args:
         config: of a detector or segmenter; changed in place.
@@ -89,7 +89,7 @@ def views_of(test_pipeline: Sequence[Any], factors: Sequence[float], flips: Sequ
     steps = copy.deepcopy(list(test_pipeline))
     resize = find_resize(steps)
     if resize is None:
-        # Right after the picture is read: what follows must see the view.
+        # Right after the image is read: what follows must see the view.
         position = next((i for i, step in enumerate(steps) if not step['type'].startswith('LoadImage')), len(steps))
         sizes = [dict(type='Resize', scale_factor=float(factor), keep_ratio=True) for factor in factors]
     else:
@@ -102,7 +102,7 @@ def views_of(test_pipeline: Sequence[Any], factors: Sequence[float], flips: Sequ
 
 
 def find_resize(steps: Sequence[Any]) -> Any | None:
-    """The step that brings pictures to the test size."""
+    """The step that brings images to the test size."""
     found = [step for step in steps if step['type'].rpartition('.')[2] in RESIZES]
     if len(found) > 1:
         raise InputError(
@@ -136,7 +136,7 @@ def with_meta_keys(step: Any) -> Any:
 
 
 def count_from_test_size(tta_pipeline: Sequence[Any], test_pipeline: Sequence[Any]) -> list[Any]:
-    """A config's ``tta_pipeline`` with multiples of the picture's size taken as multiples of the test size."""
+    """A config's ``tta_pipeline`` with multiples of the image's size taken as multiples of the test size."""
     pipeline = copy.deepcopy(list(tta_pipeline))
     resize = find_resize(test_pipeline)
     if resize is None:
@@ -150,7 +150,7 @@ def count_from_test_size(tta_pipeline: Sequence[Any], test_pipeline: Sequence[An
 
 
 def count_views(pipeline: Sequence[Any]) -> int:
-    """How many views a pipeline makes of a picture."""
+    """How many views a pipeline makes of an image."""
     views = 1
     for step in pipeline:
         for alternatives in step.get('transforms', []) if step['type'].endswith('TestTimeAug') else []:

@@ -46,21 +46,21 @@ def test_the_colour_of_a_figure_says_nothing_about_its_class() -> None:
     assert np.ptp(shares, axis=0).max() < 0.02
 
 
-def test_a_picture_and_its_truth() -> None:
-    picture = NeighboursSpec(noise=0).render(np.random.default_rng(1))
+def test_an_image_and_its_truth() -> None:
+    image = NeighboursSpec(noise=0).render(np.random.default_rng(1))
     covered = np.zeros((128, 128), int)
-    for instance in picture.instances:
+    for instance in image.instances:
         covered += instance.mask
-        assert (picture.semantic[instance.mask] == instance.kind + 1).all()
-        colours = {tuple(colour) for colour in picture.image[instance.mask]}
+        assert (image.semantic[instance.mask] == instance.kind + 1).all()
+        colours = {tuple(colour) for colour in image.image[instance.mask]}
         assert len(colours) == 1 and colours <= set(COLOURS.values())
     assert covered.max() == 1
-    assert ((picture.semantic > 0) == (covered == 1)).all()
+    assert ((image.semantic > 0) == (covered == 1)).all()
 
 
 def test_both_layouts_hold_the_same_figures_and_stay_as_they_are(tmp_path: Path) -> None:
     summary = write_neighbours(tmp_path / 'set', SPEC)
-    assert summary.written and [summary.counts[split]['pictures'] for split in ('train', 'val')] == [3, 2]
+    assert summary.written and [summary.counts[split]['images'] for split in ('train', 'val')] == [3, 2]
     content = json.loads((tmp_path / 'set/annotations/instances_val2017.json').read_text())
     assert [category['name'] for category in content['categories']] == list(CLASSES)
     for image in content['images']:
@@ -84,6 +84,6 @@ def test_another_data_set_is_left_alone(tmp_path: Path) -> None:
     ('values', 'words'),
     [(dict(pitch=10), 'pitch of a neighbours'), (dict(pitch=19, width=512), 'fewer than 100 places')],
 )
-def test_impossible_pictures_are_refused(values: dict[str, int], words: str) -> None:
+def test_impossible_images_are_refused(values: dict[str, int], words: str) -> None:
     with pytest.raises(InputError, match=words):
         NeighboursSpec(**values)

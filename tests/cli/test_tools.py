@@ -1,4 +1,4 @@
-"""The command lines end to end on a few generated pictures, each in its own process."""
+"""The command lines end to end on a few generated images, each in its own process."""
 
 import json
 import subprocess
@@ -49,7 +49,7 @@ def succeed(tool: str, *args: object) -> str:
 def test_train_resume_and_test(config: str, metrics: tuple[str, ...], shapes: Path, tmp_path: Path) -> None:
     common = ['--work-dir', tmp_path, '--data-root', shapes, '--cfg-options', *SMALL, *NECKS[config]]
     log = succeed('train', config, '--max-iters', 2, '--seed', 1, *common)
-    for line in ('model      ', 'none: trained from scratch', '8 training pictures', 'WARNING: the recipe has '):
+    for line in ('model      ', 'none: trained from scratch', '8 training images', 'WARNING: the recipe has '):
         assert line in log
     summary = json.loads((tmp_path / 'summary.json').read_text())
     assert all(0 <= summary[name] <= 1 for name in metrics) and summary['iterations'] == 2

@@ -60,32 +60,32 @@ def test_same_seed_gives_the_same_bytes(root, tmp_path):
     assert digests(tmp_path / 'again') == digests(root)
 
 
-def test_another_seed_gives_other_pictures(root, tmp_path):
+def test_another_seed_gives_other_images(root, tmp_path):
     write_shapes(tmp_path / 'other', replace(SPEC, seed=1))
     ours, others = digests(root), digests(tmp_path / 'other')
     assert ours.keys() == others.keys()
     assert not {ours[name] for name in ours if name.endswith('.jpg')} & set(others.values())
 
 
-def test_validation_pictures_do_not_depend_on_the_training_pictures(root, tmp_path):
+def test_validation_images_do_not_depend_on_the_training_images(root, tmp_path):
     write_shapes(tmp_path / 'smaller', replace(SPEC, train_count=3))
     ours, others = digests(root), digests(tmp_path / 'smaller')
     kept = [name for name in others if name != generated.SPEC_FILE and 'instances_train' not in name]
     assert {name: ours[name] for name in kept} == {name: others[name] for name in kept}
 
 
-def test_no_picture_stands_in_both_splits(root):
+def test_no_image_stands_in_both_splits(root):
     train, val = (set(digests(root / f'{split}2017').values()) for split in SPLITS)
     assert len(train) == SPEC.train_count
     assert len(val) == SPEC.val_count
     assert not train & val
 
 
-def test_both_layouts_hold_the_same_pictures(root):
+def test_both_layouts_hold_the_same_images(root):
     for split, (folder, count) in SPLITS.items():
-        pictures = digests(root / f'{split}2017')
-        assert pictures == digests(root / 'images' / folder)
-        stems = {Path(name).stem for name in pictures}
+        images = digests(root / f'{split}2017')
+        assert images == digests(root / 'images' / folder)
+        stems = {Path(name).stem for name in images}
         assert stems == {path.stem for path in (root / 'annotations' / folder).iterdir()}
         assert len(stems) == count
 
@@ -98,9 +98,9 @@ def test_coco_ids_and_sizes(coco, root):
     assert len({image['id'] for image in coco.dataset['images']}) == len(coco.imgs)
     assert {annotation['image_id'] for annotation in annotations} == set(coco.imgs)
     for image in coco.imgs.values():
-        with Image.open(root / f'{coco.split}2017' / image['file_name']) as picture:
-            assert picture.size == (image['width'], image['height'])
-            assert picture.mode == 'RGB'
+        with Image.open(root / f'{coco.split}2017' / image['file_name']) as opened:
+            assert opened.size == (image['width'], image['height'])
+            assert opened.mode == 'RGB'
 
 
 def test_coco_masks_agree_with_boxes_and_areas(coco):
@@ -126,9 +126,9 @@ def test_semantic_maps_agree_with_instances(coco, root):
     folder, _ = SPLITS[coco.split]
     values = set()
     for image_id, image in coco.imgs.items():
-        with Image.open(root / 'annotations' / folder / f'{Path(image["file_name"]).stem}.png') as picture:
-            assert picture.mode == 'L'
-            labels = np.asarray(picture)
+        with Image.open(root / 'annotations' / folder / f'{Path(image["file_name"]).stem}.png') as opened:
+            assert opened.mode == 'L'
+            labels = np.asarray(opened)
         expected = np.zeros_like(labels)
         for annotation in coco.imgToAnns[image_id]:
             mask = coco.annToMask(annotation).astype(bool)
@@ -142,23 +142,23 @@ def test_semantic_maps_agree_with_instances(coco, root):
 def test_summary_counts_what_the_files_hold(coco, root):
     counts = read_data_set(root, SPEC).counts[coco.split]
     crowds = sum(annotation['iscrowd'] for annotation in coco.dataset['annotations'])
-    assert counts == {'pictures': len(coco.imgs), 'objects': len(coco.anns) - crowds, 'crowds': crowds}
+    assert counts == {'images': len(coco.imgs), 'objects': len(coco.anns) - crowds, 'crowds': crowds}
 
 
-def test_every_picture_holds_the_objects_asked_for():
+def test_every_image_holds_the_objects_asked_for():
     spec = ShapesSpec(objects=(3, 4), object_size=(20, 30), min_visible=0.6)
     for index in range(20):
-        picture = render(np.random.default_rng(index), spec, crowd=index % 2 == 0)
-        assert 3 <= sum(not instance.crowd for instance in picture.instances) <= 4
-        assert sum(instance.crowd for instance in picture.instances) == (index % 2 == 0)
+        scene = render(np.random.default_rng(index), spec, crowd=index % 2 == 0)
+        assert 3 <= sum(not instance.crowd for instance in scene.instances) <= 4
+        assert sum(instance.crowd for instance in scene.instances) == (index % 2 == 0)
 
 
 @pytest.mark.parametrize(('width', 'height'), [(32, 32), (33, 97), (160, 48)])
-def test_any_size_of_picture(width, height):
+def test_any_size_of_image(width, height):
     spec = ShapesSpec(width=width, height=height, objects=(1, 2), object_size=(10, 24))
-    picture = render(np.random.default_rng(0), spec)
-    assert picture.image.shape == (height, width, 3)
-    assert picture.semantic.shape == (height, width)
+    scene = render(np.random.default_rng(0), spec)
+    assert scene.image.shape == (height, width, 3)
+    assert scene.semantic.shape == (height, width)
 
 
 def test_outlines_are_told_apart_by_their_shape():

@@ -30,6 +30,6 @@ def test_two_processes_train_one_segmenter(tmp_path: Path) -> None:
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert 'batch      4 = 2 process(es) x 2 pictures' in done.stdout + done.stderr
+    assert 'batch      4 = 2 process(es) x 2 images' in done.stdout + done.stderr
     summary = json.loads((tmp_path / 'run/summary.json').read_text())
     assert summary['iterations'] == 2 and 0 <= summary['mIoU'] <= 1

@@ -33,11 +33,11 @@ NAMES = ['circle', 'square', 'triangle', 'star', 'ring', 'cross']
 
 
 @pytest.fixture(scope='module')
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp('data') / 'shapes'
     write_shapes(root, ShapesSpec(train_count=1, val_count=2))
     folder = root / 'val2017'
-    (folder / 'notes.txt').write_text('not a picture')
+    (folder / 'notes.txt').write_text('not an image')
     (folder / 'empty.png').touch()
     (folder / 'cut.jpg').write_bytes((folder / '000000100000.jpg').read_bytes()[:300])
     cv2.imwrite(str(folder / 'float.tif'), np.zeros((60, 90), np.float32))
@@ -48,19 +48,19 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='module')
-def detector(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    return predictor_of(DETECTION, pictures, tmp_path_factory.mktemp('detector') / 'model.pth')
+def detector(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    return predictor_of(DETECTION, photos, tmp_path_factory.mktemp('detector') / 'model.pth')
 
 
 @pytest.fixture(scope='module')
-def segmenter(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    return predictor_of(SEGMENTATION, pictures, tmp_path_factory.mktemp('segmenter') / 'model.pth')
+def segmenter(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    return predictor_of(SEGMENTATION, photos, tmp_path_factory.mktemp('segmenter') / 'model.pth')
 
 
-def predictor_of(path: Path, pictures: Path, checkpoint: Path, **options: Any) -> Predictor:
-    config = demo_config(path, pictures.parent)
+def predictor_of(path: Path, photos: Path, checkpoint: Path, **options: Any) -> Predictor:
+    config = demo_config(path, photos.parent)
     torch.save(dict(state_dict=build_model(config).state_dict(), meta={}), checkpoint)
-    return Predictor(demo_config(path, pictures.parent), checkpoint, 'cpu', **options)
+    return Predictor(demo_config(path, photos.parent), checkpoint, 'cpu', **options)
 
 
 def process_state() -> tuple[Any, ...]:
@@ -77,11 +77,11 @@ def same(one: Prediction, other: Prediction) -> bool:
     )
 
 
-def run(path: Path, pictures: Path, out: Path) -> dict[str, Any]:
-    build_model(demo_config(path, pictures.parent))  # the first one changes the process
+def run(path: Path, photos: Path, out: Path) -> dict[str, Any]:
+    build_model(demo_config(path, photos.parent))  # the first one changes the process
     before = process_state()
-    predictor = predictor_of(path, pictures, out / 'model.pth')
-    files = find_files([str(pictures)])
+    predictor = predictor_of(path, photos, out / 'model.pth')
+    files = find_files([str(photos)])
     done = {file.name: seen for file, seen in predict_files(predictor, files, out / 'drawn', THRESHOLD)}
     assert done == {
         '000000100000.jpg': '',
@@ -99,8 +99,8 @@ def run(path: Path, pictures: Path, out: Path) -> dict[str, Any]:
     return json.loads((out / 'drawn' / 'inner' / 'wide.json').read_text())
 
 
-def test_detections_are_drawn_and_written(pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    written = run(DETECTION, pictures, tmp_path)
+def test_detections_are_drawn_and_written(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    written = run(DETECTION, photos, tmp_path)
     assert caplog.text.count('dark.tif: an image of 12 bits stored in 16') == 1
     assert (written['width'], written['height']) == (90, 60) and written['file'].endswith('inner/wide.png')
     objects = json.loads((tmp_path / 'drawn' / '000000100000.json').read_text())['objects']
@@ -112,8 +112,8 @@ def test_detections_are_drawn_and_written(pictures: Path, tmp_path: Path, caplog
         assert all(-0.1 <= value <= 128.1 for value in one['bbox'])
 
 
-def test_label_maps_are_drawn_and_written(pictures: Path, tmp_path: Path) -> None:
-    written = run(SEGMENTATION, pictures, tmp_path)
+def test_label_maps_are_drawn_and_written(photos: Path, tmp_path: Path) -> None:
+    written = run(SEGMENTATION, photos, tmp_path)
     image = Image.open(tmp_path / 'drawn' / 'inner' / written['label_map'])
     labels = np.asarray(image)
     assert labels.shape == (60, 90) and image.mode == 'P'
@@ -123,8 +123,8 @@ def test_label_maps_are_drawn_and_written(pictures: Path, tmp_path: Path) -> Non
     assert np.asarray(image.convert('RGB')).any()  # the colours of the classes, not nearly black numbers
 
 
-def test_the_checkpoint_must_be_of_this_model(pictures: Path, tmp_path: Path) -> None:
-    config = demo_config(SEGMENTATION, pictures.parent)
+def test_the_checkpoint_must_be_of_this_model(photos: Path, tmp_path: Path) -> None:
+    config = demo_config(SEGMENTATION, photos.parent)
     state = build_model(config).state_dict()
     state.pop('decode_head.conv_seg.bias')
     torch.save(dict(state_dict=state, meta={}), tmp_path / 'other.pth')
@@ -133,11 +133,11 @@ def test_the_checkpoint_must_be_of_this_model(pictures: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize('path', [DETECTION, SEGMENTATION], ids=['detector', 'segmenter'])
-def test_predictions_are_the_toolkits(path: Path, pictures: Path, request: pytest.FixtureRequest) -> None:
+def test_predictions_are_the_toolkits(path: Path, photos: Path, request: pytest.FixtureRequest) -> None:
     predictor = request.getfixturevalue('detector' if path == DETECTION else 'segmenter')
-    files = sorted(pictures.glob('0*.jpg'))
+    files = sorted(photos.glob('0*.jpg'))
     ours = predictor(files, batch_size=2)
-    theirs = predict_with_toolkit(demo_config(path, pictures.parent))
+    theirs = predict_with_toolkit(demo_config(path, photos.parent))
     for found, sample in zip(ours, theirs, strict=True):
         if path == SEGMENTATION:
             assert (found['label_map'] == sample.pred_sem_seg.data[0].numpy()).all()
@@ -148,8 +148,8 @@ def test_predictions_are_the_toolkits(path: Path, pictures: Path, request: pytes
         assert found['names'] == NAMES
 
 
-def test_every_kind_of_image_gives_the_same(detector: Predictor, pictures: Path) -> None:
-    path = pictures / '000000100000.jpg'
+def test_every_kind_of_image_gives_the_same(detector: Predictor, photos: Path) -> None:
+    path = photos / '000000100000.jpg'
     array = cv2.imread(str(path))[..., ::-1]
     wanted = detector(path)
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
@@ -176,14 +176,14 @@ def test_what_is_no_image_is_refused(detector: Predictor, image: Any, message: s
         detector(image)
 
 
-def test_images_of_several_sizes_do_not_disturb_each_other(segmenter: Predictor, pictures: Path) -> None:
-    paths = [pictures / '000000100000.jpg', pictures / 'inner' / 'wide.png', pictures / '000000100001.jpg']
+def test_images_of_several_sizes_do_not_disturb_each_other(segmenter: Predictor, photos: Path) -> None:
+    paths = [photos / '000000100000.jpg', photos / 'inner' / 'wide.png', photos / '000000100001.jpg']
     for found, path in zip(segmenter(paths, batch_size=3), paths, strict=True):
         assert same(found, segmenter(path))
 
 
-def test_a_part_is_selected_and_drawn(detector: Predictor, segmenter: Predictor, pictures: Path) -> None:
-    path = pictures / '000000100000.jpg'
+def test_a_part_is_selected_and_drawn(detector: Predictor, segmenter: Predictor, photos: Path) -> None:
+    path = photos / '000000100000.jpg'
     found = detector(path)
     name = found['names'][found['labels'][0]]
     part = found.select(float(found['scores'][0]), [name])
@@ -196,9 +196,9 @@ def test_a_part_is_selected_and_drawn(detector: Predictor, segmenter: Predictor,
         found.select(classes=['circel'])
 
 
-def test_objects_become_those_of_supervision(detector: Predictor, segmenter: Predictor, pictures: Path) -> None:
+def test_objects_become_those_of_supervision(detector: Predictor, segmenter: Predictor, photos: Path) -> None:
     pytest.importorskip('supervision', reason='supervision is not installed')
-    path = pictures / '000000100000.jpg'
+    path = photos / '000000100000.jpg'
     found = detector(path)
     converted = found.to_supervision()
     assert (converted.xyxy == found['boxes']).all() and (converted.mask == found['masks']).all()
@@ -208,42 +208,42 @@ def test_objects_become_those_of_supervision(detector: Predictor, segmenter: Pre
 
 
 @pytest.mark.parametrize('path', [DETECTION, SEGMENTATION], ids=['detector', 'segmenter'])
-def test_a_single_view_is_the_plain_prediction(path: Path, pictures: Path, request: pytest.FixtureRequest) -> None:
+def test_a_single_view_is_the_plain_prediction(path: Path, photos: Path, request: pytest.FixtureRequest) -> None:
     plain = request.getfixturevalue('detector' if path == DETECTION else 'segmenter')
-    config = demo_config(path, pictures.parent)
+    config = demo_config(path, photos.parent)
     config.tta_factors, config.tta_flip = [1.0], False
-    checkpoint = pictures.parent / f'{path.stem}.pth'
+    checkpoint = photos.parent / f'{path.stem}.pth'
     torch.save(dict(state_dict=plain.model.state_dict(), meta={}), checkpoint)
     views = Predictor(config, checkpoint, 'cpu', tta=True)
     assert getattr(views.model, 'merge', 'proposals') == 'proposals'
-    image = pictures / 'inner' / 'wide.png'
+    image = photos / 'inner' / 'wide.png'
     assert same(views(image), plain(image))
 
 
-def test_bfloat16_is_close(pictures: Path, tmp_path: Path, segmenter: Predictor) -> None:
+def test_bfloat16_is_close(photos: Path, tmp_path: Path, segmenter: Predictor) -> None:
     torch.save(dict(state_dict=segmenter.model.state_dict(), meta={}), tmp_path / 'model.pth')
-    half = Predictor(demo_config(SEGMENTATION, pictures.parent, 32), tmp_path / 'model.pth', 'cpu', bf16=True)
-    full = Predictor(demo_config(SEGMENTATION, pictures.parent, 32), tmp_path / 'model.pth', 'cpu')
-    image = pictures / '000000100000.jpg'
+    half = Predictor(demo_config(SEGMENTATION, photos.parent, 32), tmp_path / 'model.pth', 'cpu', bf16=True)
+    full = Predictor(demo_config(SEGMENTATION, photos.parent, 32), tmp_path / 'model.pth', 'cpu')
+    image = photos / '000000100000.jpg'
     assert (half(image)['label_map'] == full(image)['label_map']).mean() > 0.8
 
 
-def test_the_model_follows_its_checkpoint(pictures: Path, tmp_path: Path) -> None:
+def test_the_model_follows_its_checkpoint(photos: Path, tmp_path: Path) -> None:
     """A checkpoint of other classes, trained without masks, needs no option."""
-    config = demo_config(DETECTION, pictures.parent)
+    config = demo_config(DETECTION, photos.parent)
     config.model.roi_head.mask_head = config.model.roi_head.mask_roi_extractor = None
     for head in config.model.roi_head.bbox_head:
         head.num_classes = 2
     meta = dict(dataset_meta=dict(classes=('bolt', 'nut')))
     torch.save(dict(state_dict=build_model(config).state_dict(), meta=meta), tmp_path / 'own.pth')
-    found = Predictor(demo_config(DETECTION, pictures.parent), tmp_path / 'own.pth', 'cpu')(pictures / 'dark.tif')
+    found = Predictor(demo_config(DETECTION, photos.parent), tmp_path / 'own.pth', 'cpu')(photos / 'dark.tif')
     assert found['names'] == ['bolt', 'nut'] and found['masks'] is None and set(found['labels']) <= {0, 1}
     with pytest.raises(InputError, match='was trained on bolt, nut, not on bolt, screw'):
-        Predictor(demo_config(DETECTION, pictures.parent), tmp_path / 'own.pth', 'cpu', ['bolt', 'screw'])
+        Predictor(demo_config(DETECTION, photos.parent), tmp_path / 'own.pth', 'cpu', ['bolt', 'screw'])
 
 
-def test_objects_are_written_for_coco(detector: Predictor, pictures: Path, tmp_path: Path) -> None:
-    coco, path = CocoFile(), pictures / '000000100000.jpg'
+def test_objects_are_written_for_coco(detector: Predictor, photos: Path, tmp_path: Path) -> None:
+    coco, path = CocoFile(), photos / '000000100000.jpg'
     list(predict_files(detector, {path: Path('a')}, tmp_path, THRESHOLD, ['circle', 'star'], coco))
     coco.write(tmp_path / 'coco.json', NAMES)
     read = COCO(str(tmp_path / 'coco.json'))

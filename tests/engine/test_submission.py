@@ -1,4 +1,4 @@
-"""Files for the test servers: the right pictures, names and numbers."""
+"""Files for the test servers: the right images, names and numbers."""
 
 import json
 import zipfile
@@ -63,7 +63,7 @@ def test_coco_test_dev_is_used_where_it_is(shapes: Path, tmp_path: Path) -> None
     assert not raw.exists()
 
 
-def test_ade20k_test_pictures_are_used_where_they_are(shapes: Path, tmp_path: Path) -> None:
+def test_ade20k_test_images_are_used_where_they_are(shapes: Path, tmp_path: Path) -> None:
     (shapes / 'images' / 'testing').mkdir()
     config = demo_config(SEGMENTATION, shapes)
     submission = format_for_server(config, str(tmp_path / 'out'))

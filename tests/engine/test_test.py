@@ -67,7 +67,7 @@ def test_a_test_in_views_leaves_a_summary_and_a_report(
     views = use_tta(config, factors=(1.0,))
     run_test(config, views, str(tmp_path / 'report'))
     summary = summary_of(tmp_path)
-    assert (summary['views'], summary['pictures']) == (2, 3) and all(0 <= summary[name] <= 1 for name in figures)
+    assert (summary['views'], summary['images']) == (2, 3) and all(0 <= summary[name] <= 1 for name in figures)
     drawn = {file.name for file in (tmp_path / 'report' / 'images').iterdir()}
     assert drawn == {'000000100000.png', '000000100001.png', '000000100002.png'}
     page = (tmp_path / 'report' / 'index.html').read_text()

@@ -98,8 +98,8 @@ def test_a_run_on_both_sets_with_accumulated_gradients(shapes: Path, tmp_path: P
     for text in (
         'this run evaluates nothing',
         'no best checkpoint is kept',
-        '8 training pictures\n',
-        '4 = 1 process(es) x 2 pictures x 2 accumulated step(s), as in the recipe',
+        '8 training images\n',
+        '4 = 1 process(es) x 2 images x 2 accumulated step(s), as in the recipe',
         'batch norms see 2 images at a time, not 4',
         '2 iterations, 1 optimizer steps',
         'Result: no scores',

@@ -33,7 +33,7 @@ def test_detection_scales_its_test_size() -> None:
     assert [step['type'] for step in plain] == ['LoadImageFromFile', 'Resize', 'LoadAnnotations', 'PackDetInputs']
 
 
-def test_segmentation_scales_its_test_size_and_not_each_picture() -> None:
+def test_segmentation_scales_its_test_size_and_not_each_image() -> None:
     config = read('segmentation/upernet_swin_t_160k.py')
     assert all('scale_factor' in size for size in config.tta_pipeline[1]['transforms'][0])
     assert use_tta(config) == 12
@@ -43,7 +43,7 @@ def test_segmentation_scales_its_test_size_and_not_each_picture() -> None:
     assert 'scale_factor' in config.tta_pipeline[1]['transforms'][0][0]
 
 
-def test_without_a_resize_factors_count_from_the_picture() -> None:
+def test_without_a_resize_factors_count_from_the_image() -> None:
     for name in ('detection/cascade_swin_demo.py', 'segmentation/upernet_swin_demo.py'):
         config = read(name)
         data_set = config.test_dataloader.dataset

@@ -1,4 +1,4 @@
-"""COCO 2017 with the pictures of HTC++: InstaBoost, a short side of 400 to 1400, a long side within 1600, stuff maps.
+"""COCO 2017 with the images of HTC++: InstaBoost, a short side of 400 to 1400, a long side within 1600, stuff maps.
 
 Stuff maps are COCO's 'stuffthingmaps', under that name in the data folder. ``plain_pipeline`` does without them and
 without InstaBoost, whose package is the extra `instaboost`. The size of test images was not published; 1400 is ours.

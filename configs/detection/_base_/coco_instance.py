@@ -1,6 +1,6 @@
 """COCO 2017 boxes and masks with the original's two-policy augmentation.
 
-Half of the pictures are resized to a short side of 480 to 800; the other half first to one of 400, 500, 600, cropped to
+Half of the images are resized to a short side of 480 to 800; the other half first to one of 400, 500, 600, cropped to
 between 384 and 600 pixels a side, and then resized the same way. The long side stays within 1333.
 """
 

@@ -1,6 +1,6 @@
 """The data of the ablations' demo (tools/prepare_data.py neighbours), in ADE20K's layout.
 
-Pictures are not mirrored: their classes depend on left and right.
+Images are not mirrored: their classes depend on left and right.
 """
 
 _base_ = 'mmseg::_base_/datasets/ade20k.py'

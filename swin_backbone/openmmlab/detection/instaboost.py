@@ -32,7 +32,7 @@ class InstaBoost(StockInstaBoost):
                 'a config without it (configs/detection/htc_plain_*_6x.py).'
             )
         if options.get('hflag'):
-            raise InputError('InstaBoost cannot flip objects (hflag): leave it out; RandomFlip flips whole pictures.')
+            raise InputError('InstaBoost cannot flip objects (hflag): leave it out; RandomFlip flips whole images.')
         super().__init__(**options)
 
     def _load_anns(self, results: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -38,7 +38,7 @@ class Look:
     Attributes:
         features: maps of the neck.
         semantic: the semantic feature that HTC's heads also read, or None.
-        samples: data samples of the pictures.
+        samples: data samples of the images.
         proposals: regions in the coordinates of the view, with scores, per image.
     """
 
@@ -49,13 +49,13 @@ class Look:
 
     @property
     def metas(self) -> list[dict[str, Any]]:
-        """Meta information of the pictures."""
+        """Meta information of the images."""
         return [sample.metainfo for sample in self.samples]
 
 
 @MODELS.register_module()
 class InstanceTTAModel(BaseTTAModel):
-    """Merges what a detector finds in several views of a picture: boxes, and masks where it makes any.
+    """Merges what a detector finds in several views of an image: boxes, and masks where it makes any.
 
     With ``merge='candidates'`` the candidates of all views, in the coordinates of the image, go through one NMS, the
     one in the detector's ``test_cfg``. With ``merge='proposals'`` a two-stage detector first merges the proposals
@@ -107,13 +107,13 @@ class InstanceTTAModel(BaseTTAModel):
         return self.merge_preds(list(zip(*views, strict=True)))
 
     def merge_preds(self, data_samples_list: Sequence[Sequence[DetDataSample]]) -> list[DetDataSample]:
-        """Merge boxes, and masks if there are any, that lie in the coordinates of the pictures."""
+        """Merge boxes, and masks if there are any, that lie in the coordinates of the images."""
         return [self.merge_samples(list(samples)) for samples in data_samples_list]
 
     def merge_samples(self, samples: list[DetDataSample]) -> DetDataSample:
-        """Merge the views of one picture."""
+        """Merge the views of one image."""
         chosen = reference_of([sample.metainfo for sample in samples])
-        found = [in_picture(sample) for sample in samples]
+        found = [in_image(sample) for sample in samples]
         head = head_before_nms(self.module)
         if head is not None:
             merged = self.suppress(InstanceData.cat(found), head.test_cfg)
@@ -203,7 +203,7 @@ class InstanceTTAModel(BaseTTAModel):
     def add_masks(
         self, found: list[InstanceData], frames: list[dict[str, Any]], looks: list[Look]
     ) -> list[InstanceData]:
-        """Give instances in the coordinates of ``frames`` their masks, and bring their boxes to the pictures."""
+        """Give instances in the coordinates of ``frames`` their masks, and bring their boxes to the images."""
         head: Any = self.module.roi_head
         if not any(len(instances) for instances in found):
             threshold = head.test_cfg.mask_thr_binary
@@ -281,8 +281,8 @@ def in_frame(instances: InstanceData, source: dict[str, Any], target: dict[str, 
     return InstanceData(bboxes=boxes, scores=instances.scores, labels=instances.labels)
 
 
-def in_picture(sample: DetDataSample) -> InstanceData:
-    """The prediction of a view, which the detector has scaled to the picture, with the mirroring undone."""
+def in_image(sample: DetDataSample) -> InstanceData:
+    """The prediction of a view, which the detector has scaled to the image, with the mirroring undone."""
     instances, meta = sample.pred_instances, sample.metainfo
     if is_flipped(meta):
         scaled = {**original(meta), 'flip': True, 'flip_direction': meta['flip_direction']}
@@ -293,8 +293,8 @@ def in_picture(sample: DetDataSample) -> InstanceData:
 
 
 def mask_probabilities(head: Any, look: Look, boxes: list[Tensor]) -> list[Tensor]:
-    """What the mask heads say about boxes of one view: ``[n, classes, h, w]`` per picture, the mean of all stages."""
-    rois, counts = bbox2roi(boxes), [len(picture) for picture in boxes]
+    """What the mask heads say about boxes of one view: ``[n, classes, h, w]`` per image, the mean of all stages."""
+    rois, counts = bbox2roi(boxes), [len(image) for image in boxes]
     if isinstance(head, HybridTaskCascadeRoIHead):
         logits = head._mask_forward(-1, look.features, rois, look.semantic, training=False)['mask_preds']
     elif isinstance(head, CascadeRoIHead):
@@ -304,7 +304,7 @@ def mask_probabilities(head: Any, look: Look, boxes: list[Tensor]) -> list[Tenso
     stages = [[part.sigmoid() for part in stage.split(counts, 0)] for stage in logits]
     if len(stages) == 1:
         return stages[0]
-    return [torch.stack(picture).mean(dim=0) for picture in zip(*stages, strict=True)]
+    return [torch.stack(image).mean(dim=0) for image in zip(*stages, strict=True)]
 
 
 SAME_INSTANCE = 0.5
@@ -316,7 +316,7 @@ def vote_masks(merged: InstanceData, views: Sequence[InstanceData]) -> Tensor:
 
     Args:
         merged: instances chosen among those of the views.
-        views: what each view found, in the coordinates of the picture; a view that lacks an instance does not vote.
+        views: what each view found, in the coordinates of the image; a view that lacks an instance does not vote.
     """
     votes = torch.zeros(merged.masks.shape, device=merged.masks.device)
     voters = votes.new_zeros(len(merged))

@@ -19,7 +19,7 @@ def unflipped(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def original(meta: dict[str, Any]) -> dict[str, Any]:
-    """The picture itself as a view."""
+    """The image itself as a view."""
     return {**unflipped(meta), 'img_shape': tuple(meta['ori_shape'][:2]), 'scale_factor': (1.0, 1.0)}
 
 
@@ -44,5 +44,5 @@ def move_boxes(boxes: Tensor, source: dict[str, Any], target: dict[str, Any]) ->
 
 
 def unflip_masks(masks: Tensor, meta: dict[str, Any]) -> Tensor:
-    """Masks ``[..., h, w]`` of a view as they lie in the picture."""
+    """Masks ``[..., h, w]`` of a view as they lie in the image."""
     return masks.flip(FLIPPED_AXES[meta['flip_direction']]) if is_flipped(meta) else masks

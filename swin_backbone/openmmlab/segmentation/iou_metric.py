@@ -78,9 +78,9 @@ def confusion_pairs(
     return found, counts.astype(np.int64)
 
 
-def sum_pairs(pictures: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], classes: int) -> NDArray[np.int64]:
-    """The confusion matrix ``[classes, classes]`` of many pictures."""
+def sum_pairs(images: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], classes: int) -> NDArray[np.int64]:
+    """The confusion matrix ``[classes, classes]`` of many images."""
     matrix = np.zeros(classes * classes, np.int64)
-    for pairs, counts in pictures:
+    for pairs, counts in images:
         matrix[pairs] += counts
     return matrix.reshape(classes, classes)

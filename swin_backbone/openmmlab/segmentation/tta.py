@@ -12,7 +12,7 @@ from swin_backbone.registry import MODELS
 
 @MODELS.register_module()
 class SegmentationTTAModel(BaseTTAModel):
-    """The mean of the class probabilities of several views of a picture, as the papers' multi-scale figures are made.
+    """The mean of the class probabilities of several views of an image, as the papers' multi-scale figures are made.
 
     In place of MMSegmentation's own: it adds the views up one after the other, so that memory does not grow with their
     number; it returns the sample of the first view; and a single view is its plain prediction, also where rounding
@@ -32,7 +32,7 @@ class SegmentationTTAModel(BaseTTAModel):
         return [self.decide(*pair, len(views)) for pair in zip(samples, totals, strict=True)]
 
     def probabilities(self, sample: SegDataSample) -> Tensor:
-        """``[classes, H, W]`` of one view at the size of the picture; ``[1, H, W]`` of a single class."""
+        """``[classes, H, W]`` of one view at the size of the image; ``[1, H, W]`` of a single class."""
         scores = sample.seg_logits.data
         # A segmenter with one output returns its probability already.
         return scores.softmax(dim=0) if self.module.out_channels > 1 else scores.clone()

@@ -1,6 +1,6 @@
 """COCO's average precision from its published definition, in plain loops over small sets: no pycocotools.
 
-https://cocodataset.org/#detection-eval: detections of a picture and class, at most 100, are matched by falling score to
+https://cocodataset.org/#detection-eval: detections of an image and class, at most 100, are matched by falling score to
 the object with the greatest IoU that is free; crowds may be matched by many and count neither way; objects outside of a
 range of areas, and detections outside of it that match nothing, count neither way; precision is made monotonic and read
 at 101 recalls.
@@ -77,7 +77,7 @@ def mask_iou(found: np.ndarray, truth: np.ndarray, crowd: bool) -> float:
 def judge(
     found: list[dict[str, Any]], truths: list[dict[str, Any]], ious: np.ndarray, iou: float, area: tuple[float, float]
 ) -> tuple[list[tuple[float, bool, bool]], int]:
-    """Score, rightness and whether it counts, per detection of one picture and class; and the objects to be found."""
+    """Score, rightness and whether it counts, per detection of one image and class; and the objects to be found."""
     outside = [bool(truth['iscrowd']) or not area[0] <= truth['area'] <= area[1] for truth in truths]
     order = sorted(range(len(truths)), key=lambda j: outside[j])
     taken: set[int] = set()
@@ -141,7 +141,7 @@ def evaluate(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) ->
 
 
 def prepare(truth: dict[str, Any], objects: list[Any], found: list[Any], kind: str) -> dict[int, list[Any]]:
-    """Per category, and per picture: detections by score, objects, and their IoUs ``[detections, objects]``."""
+    """Per category, and per image: detections by score, objects, and their IoUs ``[detections, objects]``."""
     pairs: dict[int, list[Any]] = {}
     for category in truth['categories']:
         for image in truth['images']:
@@ -155,10 +155,10 @@ def prepare(truth: dict[str, Any], objects: list[Any], found: list[Any], kind: s
     return pairs
 
 
-def score_category(pictures: list[Any], iou: float, area: tuple[float, float]) -> float | None:
+def score_category(images: list[Any], iou: float, area: tuple[float, float]) -> float | None:
     """Average precision of one category; None where it has no objects in the range."""
     verdicts, objects = [], 0
-    for seen, here, ious in pictures:
+    for seen, here, ious in images:
         judged, count = judge(seen, here, ious, iou, area)
         verdicts += judged
         objects += count

@@ -28,7 +28,7 @@ def truth_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def guesses(truth: dict[str, Any], image: dict[str, Any], rng: np.random.Generator, names: list[str]) -> dict[str, Any]:
-    """Right, displaced, misnamed, doubled and invented detections of one picture, crowds included."""
+    """Right, displaced, misnamed, doubled and invented detections of one image, crowds included."""
     size = (image['height'], image['width'])
     boxes, masks, labels, scores = [], [], [], []
     for one in truth['annotations']:

@@ -71,7 +71,7 @@ def test_instaboost_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in that moves nothing and makes pictures brighter."""
+    """A stand-in that moves nothing and makes images brighter."""
     module = ModuleType('instaboostfast')
     module.__spec__ = ModuleSpec('instaboostfast', None)
     module.InstaBoostConfig = lambda *options: None

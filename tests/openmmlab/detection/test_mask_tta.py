@@ -142,7 +142,7 @@ def assert_same(one: list[Any], other: list[Any]) -> None:
 def test_one_view_is_the_plain_test(
     detector: Callable[[Config], None], nms: dict[str, Any] | None, shapes: Path
 ) -> None:
-    size = 160  # not the size of the pictures, so that every change of coordinates counts
+    size = 160  # not the size of the images, so that every change of coordinates counts
     plain = predict(build_config(detector, shapes, nms, size))
     config = build_config(detector, shapes, nms, size)
     assert use_tta(config, factors=(1.0,), flips=(False,)) == 1
@@ -227,7 +227,7 @@ def test_the_same_view_twice_changes_nothing(detector: Callable[[Config], None],
         *((detector, PROPOSALS) for detector in (mask_rcnn, htc, boxes_only)),
     ],
 )
-def test_a_mirrored_view_is_the_test_of_the_mirrored_picture(
+def test_a_mirrored_view_is_the_test_of_the_mirrored_image(
     detector: Callable[[Config], None], merge: str | None, shapes: Path, tmp_path: Path
 ) -> None:
     mirrored = tmp_path / 'mirrored'
@@ -258,7 +258,7 @@ def test_a_mirrored_view_is_the_test_of_the_mirrored_picture(
         *((detector, PROPOSALS) for detector in (cascade, htc, boxes_only)),
     ],
 )
-def test_many_views_stay_within_the_picture_and_the_limit(
+def test_many_views_stay_within_the_image_and_the_limit(
     detector: Callable[[Config], None], merge: str, shapes: Path
 ) -> None:
     config = build_config(detector, shapes, None)

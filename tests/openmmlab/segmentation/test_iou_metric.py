@@ -21,7 +21,7 @@ def run_metric(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[dict[str, fl
     evaluator.dataset_meta = dict(classes=CLASSES)
     for truth, prediction in pairs:
         sample = dict(
-            img_path='picture.jpg',
+            img_path='image.jpg',
             gt_sem_seg=dict(data=torch.from_numpy(truth)[None]),
             pred_sem_seg=dict(data=torch.from_numpy(prediction)[None]),
         )
@@ -29,7 +29,7 @@ def run_metric(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[dict[str, fl
     return evaluator.evaluate(len(pairs)), evaluator.metrics[0]
 
 
-def pictures(seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def images(seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     rng = np.random.default_rng(seed)
     pairs = []
     for _ in range(5):
@@ -42,7 +42,7 @@ def pictures(seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 @pytest.mark.parametrize('seed', [0, 1])
 def test_miou_agrees_with_counting_pixels_one_by_one(seed: int) -> None:
-    pairs = pictures(seed)
+    pairs = images(seed)
     common, either, right, wanted, total, correct = ({}, {}, {}, {}, 0, 0)
     for truth, prediction in pairs:
         for true, given in zip(truth.ravel().tolist(), prediction.ravel().tolist(), strict=True):
@@ -82,5 +82,5 @@ def test_counts_stay_exact_where_single_precision_would_not() -> None:
 
 def test_a_label_without_a_class_is_refused() -> None:
     truth = np.array([[0, 9]])
-    with pytest.raises(InputError, match=r'picture\.jpg holds class 9, and the data set has classes 0 to 3'):
+    with pytest.raises(InputError, match=r'image\.jpg holds class 9, and the data set has classes 0 to 3'):
         run_metric([(truth, np.zeros_like(truth))])
