@@ -13,6 +13,8 @@ from swin_backbone.errors import InputError
 BATCH = 64
 """Of the papers' images per second."""
 
+IMAGENET_CLASSES = 1000
+
 ROUNDS = {'cpu': (1, 3), 'cuda': (50, 30)}
 """Untimed and timed rounds of ``--throughput``."""
 
@@ -106,9 +108,11 @@ def print_accuracy(args: Any, classifier: Any, folder: Path, device: str, output
     found = evaluate(classifier, items, running(args, device, upright=False))
     speed = f'{found.images / found.seconds:.1f}'
     rows = [('here', f'{100 * found.top1:.2f}', f'{100 * found.top5:.2f}', speed, str(found.images))]
-    published = published_for(args.source)
+    published = published_for(args.source) if classifier.head.out_features == IMAGENET_CLASSES else None
     if published is not None:
-        rows.append(('published', f'{published.top1}', f'{published.top5}', f'{published.speed} (V100)', '50000'))
+        rows.append(
+            ('published, ImageNet-1K', f'{published.top1}', f'{published.top5}', f'{published.speed} (V100)', '50000')
+        )
     print(text_table(('', 'top-1', 'top-5', 'images/s', 'images'), rows), file=output)
     if published is None:
         print(f'no scores were published for {args.source} by its authors, as far as is known here', file=output)

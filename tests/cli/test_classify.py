@@ -11,7 +11,7 @@ from swin_backbone.errors import InputError
 from swin_backbone.model_zoo.classification import RELEASED, published_for
 from tests.helpers import tiny_backbone
 
-CLASSES = 6
+CLASSES, FOLDERS = 1000, 6
 
 
 @pytest.fixture(scope='module')
@@ -29,11 +29,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope='module')
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp('val')
-    for label in range(CLASSES):
-        (root / f'n{label}').mkdir()
+    for label in range(FOLDERS):
+        (root / f'{label}').mkdir()
         for number in range(2):
             Image.new('RGB', (300, 240), (40 * label, 255 - 40 * label, 90 * number)).save(
-                root / f'n{label}/{number}.png'
+                root / f'{label}/{number}.png'
             )
     return root
 
@@ -48,7 +48,7 @@ def test_accuracy_beside_the_published_one(weights: Path, folders: Path, capsys:
     assert f'{CLASSES} classes; images short side resized to 256, centre of 224x224' in facts
     assert header.split() == ['top-1', 'top-5', 'images/s', 'images']
     assert here.split()[0] == 'here' and here.split()[-1] == '12'
-    assert published.split() == ['published', '81.2', '95.5', '755', '(V100)', '50000']
+    assert published.split() == ['published,', 'ImageNet-1K', '81.2', '95.5', '755', '(V100)', '50000']
     other = weights.rename(weights.with_name('mine.pth'))
     run(other, folders, '--limit', 6, '--image-size', 64)
     *_, here, remark = capsys.readouterr().out.splitlines()
@@ -57,12 +57,12 @@ def test_accuracy_beside_the_published_one(weights: Path, folders: Path, capsys:
 
 
 def test_classes_of_images(weights: Path, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    run(weights, folders / 'n0', folders / 'n1/0.png')
+    run(weights, folders / '0', folders / '1/0.png')
     _, *lines, last = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 and lines[-1].startswith(f'{folders / "n1/0.png"}: ') and last.startswith('3 images in')
+    assert len(lines) == 3 and lines[-1].startswith(f'{folders / "1/0.png"}: ') and last.startswith('3 images in')
     names = tmp_path / 'names.txt'
     names.write_text('\n'.join(f'kind {number}' for number in range(CLASSES)))
-    run(weights, folders / 'n1/0.png', '--names', names)
+    run(weights, folders / '1/0.png', '--names', names)
     _, named, _ = capsys.readouterr().out.splitlines()
     assert named == lines[-1].replace(': ', ': kind ').replace(', ', ', kind ')
 
@@ -76,10 +76,10 @@ REFUSED = {
     'nothing to do': ([], 'nothing to classify'),
     'no such folder': (['nowhere'], 'there is no image or folder nowhere'),
     'two validation sets': (['{val}', '{val}'], 'evaluate it alone'),
-    'a limit without an evaluation': (['{val}/n0', '--limit', '2'], '--limit is for an evaluation'),
+    'a limit without an evaluation': (['{val}/0', '--limit', '2'], '--limit is for an evaluation'),
     'an empty batch': (['{val}', '--batch-size', '0'], '--batch-size must be at least 1'),
-    'names of other classes': (['{val}/n0', '--names', '{weights}.txt'], 'has 1 lines, the checkpoint 6 classes'),
-    'names that are no text': (['{val}/n0', '--names', '{weights}'], 'cannot be read'),
+    'names of other classes': (['{val}/0', '--names', '{weights}.txt'], 'has 1 lines, the checkpoint 1000 classes'),
+    'names that are no text': (['{val}/0', '--names', '{weights}'], 'cannot be read'),
 }
 
 
