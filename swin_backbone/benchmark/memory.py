@@ -1,5 +1,6 @@
 """Memory, open files and worker processes over the iterations of a long training on images of varying size."""
 
+import gc
 import multiprocessing
 import os
 import random
@@ -104,6 +105,7 @@ def train_config(name: str, data_root: str | None, workers: int, iterations: int
         runner.register_hook(Recorder())
         runner.train()
         del runner
+        gc.collect()  # it and its loops refer to each other
     return [*found, usage()]
 
 
