@@ -2,7 +2,7 @@
 
 Source: Swin paper, section 4.1; the authors' code.
 Original: a batch of 4096, mixed precision.
-Expected: no figure is published for 22K itself.
+Expected: no score is published for 22K itself.
 Size: 109.1M parameters, 15.4G multiply-adds at 224x224 (not published).
 """
 

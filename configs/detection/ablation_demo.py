@@ -1,6 +1,6 @@
 """What the ablations of the backbone are demonstrated on for detection: the demo's Cascade Mask R-CNN on other data.
 
-Figures have 14 pixels across and their class depends on what stands up to 63 pixels to the right of them, outside of
+Shapes are 14 pixels wide, and their class depends on what is up to 63 pixels to the right of them, outside of
 the box that the heads look into. Images are not mirrored, since that would change the classes.
 """
 

@@ -2,7 +2,7 @@
 
 Source: Swin V2 paper, ablation settings; no detection code was ever published.
 Original: 36 epochs, 16 images a step; the hardware was not published.
-Expected: no figure that could be confirmed; above the 51.9 box AP of V1 (cascade_swin_b_3x.py).
+Expected: no score that could be confirmed; above the 51.9 box AP of V1 (cascade_swin_b_3x.py).
 Size: 145.1M parameters, 1025.3G multiply-adds at 800x1280 (not published).
 Ours: as for Swin V2-T, with the stochastic depth of V1's base model.
 """

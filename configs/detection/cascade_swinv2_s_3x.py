@@ -2,7 +2,7 @@
 
 Source: Swin V2 paper, ablation settings; no detection code was ever published.
 Original: 36 epochs, 16 images a step; the hardware was not published.
-Expected: no figure that could be confirmed; above the 51.8 box AP of V1 (cascade_swin_s_3x.py).
+Expected: no score that could be confirmed; above the 51.8 box AP of V1 (cascade_swin_s_3x.py).
 Size: 107.1M parameters, 867.7G multiply-adds at 800x1280 (not published).
 Ours: as for Swin V2-T, see cascade_swinv2_t_3x.py.
 """

@@ -1,6 +1,6 @@
 """UPerNet, ResNet-101, 160k iterations at 512x512 with AdamW as for Swin-T.
 
-Source: Swin paper, Table 3, which took the figure of MMSegmentation's model.
+Source: Swin paper, Table 3, which took the score of MMSegmentation's model.
 Original: 160k iterations with SGD, 4 V100 GPUs with 4 images each.
 Expected: not published with this recipe; 43.82 at one scale, 44.85 at several with SGD (the paper's 44.9).
 Size: 85.5M parameters, 1028.9G multiply-adds at 512x2048 (published: 86M, 1029G).

@@ -2,7 +2,7 @@
 
 Source: Swin paper, section 4.3, Table 3; no config was ever published.
 Original: 160k iterations, 8 V100 GPUs with 2 images each.
-Expected: mIoU 50.04 at one scale, 51.66 at several with flips (published with the figures of the release).
+Expected: mIoU 50.04 at one scale, 51.66 at several with flips (published with the scores of the release).
 Size: 121.3M parameters, 1839.2G multiply-adds at 640x2560 (published: 121M, 1841G).
 Ours: everything but the crop and the weights as for 512x512, stochastic depth of 0.3 included.
 """

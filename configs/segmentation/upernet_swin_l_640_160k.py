@@ -2,7 +2,7 @@
 
 Source: Swin paper, section 4.3, Table 3; no config was ever published.
 Original: 160k iterations, 8 V100 GPUs with 2 images each.
-Expected: mIoU 52.05 at one scale, 53.53 at several with flips (published with the figures of the release).
+Expected: mIoU 52.05 at one scale, 53.53 at several with flips (published with the scores of the release).
 Size: 233.8M parameters, 2482.3G multiply-adds at 640x2560 (published: 234M, 3230G).
 Ours: as for Swin-B, see upernet_swin_b_640_160k.py. The published 3230G are not what this network costs.
 """

@@ -2,7 +2,7 @@
 
 Source: Swin V2 paper, ablation settings; no segmentation code was ever published.
 Original: 160k iterations, 16 images a step, AdamW at 4e-5 with weight decay 0.05; the hardware was not published.
-Expected: no figure that could be confirmed; above the 48.13 and 49.72 mIoU of V1 (upernet_swin_b_160k.py).
+Expected: no score that could be confirmed; above the 48.13 and 49.72 mIoU of V1 (upernet_swin_b_160k.py).
 Size: 121.4M parameters, 1198.1G multiply-adds at 512x2048 (not published).
 Ours: as for Swin V2-T, see upernet_swinv2_t_160k.py.
 """

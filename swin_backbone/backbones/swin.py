@@ -41,7 +41,7 @@ class FeatureInfo(list[dict[str, int]]):
 class SwinTransformer(nn.Module):
     """Swin Transformer, V1 (Liu et al., ICCV 2021) and V2 (Liu et al., CVPR 2022), for detectors and segmenters.
 
-    Every named size and the values behind it stand in :data:`swin_backbone.VARIANTS`. Windows, padding, shift and masks
+    The named sizes are listed in :data:`swin_backbone.VARIANTS`. Windows, padding, shift and masks
     follow the original detection code, so that released detectors give the same maps. Any image size from 1x1 up works.
 
     Args:

@@ -31,7 +31,9 @@ def build_parser() -> Parser:
     add_run_options(parser)
     parser.add_argument('--tta', action='store_true', help='merge several scales and flips, as the papers test')
     parser.add_argument(
-        '--show-dir', metavar='DIR', help='write a page with figures, tables and every image, truth beside prediction'
+        '--show-dir',
+        metavar='DIR',
+        help='write a page with charts, tables and images, ground truth beside prediction',
     )
     parser.add_argument('--out', metavar='FILE', help='keep the raw predictions in this .pkl file')
     parser.add_argument(

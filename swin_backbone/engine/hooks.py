@@ -107,7 +107,7 @@ class PendingEvaluationHook(Hook):
 
 
 def is_evaluation_due(loop: Any) -> bool:
-    """Whether a training loop stands where it evaluates."""
+    """Whether a training loop is at an iteration where it evaluates."""
     position, end = loop.iter, loop.max_iters
     if isinstance(loop, EpochBasedTrainLoop):
         if loop.iter != loop.epoch * len(loop.dataloader):

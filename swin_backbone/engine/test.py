@@ -1,4 +1,4 @@
-"""Testing runs: exact figures, files for servers, and a report to look at."""
+"""Testing runs: unrounded scores, files for test servers, and an HTML report."""
 
 import logging
 import time

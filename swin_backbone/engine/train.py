@@ -88,7 +88,7 @@ def run(config: Config, recipe_precision: str) -> None:
 
 
 def last_metrics(runner: Runner) -> dict[str, Any]:
-    """The figures of the last evaluation during training, as the Runner's message hub keeps them."""
+    """The scores of the last evaluation during training, from the Runner's message hub."""
     scalars = runner.message_hub.log_scalars
     return {name[4:]: float(history.current()) for name, history in scalars.items() if is_metric(name)}
 
@@ -99,7 +99,7 @@ def is_metric(name: str) -> bool:
 
 
 def run_facts(runner: Runner, seconds: float) -> dict[str, Any]:
-    """What a reader of the figures needs to know about the run."""
+    """Facts about the run that belong to its scores."""
     return dict(
         config=runner.cfg.filename,
         iterations=runner.iter,

@@ -96,7 +96,7 @@ def test_notes_are_complete(name: str) -> None:
     assert notes.title
     assert {'Source', 'Original', 'Expected', 'Size'} <= notes.lines.keys()
     # An expected score is a published one, or says that there is none.
-    assert 'publish' in notes.lines['Expected'] or 'no figure' in notes.lines['Expected']
+    assert 'publish' in notes.lines['Expected'] or 'no score' in notes.lines['Expected']
 
 
 @pytest.mark.parametrize('name', ALL)

@@ -3,5 +3,5 @@
 _base_ = 'mmpretrain::_base_/default_runtime.py'
 
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=3, save_best='accuracy/top1'))
-# It mends imports of MMPretrain that fail beside Transformers 5, before a model is built.
+# It fixes imports of MMPretrain that fail beside Transformers 5, before a model is built.
 custom_imports = dict(imports=['swin_backbone.registry'])

@@ -9,7 +9,7 @@ from swin_backbone.attention.plan import WindowPlan
 
 @dataclass(frozen=True, eq=False)
 class Arguments:
-    """Arguments of :func:`swin_backbone.attention.kernels.window_attention`, which tells meaning and shapes.
+    """Arguments of :func:`swin_backbone.attention.kernels.window_attention`, which documents meaning and shapes.
 
     Attributes:
         qkv: ``[B, H, W, 3C]``.

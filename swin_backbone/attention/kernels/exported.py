@@ -44,7 +44,7 @@ def window_attention_exported(given: Arguments) -> Tensor:
 
 
 class Places:
-    """Which token stands where in the windows of a map, as integer tensors that are computed from its size.
+    """The positions of tokens in the windows of a map, as integer tensors that are computed from its size.
 
     Args:
         height: rows of real tokens.

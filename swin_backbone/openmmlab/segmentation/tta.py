@@ -12,7 +12,7 @@ from swin_backbone.registry import MODELS
 
 @MODELS.register_module()
 class SegmentationTTAModel(BaseTTAModel):
-    """The mean of the class probabilities of several views of an image, as the papers' multi-scale figures are made.
+    """The mean of the class probabilities of several views of an image, as for the papers' multi-scale scores.
 
     In place of MMSegmentation's own: it adds the views up one after the other, so that memory does not grow with their
     number; it returns the sample of the first view; and a single view is its plain prediction, also where rounding
