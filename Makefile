@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-seg demo-reppoints ablate-demo test check lint types format bench mmcv-parity model-zoo wheel clean
+.PHONY: help setup demo demo-seg demo-reppoints ablate-demo test check lint types format bench mmcv-parity model-zoo docs wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -60,6 +60,10 @@ mmcv-parity: $(STAMP)  ## compare the operators that torchvision serves with a c
 
 model-zoo: $(STAMP)  ## write docs/model_zoo.md from the configs
 	$(PY) tools/complexity.py --markdown docs/model_zoo.md
+
+docs: $(STAMP)  ## build the documentation as a site (build/site)
+	$(PY) -m pip install --quiet --editable ".[docs]"
+	$(PY) -m mkdocs build
 
 wheel: $(STAMP)  ## build the wheel into dist/ and try it in a new environment beside torch alone
 	PYTHON=$(PY) scripts/check_wheel.sh
