@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml scripts/setup.sh
 	STACK=$(STACK) VENV=$(VENV) scripts/setup.sh
 	touch $@
 
-demo: $(STAMP)  ## train, evaluate and image a small Cascade Mask R-CNN on generated data (work_dirs/demo)
+demo: $(STAMP)  ## train and evaluate a small Cascade Mask R-CNN on generated images (work_dirs/demo)
 	$(PY) tools/prepare_data.py shapes --root data/shapes
 	$(PY) tools/train.py configs/detection/cascade_swin_demo.py --work-dir work_dirs/demo --data-root data/shapes
 
