@@ -3,7 +3,7 @@
 Source: Swin paper, section 4.1; the authors' code.
 Original: a batch of 4096, mixed precision.
 Expected: no score is published for 22K itself.
-Size: 228.6M parameters, 34.6G multiply-adds at 224x224 (not published).
+Size: 228.6M parameters, 34.5G multiply-adds at 224x224 (not published).
 """
 
 _base_ = [

@@ -3,7 +3,7 @@
 Source: Swin V2 paper; the authors' released config.
 Original: 8 GPUs with 128 images each, mixed precision.
 Expected: top-1 82.8 (published).
-Size: 28.3M parameters, 6.6G multiply-adds at 256x256 (published: 28M, 6.6G).
+Size: 28.3M parameters, 6.7G multiply-adds at 256x256 (published: 28M, 6.6G).
 """
 
 _base_ = [

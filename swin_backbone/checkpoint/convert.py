@@ -279,9 +279,13 @@ def parent_of(prefix: str) -> str:
     return f'{parent}.' if parent else ''
 
 
+MMPRETRAIN_HEAD = (('head.', 'head.fc.'),)
+"""What a classifier of MMPretrain keeps beside a backbone of ours, whose names are native."""
+
+
 def take(names: Iterable[str], prefix: str, dialect: Dialect) -> dict[str, str]:
     """What the dialect calls those of ``names`` that it keeps under ``prefix``, or beside the backbone."""
-    parent, here = parent_of(prefix), flip(dialect.beside)
+    parent, here = parent_of(prefix), flip(dialect.beside or MMPRETRAIN_HEAD)
     out: dict[str, str] = {}
     for key in names:
         if key.startswith(prefix):
