@@ -27,7 +27,7 @@ FROM_TIMM = {
     'num_classes': 'a backbone has no classifier',
     'global_pool': 'a backbone has no classifier',
     'proj_drop_rate': 'it is called drop_rate here',
-    'always_partition': 'windows are always partitioned',
+    'always_partition': "it is small_maps='pad' here, the default",
     'strict_img_size': 'any image size works',
     'dynamic_mask': 'any image size works',
 }

@@ -87,7 +87,10 @@ def load_classifier(
         )
     head = classifier_head(found.state, label)
     if 0 in anatomy.num_heads:
-        raise InputError(f'{label} does not show the attention heads of each stage: its weights are incomplete.')
+        raise InputError(
+            f'{label} does not show the attention heads of each stage: it is incomplete, or has no relative position '
+            'bias; build that with swin_backbone.classification.classifier.ImageClassifier.'
+        )
     windows = ((window_size, window_size),) * len(anatomy.depths) if window_size else ()
     given = Trained(image_size or 0, windows, tuple(pretrained_window_sizes or ()))
     name = label if isinstance(source, Mapping) else os.fspath(source)

@@ -65,7 +65,9 @@ def images_in(path: Path) -> list[Path]:
 
 def class_folders(folder: Path) -> list[Path]:
     """The folders of classes in a folder; none where it holds images alone, or is a file."""
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.'))
 
 
 def labelled_images(folder: Path, classes: int) -> list[Item]:

@@ -149,7 +149,7 @@ def print_throughput(args: Any, classifier: Any, device: str, output: TextIO) ->
         raise InputError(f'{args.source} cannot be timed: {failed[args.source]}.')
     speeds = [1000 * batch / ms for ms in (rows[0].median_ms, *reversed(rows[0].quartiles_ms))]
     published = published_for(args.source)
-    reference = 'none was published' if published is None else f'{published.speed} on a V100'
+    reference = 'none was published' if published is None else f'{published.speed} on a V100 in batches of {BATCH}'
     print(
         f'{timing.describe(facts)}\nbatches of {batch} images of {size}x{size}, {str(dtype).removeprefix("torch.")}: '
         f'{speeds[0]:.1f} images/s (quartiles {speeds[1]:.1f} to {speeds[2]:.1f}); {reference}',

@@ -242,7 +242,7 @@ def dynamic_conv(module: Part, parameters: Tensor, features: Tensor) -> Tensor:
 def padded_attention(module: Part, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
     """Project padded tokens too, as the original code does and the papers count; this package skips them."""
     padded = pad_to_windows(x, plan, None)
-    out = type(module).forward(module, padded, WindowPlan(*plan.padded_size, plan.window), shifted)
+    out = type(module).forward(module, padded, plan.padded(), shifted)
     return out[:, : plan.height, : plan.width]
 
 
