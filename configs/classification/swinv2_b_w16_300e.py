@@ -3,7 +3,7 @@
 Source: Swin V2 paper; the authors' released config.
 Original: 8 GPUs with 128 images each, mixed precision.
 Expected: top-1 84.6 (published).
-Size: 87.9M parameters, 21.8G multiply-adds at 256x256 (published: 88M, 21.8G).
+Size: 87.9M parameters, 22.0G multiply-adds at 256x256 (published: 88M, 21.8G).
 """
 
 _base_ = [

@@ -3,7 +3,7 @@
 Source: Swin V2 paper; the authors' released config.
 Original: 8 GPUs with 128 images each, mixed precision.
 Expected: top-1 84.1 (published).
-Size: 49.7M parameters, 12.6G multiply-adds at 256x256 (published: 50M, 12.6G).
+Size: 49.7M parameters, 12.8G multiply-adds at 256x256 (published: 50M, 12.6G).
 """
 
 _base_ = [
