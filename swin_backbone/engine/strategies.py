@@ -14,6 +14,8 @@ STRATEGIES = {
 }
 """The names, and what processes hold."""
 
+ZERO = 'ZeroRedundancyOptimizer'
+
 
 def set_strategy(config: Config, strategy: str | None) -> None:
     """``--strategy``, or else the config's own ``strategy``.
@@ -51,7 +53,7 @@ def no_zero(config: Config) -> str:
     name = optimizer_name(config)
     if not name:
         return 'several optimizers: give --strategy ddp.'
-    if not isinstance(getattr(torch.optim, name, None), type):
+    if name != ZERO and not isinstance(getattr(torch.optim, name, None), type):
         return f"the optimizer {name}, which is none of PyTorch's own: choose one of torch.optim, or --strategy fsdp."
     return ''
 
@@ -67,6 +69,8 @@ def no_fsdp(config: Config) -> str:
         return 'init_cfg of the backbone of another type than Pretrained: remove it, or give --strategy zero.'
     if not optimizer_name(config):
         return 'several optimizers: give --strategy ddp.'
+    if optimizer_name(config) == ZERO:
+        return f'{ZERO}, which divides the state already: name the optimizer itself, or give --strategy zero.'
     if config.get('find_unused_parameters'):
         return 'find_unused_parameters=True: in every process all parameters must get gradients; give --strategy zero.'
     if wrapper != 'MMDistributedDataParallel':
@@ -95,5 +99,7 @@ def type_name(part: Any) -> str:
 
 def divided(optim_wrapper: dict[str, Any]) -> dict[str, Any]:
     """The config of an optimizer wrapper whose optimizer has its state divided among the processes (ZeRO, stage 1)."""
-    optimizer = {**optim_wrapper['optimizer'], 'type': 'ZeroRedundancyOptimizer'}
-    return {**optim_wrapper, 'optimizer': {**optimizer, 'optimizer_type': type_name(optim_wrapper['optimizer'])}}
+    optimizer = optim_wrapper['optimizer']
+    if type_name(optimizer) == ZERO:
+        return optim_wrapper
+    return {**optim_wrapper, 'optimizer': {**optimizer, 'type': ZERO, 'optimizer_type': type_name(optimizer)}}
