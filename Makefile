@@ -58,8 +58,9 @@ mmcv-parity: $(STAMP)  ## compare the operators that torchvision serves with a c
 	.venv-compiled/bin/python scripts/mmcv_parity.py save .venv-compiled/parity.pt
 	$(PY) scripts/mmcv_parity.py check .venv-compiled/parity.pt
 
-model-zoo: $(STAMP)  ## write docs/model_zoo.md from the configs
+model-zoo: $(STAMP)  ## write the pages of the model zoo from the configs
 	$(PY) tools/complexity.py --markdown docs/model_zoo.md
+	$(PY) tools/complexity.py --classification --markdown docs/model_zoo_classification.md
 
 docs: $(STAMP)  ## build the documentation as a site (build/site)
 	$(PY) -m pip install --quiet --editable ".[docs]"

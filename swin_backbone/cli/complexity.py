@@ -48,7 +48,9 @@ def build_parser() -> Parser:
     parser.add_argument('--gpus', type=int, metavar='N', help='for --memory with ZeRO (default: 8)')
     parser.add_argument('--classification', action='store_true', help="count the papers' classifiers, as a page")
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
-    parser.add_argument('--markdown', metavar='FILE', type=Path, help='write a page instead of printing')
+    parser.add_argument(
+        '--markdown', metavar='FILE', type=Path, help='write pages instead of printing: FILE, and others beside'
+    )
     return parser
 
 
@@ -95,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         paths = [find_config(name) for name in args.configs] or page.find_configs()
         entries = [page.make_entry(path, shape) for path in paths]
         if args.markdown:
-            write_text(args.markdown, page.as_markdown(entries, args.markdown.parent))
+            for name, text in page.as_pages(entries).items():
+                write_text(args.markdown if name == 'model_zoo.md' else args.markdown.with_name(name), text)
         elif args.json:
             print(json.dumps([page.as_dict(entry) for entry in entries], indent=2), file=output)
         else:

@@ -20,7 +20,7 @@ from swin_backbone.model_zoo.published import PUBLISHED
 from tests.conftest import REPOSITORY
 from tests.model_zoo import zoo
 
-PAGE = REPOSITORY / 'docs/model_zoo.md'
+DOCS = REPOSITORY / 'docs'
 
 
 @pytest.fixture(scope='module')
@@ -70,8 +70,9 @@ def test_docstrings_state_the_cost(entries: dict[str, Entry]) -> None:
         assert entry.notes.lines.get('Size') == model_zoo.size_text(entry), f'{name}: correct Size in its docstring'
 
 
-def test_the_page_is_up_to_date(entries: dict[str, Entry]) -> None:
-    assert PAGE.read_text() == model_zoo.as_markdown(list(entries.values()), PAGE.parent), 'run `make model-zoo`'
+def test_the_pages_are_up_to_date(entries: dict[str, Entry]) -> None:
+    for name, text in model_zoo.as_pages(list(entries.values())).items():
+        assert (DOCS / name).read_text() == text, 'run `make model-zoo`'
 
 
 def test_a_remark_follows_the_table(entries: dict[str, Entry]) -> None:
