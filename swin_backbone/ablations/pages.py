@@ -122,7 +122,7 @@ def score_table(table: Table, by_metric: dict[str, list[Score]]) -> page.Table:
                 score.here.text() or score.state,
                 '' if score.is_default else score.difference.text(sign=True),
             ]
-        lines.append([cell or '–' for cell in (*line, str(len(scores[0].seeds)))])
+        lines.append([cell or '–' for cell in (*line, str(len(scores[-1].seeds)))])
     return page.Table(SCORES_CAPTION, [*header, 'runs'], lines)
 
 
