@@ -129,7 +129,7 @@ def build_memory_parser() -> Parser:
         prog='swin-backbone benchmark memory',
     )
     parser.add_argument('--iterations', type=int, default=500, metavar='N', help='(default: %(default)s)')
-    parser.add_argument('--variant', default='tiny-c24', help='a named size (default: %(default)s)')
+    parser.add_argument('--variant', default='tiny', help='a named size (default: %(default)s)')
     parser.add_argument(
         '--sides',
         type=int,
