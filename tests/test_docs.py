@@ -1,0 +1,188 @@
+"""The documentation: links lead somewhere, commands are accepted, Python runs, and no page is too long."""
+
+import argparse
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from swin_backbone import SwinMixer, SwinTransformer, VideoSwinTransformer
+from swin_backbone.cli import COMMANDS
+from tests.conftest import REPOSITORY
+
+DOCS = REPOSITORY / 'docs'
+PAGES = [
+    REPOSITORY / 'README.md',
+    REPOSITORY / 'CHANGELOG.md',
+    REPOSITORY / 'CONTRIBUTING.md',
+    *sorted(DOCS.glob('*.md')),
+]
+LONGEST = 200
+BLOCK = re.compile(r'^( *)```(\w*)\n(.*?)^ *```', re.S | re.M)
+LINK = re.compile(r'(?<!`)\[[^\]]*\]\(([^)\s]+)\)')
+NAMES = [page.name for page in PAGES]
+
+
+def text_of(name: str) -> str:
+    return next(page for page in PAGES if page.name == name).read_text()
+
+
+def blocks(name: str, *languages: str) -> list[str]:
+    """The code blocks of a page, without their indentation."""
+    found = BLOCK.findall(text_of(name))
+    return [re.sub(f'^{indent}', '', code, flags=re.M) for indent, language, code in found if language in languages]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MkDocs make them."""
+    headings = re.findall(r'^#+ (.*)$', BLOCK.sub('', page.read_text()), re.M)
+    plain = [re.sub(r'[^\w\- ]', '', re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', heading)) for heading in headings]
+    return {heading.strip().lower().replace(' ', '-') for heading in plain}
+
+
+@pytest.mark.parametrize('page', PAGES, ids=NAMES)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(BLOCK.sub('', page.read_text())):
+        if link.startswith('https://'):
+            continue
+        file, _, anchor = link.partition('#')
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), link
+        assert target.is_relative_to(DOCS) or page.parent != DOCS, f'{link} is outside of the site'
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_pages_are_short(name: str) -> None:
+    assert len(text_of(name).splitlines()) <= LONGEST
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    listed = re.findall(r'(\w+\.md)$', (REPOSITORY / 'mkdocs.yml').read_text(), re.M)
+    assert sorted(listed) == sorted(page.name for page in DOCS.glob('*.md'))
+
+
+class AcceptedError(Exception):
+    """Ends a command once its arguments are accepted."""
+
+
+def commands(name: str) -> list[list[str]]:
+    """The calls of this project's commands in a page, as words, up to a pipe or a redirection."""
+    calls = []
+    for block in blocks(name, 'bash'):
+        for line in block.replace('\\\n', ' ').splitlines():
+            match = re.search(r'(?:^|\s)(?:swin-backbone |(?:python )?tools/(?=\w+\.py))(.*)', line.partition(' #')[0])
+            if match and not line.lstrip().startswith('#'):
+                words = re.split(r' (?:\|\|?|&&|>|;) ', match[1])[0]
+                calls.append(shlex.split(words))
+    return [[words[0].removesuffix('.py').replace('_', '-'), *words[1:]] for words in calls if words]
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_commands_are_accepted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def accepting(parse: Any) -> Any:
+        def accept(parser: argparse.ArgumentParser, *arguments: Any) -> None:
+            parse(parser, *arguments)
+            raise AcceptedError
+
+        return accept
+
+    for parse in ('parse_args', 'parse_intermixed_args'):
+        monkeypatch.setattr(argparse.ArgumentParser, parse, accepting(getattr(argparse.ArgumentParser, parse)))
+    for command, *words in commands(name):
+        if command == 'COMMAND':
+            continue
+        assert command in COMMANDS, command
+        main = import_module(f'swin_backbone.cli.{command.replace("-", "_")}').main
+        with pytest.raises(AcceptedError):
+            main(words)
+
+
+SIZES = dict(variant=None, embed_dim=24, depths=(1, 1, 2, 1), num_heads=(1, 2, 4, 8))
+NOT_RUN = {
+    'adapters.md': 'run by tests/adapters/test_examples.py',
+    'export.md': 'run by tests/test_export.py, slowly',
+    'troubleshooting.md': 'run by tests/engine/test_numbers.py',
+}
+"""Pages with Python that another test runs."""
+
+SMALLER = {
+    "'swinv2_base_patch4_window16_256.pth'": "'v2.pth'",
+    "'base', version=2, window_size=16, pretrained_window_sizes=(16, 16, 16, 8)": 'version=2, window_size=4, **SIZES',
+    '801, 1203': '81, 123',
+    "'tiny', window_size=12": 'window_size=12, **SIZES',
+    "load_pretrained(model, 'swin_t_in1k')": "load_pretrained(model, 'v1.pth')",
+    "SwinTransformer('tiny')": 'SwinTransformer(**SIZES)',
+    "'swin_mixer_t_c24_in1k'": "'mixer.pth'",
+    "VideoSwinTransformer('base'": "VideoSwinTransformer('tiny'",
+    '(200, 320)': '(20, 32)',
+    "'video_swin_b_in22k_k400'": "'video.pth'",
+    "load_classifier('swin_t_in1k')": "load_classifier('classifier.pth')",
+    "'swin_t_in1k', pretrained=True": "'swin_t_in1k'",
+}
+"""What a page says, and what is run instead: files that are not downloaded, models that take seconds."""
+
+
+def stand_ins() -> dict[str, Any]:
+    """Write checkpoints to the current folder; returns the names that pages use without defining them."""
+    model = SwinTransformer(**SIZES).eval()
+    torch.save(model.state_dict(), 'v1.pth')
+    classifier = {name: value for name, value in model.state_dict().items() if not name.startswith('norm')}
+    classifier |= {'norm.weight': torch.ones(192), 'norm.bias': torch.zeros(192)}
+    torch.save(classifier | {'head.weight': torch.zeros(10, 192), 'head.bias': torch.zeros(10)}, 'classifier.pth')
+    torch.save(SwinTransformer(version=2, window_size=4, **SIZES).state_dict(), 'v2.pth')
+    torch.save(SwinMixer('tiny_c24').state_dict(), 'mixer.pth')
+    torch.save(VideoSwinTransformer('tiny').state_dict(), 'video.pth')
+    image = torch.zeros(1, 3, 64, 96)
+    return dict(
+        SIZES=SIZES,
+        model=model,
+        backbone=model,
+        image=image,
+        images=image,
+        clip=torch.zeros(1, 3, 4, 32, 32),
+        H=64,
+        W=96,
+    )
+
+
+def is_config(code: str) -> bool:
+    return re.match(r'(_base_|model|custom_imports|backbone) ?=', code) is not None
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if name not in NOT_RUN and blocks(name, 'python')])
+def test_python_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = stand_ins()
+    for code in blocks(name, 'python'):
+        for written, run in SMALLER.items():
+            code = code.replace(written, run)
+        print(code)
+        if is_config(code):
+            check_config(code)
+        elif 'Predictor' in code or 'found[' in code or 'sahi' in code or 'init_detector' in code:
+            compile(code, name, 'exec')
+        else:
+            exec(compile(code, name, 'exec'), names)
+
+
+def check_config(code: str) -> None:
+    """Read a config and build its backbone, or parse it if it is a part of one."""
+    if not code.startswith('_base_'):
+        compile(code.replace(', ...)', ')'), 'config', 'exec')
+        return
+    pytest.importorskip('mmdet')
+    from mmengine.config import Config
+
+    config = Config.fromstring(code, '.py')
+    backbone = config.model.backbone
+    if 'swin_backbone' in backbone.type:
+        assert backbone.type == 'swin_backbone.SwinTransformer'
+        options = {key: value for key, value in backbone.items() if key not in ('type', 'init_cfg')}
+        with torch.device('meta'):
+            channels = SwinTransformer(**options).feature_info.channels()
+        assert channels == config.model.get('neck', config.model.get('decode_head')).in_channels
