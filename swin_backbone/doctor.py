@@ -94,7 +94,7 @@ def check_python() -> Diagnosis:
 
 
 def check_module(module: str, missing: str = FAIL, need: str = '') -> Diagnosis:
-    """Check that a module imports; if it is not installed, the status is ``missing``, and ``need`` tells why."""
+    """Check that a module imports; if not, the status is ``missing``, and ``need`` says why it is needed."""
     if not installed(module):
         return Diagnosis(module, missing, f'not installed; {need}' if need else 'not installed', install(module))
     found = load(module)

@@ -10,14 +10,14 @@ class InputError(ValueError):
 
 
 class RunFailure(RuntimeError):
-    """A run that cannot go on although its input is valid: the message says what failed, where, and what was saved.
+    """A run that failed although its input is valid: the message says what failed, where, and what was saved.
 
     The command lines print it on standard error and exit with code 1.
     """
 
 
 class RunStopped(Exception):
-    """A run that has saved its state and ended because a signal asked for it: the message says where it is saved.
+    """A run that saved its state and ended on a signal: the message says where the state is saved.
 
-    The command lines print it on standard error and exit with code 75; ``--resume`` goes on.
+    The command lines print it on standard error and exit with code 75; ``--resume`` continues.
     """

@@ -93,7 +93,7 @@ def export_onnx(
 def compare_onnx(
     model: nn.Module, file: str | Path, sizes: Sequence[tuple[int, int, int]] = CHECKED_SIZES
 ) -> dict[tuple[int, int, int], float]:
-    """Run a file beside the model that it was made of, on random images, with onnxruntime.
+    """Compare a file with the model that it was exported from, on random images, with onnxruntime.
 
     Objects whose scores differ by rounding alone may change places; their boxes then seem to differ.
 
@@ -153,7 +153,7 @@ def as_tuple(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def require(*packages: str) -> None:
-    """Refuse to go on without optional packages.
+    """Raise InputError if optional packages are missing.
 
     Raises:
         InputError: one is missing.

@@ -6,7 +6,7 @@ says nothing about its class. To classify it, a network must
 
 - carry information over distances larger than a window of the first stage, and across the borders of the windows of
   every stage: the grid lies anywhere, so the shape that decides is often in the next window (shifted windows);
-- tell right from left, above and below, and near from far (position encodings);
+- distinguish right from left, above and below, and near from far (position encodings);
 - compare forms, since the other form is to be skipped (attention by content, not by position alone).
 
 Flipped images would have other classes: do not flip them. The ground between the shapes is 0, 'other', and is not

@@ -18,7 +18,7 @@ class RunJob:
     """What a job does: it runs the command of one run, and again after Slurm has interrupted it.
 
     Attributes:
-        command: starts the run, or goes on from its newest checkpoint.
+        command: starts the run, or resumes it from its newest checkpoint.
         log: file to which its output is appended.
     """
 
@@ -32,7 +32,7 @@ class RunJob:
             return subprocess.run(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True).returncode
 
     def checkpoint(self) -> Any:
-        """Submit the same job again, when submitit hears of a time-out or a preemption."""
+        """Submit the same job again after a time-out or a preemption."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)

@@ -1,4 +1,4 @@
-"""Attention among all tokens of an image: what DeiT and the extra layer of HTC++ are made of."""
+"""Attention among all tokens of an image, used by DeiT and the extra layer of HTC++."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -55,7 +55,7 @@ def usage() -> Usage:
 
 
 def check_platform() -> None:
-    """Raise InputError where the system does not tell what a process holds."""
+    """Raise InputError where the system does not report the memory of a process."""
     if not OPEN_FILES.is_dir():
         raise InputError('memory and open files of a process are read from /proc, which Linux alone has: use Linux.')
 

@@ -75,7 +75,7 @@ def turns(names: list[str], number: int) -> list[str]:
 def peak_memory(steps: dict[str, Step], device: str) -> dict[str, int]:
     """Measure the peak memory in bytes of one run of each step beyond what was in use before.
 
-    On a GPU it is what PyTorch allocates; on a CPU the resident memory of the process, which Linux alone can tell.
+    On a GPU it is what PyTorch allocates; on a CPU the resident memory of the process, which only Linux reports.
     """
     measure = gpu_peak if device == 'cuda' else resident_peak
     if device != 'cuda' and not RESET_PEAK.exists():

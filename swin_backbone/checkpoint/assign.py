@@ -23,7 +23,7 @@ def assign(model: nn.Module, values: Mapping[str, Tensor], new: Iterable[str]) -
     """
     parameters = parameters_of(model)
     values, indices = dict(values), {}
-    if not any(value.is_meta for value in values.values()):  # values without memory only tell shapes
+    if not any(value.is_meta for value in values.values()):  # values without memory only have shapes
         device = next((value.device for value in values.values()), torch.device('cpu'))
         missing = [name for name in new if parameters[name].is_meta]
         values.update({name: initial_value(name, parameters[name].shape, device) for name in missing})

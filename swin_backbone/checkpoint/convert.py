@@ -205,7 +205,7 @@ def find_backbone(checkpoint: Mapping[Any, Any], source: str) -> Found:
         source: how to call it in errors.
 
     Raises:
-        InputError: there is no Swin backbone in it, or more than one with nothing to tell which is meant.
+        InputError: there is no Swin backbone in it, or more than one and none is distinguished.
     """
     tensors = flatten(checkpoint)
     names = {plain(key): key for key in tensors}
@@ -296,7 +296,7 @@ def take(names: Iterable[str], prefix: str, dialect: Dialect) -> dict[str, str]:
 
 
 def to_native(state: State, dialect: Dialect) -> tuple[State, Dialect]:
-    """Translate ``state``, whose keys have no prefix; also tells an original layout from timm's."""
+    """Translate ``state``, whose keys have no prefix; also distinguishes the original layout from timm's."""
     native = {rename(key, dialect): value for key, value in state.items()}
     if merges_start_stages(native):
         if dialect is ORIGINAL:

@@ -60,7 +60,7 @@ def window_of_table(table: Tensor) -> tuple[int, int] | None:
 
 
 def window_told(state: State, stem: str) -> tuple[int, int] | None:
-    """The window of the block whose names begin with ``stem``, if its buffers or its square table tell."""
+    """The window of the block whose names begin with ``stem``, from its buffers or its square table, if it has them."""
     index, coords = state.get(f'{stem}attn.relative_position_index'), state.get(f'{stem}attn.relative_coords_table')
     if index is not None and index.numel():
         return window_of_index(index)
@@ -75,7 +75,7 @@ def fit_table(table: Tensor, index: Tensor | None, target: tuple[int, int], head
 
     Args:
         table: the file's table.
-        index: the file's ``relative_position_index`` of the same block, if it has one: it tells windows apart.
+        index: the file's ``relative_position_index`` of the same block, if it has one: it distinguishes windows.
         target: the window that is wanted.
         heads: the attention heads that are wanted.
 
@@ -223,7 +223,7 @@ def trained_window(coords: Tensor) -> int:
 def window_warnings(state: State, model: nn.Module) -> list[str]:
     """A warning if the file's position bias was trained for other windows than ``model`` assumes; V2 only.
 
-    Files of some libraries do not tell, and then there is none.
+    Files of some libraries do not contain it; the result is None then.
     """
     modules, theirs, ours = modules_of(model), [], []
     for name, coords in state.items():

@@ -57,7 +57,7 @@ def rename(name: str) -> str:
 
 
 def left_over(names: Iterable[str], model: nn.Module) -> tuple[list[str], list[str]]:
-    """Sort what loading into ``model`` left over.
+    """Classify the keys that loading into ``model`` did not use.
 
     Args:
         names: of weights in a file for which the model has no parameter.

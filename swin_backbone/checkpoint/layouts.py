@@ -15,7 +15,7 @@ NATIVE_BLOCK = 'layers.{stage}.blocks.{block}.'
 NATIVE_MERGE = 'layers.{stage}.downsample.'
 NATIVE_NORM = 'norm{stage}.'
 
-# What a number in a template means: factor and offset, applied to the stage or the block it stands for.
+# Meaning of a number in a template: factor and offset, applied to the index of the stage or block.
 FORMS = {'stage': (1, 0), 'block': (1, 0), 'next': (1, 1), 'double': (2, 0), 'odd': (2, 1), 'even': (2, 2)}
 
 
@@ -25,7 +25,7 @@ class Dialect:
 
     Attributes:
         name: what reports call it.
-        first: a weight of every block that tells this dialect from others with the same ``block``.
+        first: a weight of every block that distinguishes this dialect from others with the same ``block``.
         block: template of how names within a block begin; ``merge`` and ``norm``: of a merging layer, an output norm.
         outer: pairs (native, theirs) of how other names begin, where they differ; ``inner``: the same after ``block``.
             The first pair that fits counts, in both directions.
@@ -71,7 +71,7 @@ def pattern(template: str) -> re.Pattern[str]:
 
 
 def parse(template: str, key: str) -> tuple[int, int, str] | None:
-    """Stage, block (0 where there is none) and rest of ``key``, if it begins as ``template`` says."""
+    """Stage, block (0 where there is none) and rest of ``key``, if it begins like ``template``."""
     match = pattern(template).match(key)
     if match is None:
         return None
@@ -225,7 +225,7 @@ MASKFORMER = replace(
     lacks=(SWIN_V2, *TRANSFORMERS.lacks),
 )
 
-# 'timm' differs from 'original' only in where merging stands, which is found out after renaming.
+# 'timm' differs from 'original' only in the position of patch merging, which is checked after renaming.
 READABLE = (
     ORIGINAL,
     MIXER,

@@ -39,7 +39,7 @@ def check_network(file: Mapping[str, Tensor], model: Mapping[str, Tensor], sourc
     """Refuse weights of another network; those for images serve a video backbone, too, which inflates them.
 
     Raises:
-        InputError: they are; the message says which, and what takes them.
+        InputError: they are; the message names the network and the class that loads it.
     """
     theirs, ours = network_of(file), network_of(model)
     if theirs != ours and (theirs, ours) != (IMAGE, VIDEO):

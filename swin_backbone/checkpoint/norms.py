@@ -17,7 +17,7 @@ NUMBERED = re.compile(r'(?P<family>[A-Za-z_]+(\.[A-Za-z_]*)?)(?P<number>\d+)\.(w
 
 @dataclass(frozen=True)
 class OutputNorms:
-    """What the rule says about one file and one model.
+    """The result of the rule for one file and one model.
 
     Attributes:
         loaded: whether the file's output norms are loaded; all that the model has must be there then, but for ``new``.

@@ -1,4 +1,4 @@
-"""Read a checkpoint file without running anything that is in it, and tell a broken one for what it is."""
+"""Read a checkpoint file without running code from it, and name the fault of a broken one."""
 
 import json
 import os
@@ -31,7 +31,7 @@ TORCH_PICKLE = torch.serialization.MAGIC_NUMBER.to_bytes(10, 'little')
 def read_checkpoint(path: Path) -> Mapping[Any, Any]:
     """Everything that a checkpoint holds, on the CPU; pickled code is never run.
 
-    The format is told from the contents, not from the suffix: files of ``torch.save`` and of safetensors, pickles of
+    The format is recognised by the content, not by the suffix: files of ``torch.save`` and of safetensors, pickles of
     numpy arrays (Detectron2's .pkl), .npz, and an index of shards or a folder with one of these.
 
     Raises:

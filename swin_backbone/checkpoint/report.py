@@ -62,7 +62,7 @@ class LoadReport:
 
     @property
     def complete(self) -> bool:
-        """Whether the file covers the backbone and has nothing to spare."""
+        """Whether the file contains every parameter of the backbone and no others."""
         return not (self.missing or self.leftover or self.misfits or self.strange_norms)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Weights in several files: an index that says which tensor is where, or numbered files in a folder."""
+"""Weights in several files: an index of tensors and files, or numbered files in a folder."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def in_folder(folder: Path) -> Path | Shards:
     """The file in ``folder`` that holds or lists its weights, or its numbered shards.
 
     Raises:
-        InputError: nothing tells which file is meant, or a shard is missing.
+        InputError: it is not clear which file is meant, or a shard is missing.
     """
     names = sorted(path.name for path in folder.iterdir())
     usual = [name for name in USUAL if name in names] or [name for name in names if name.endswith('.index.json')]

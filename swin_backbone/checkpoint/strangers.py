@@ -37,7 +37,7 @@ def refuse_strangers(state: Mapping[str, Tensor], source: str) -> None:
     """Raise an error if ``state`` belongs to one of these networks.
 
     Raises:
-        InputError: it does; the message says which, and what to do.
+        InputError: it does; the message names the network and what to do.
     """
     for name, is_one in STRANGERS.items():
         if is_one(state):

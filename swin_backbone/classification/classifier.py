@@ -53,14 +53,14 @@ def load_classifier(
 ) -> ImageClassifier:
     """Build the classifier that a file holds, with the windows of the original classification code.
 
-    Sizes, version and number of classes come from the weights. What these do not tell comes from the published name,
+    Sizes, version and number of classes come from the weights. Other values come from the published name,
     from names like those of the authors' files, and from ``config.json`` beside the weights; or from the arguments.
 
     Args:
         source: see :func:`swin_backbone.load_pretrained`: a Swin Transformer, V1 or V2, or a Swin-Mixer, in any layout,
             with the head of a classifier.
-        window_size: side of a window in tokens; needed for V2 if nothing tells.
-        pretrained_window_sizes: V2: the window per stage that the position bias was trained with, if nothing tells; by
+        window_size: side of a window in tokens; needed for V2 if it is unknown.
+        pretrained_window_sizes: V2: the window per stage that the position bias was trained with, if it is unknown; by
             default it is the stage's own.
         image_size: side of the images that it was trained with; used for their preparation alone.
 
@@ -68,7 +68,7 @@ def load_classifier(
         The classifier in evaluation mode.
 
     Raises:
-        InputError: the file cannot be found or read, holds no classifier, or nothing tells its windows; or something of
+        InputError: the file cannot be read, contains no classifier, or its windows are unknown; or something of
             it is missing or has no place.
     """
     path = None

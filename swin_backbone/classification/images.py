@@ -108,7 +108,7 @@ class ImageFiles(Dataset[tuple[Tensor | str, int]]):
     Args:
         items: files and the numbers of their classes.
         side: of the prepared images in pixels.
-        upright: whether to turn photographs as their camera says, which the original does not.
+        upright: whether to rotate images by their EXIF orientation, which the original does not.
     """
 
     def __init__(self, items: Sequence[Item], side: int, upright: bool) -> None:

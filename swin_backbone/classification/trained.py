@@ -51,17 +51,17 @@ class Trained:
 def trained_with(state: State, anatomy: Anatomy, source: str, path: Path | None, given: Trained) -> Trained:
     """What is known, from the user before the weights, and from these before names and descriptions.
 
-    The image size is that for which the last map is one window where nothing tells.
+    Without any information the image size is the one for which the last map is one window.
 
     Args:
         state: a classifier under native names.
         anatomy: its sizes.
         source: what the user calls it.
         path: its file or folder, if it has one.
-        given: what the user says.
+        given: the user's values.
 
     Raises:
-        InputError: nothing tells the windows.
+        InputError: the windows are unknown.
     """
     stages = len(anatomy.depths)
     known = given.or_else(told_by_weights(state, anatomy)).or_else(told_by_name(source, stages))
@@ -79,7 +79,7 @@ def trained_with(state: State, anatomy: Anatomy, source: str, path: Path | None,
 
 
 def told_by_weights(state: State, anatomy: Anatomy) -> Trained:
-    """What tables, matrices and buffers tell."""
+    """Windows and image size from tables, matrices and buffers."""
     places = [
         [fill(NATIVE_BLOCK, stage, block) for block in range(depth)] for stage, depth in enumerate(anatomy.depths)
     ]
@@ -109,7 +109,7 @@ def image_size_in(state: State, anatomy: Anatomy, windows: Sequence[Window]) -> 
 
 
 def told_by_name(name: str, stages: int) -> Trained:
-    """What a published name, or a name like those that authors and libraries give, tells."""
+    """Windows and image size from a published name, or from a name in the style of authors and libraries."""
     if name in WEIGHTS:
         known = WEIGHTS[name]
         pretrained = known.pretrained_window_sizes if known.version == 2 else ()
@@ -124,7 +124,7 @@ def told_by_name(name: str, stages: int) -> Trained:
 
 
 def told_by_config(path: Path, stages: int) -> Trained:
-    """What the description beside a file of Transformers or timm tells."""
+    """Windows and image size from ``config.json`` beside a file of Transformers or timm."""
     file = (path if path.is_dir() else path.parent) / CONFIG
     try:
         config: Any = json.loads(file.read_text())

@@ -161,7 +161,7 @@ def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None
 
 
 def outcome(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> Any:
-    """The exit code of ``main(argv)``, once its error, if any, has been told."""
+    """The exit code of ``main(argv)``, after printing its error, if any."""
     try:
         main(argv)
     except InputError as error:

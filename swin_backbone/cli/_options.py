@@ -11,21 +11,21 @@ LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 def add_run_options(parser: Parser) -> None:
     """Add work dir, config overrides, launcher and data root to a parser."""
-    parser.add_argument('--work-dir', metavar='DIR', help='where everything is written (work_dirs/<config name>)')
-    parser.add_argument('--data-root', metavar='DIR', help='move every data path of the config to this folder')
+    parser.add_argument('--work-dir', metavar='DIR', help='output folder (default: work_dirs/<config name>)')
+    parser.add_argument('--data-root', metavar='DIR', help='replace the data root of the config')
     parser.add_argument(
-        '--classes', metavar='A,B,C|FILE', help="train and test on these classes of the data, or on a file's lines"
+        '--classes', metavar='A,B,C|FILE', help='classes to train and test on, or a file with one per line'
     )
     parser.add_argument('--dataset', metavar='TOML', help='your own data, described in a dataset.toml')
     parser.add_argument(
         '--val-ann', metavar='FILE|DIR', help='your own validation annotations: COCO JSON or label maps'
     )
-    parser.add_argument('--no-masks', action='store_true', help='boxes alone, for data without masks')
+    parser.add_argument('--no-masks', action='store_true', help='train and test boxes only, for data without masks')
     parser.add_argument(
         '--data-check',
         choices=('sample', 'full', 'none'),
         default='sample',
-        help='before the run check annotations and a sample of the images and label maps, all of them, or nothing '
+        help='check annotations and a sample of the images and label maps before the run, all of them, or nothing '
         '(default: %(default)s)',
     )
     add_config_options(parser)
@@ -41,8 +41,8 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what a run computes on."""
     parser.add_argument('--device', metavar='NAME', help='cpu, cuda or cuda:N (default: a GPU if there is one)')
-    parser.add_argument('--threads', type=int, metavar='N', help='threads of PyTorch on the CPU')
-    parser.add_argument('--workers', type=int, metavar='N', help='processes that load data; 0 loads in the main one')
+    parser.add_argument('--threads', type=int, metavar='N', help='CPU threads of PyTorch')
+    parser.add_argument('--workers', type=int, metavar='N', help='data loading processes; 0 loads in the main process')
 
 
 def use_machine(device: str | None, threads: int | None) -> None:

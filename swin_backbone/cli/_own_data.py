@@ -37,7 +37,7 @@ def add_own_data(data_sets: Any) -> None:
     parser.set_defaults(act=run_split)
     parser = data_sets.add_parser(
         'subset',
-        help='cut some images or classes out of a COCO file',
+        help='select images or classes of a COCO file',
         description='Write the first images of a COCO file, or those with objects of some classes.',
         example=f'{start} subset train.json small.json --count 50 --classes bolt,nut',
     )

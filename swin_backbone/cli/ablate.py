@@ -78,7 +78,7 @@ def add_choice_of_recipe(parser: Parser, tasks: Sequence[str]) -> None:
 
 def add_training_options(parser: Parser) -> None:
     """The options of Tables 4, 6 and 9."""
-    parser.add_argument('--data-root', metavar='DIR', help='move every data path of the config to this folder')
+    parser.add_argument('--data-root', metavar='DIR', help='replace the data root of the config')
     parser.add_argument(
         '--weights', metavar='SOURCE|none', help='backbone weights; {row} is replaced by the name of the row'
     )
@@ -95,9 +95,11 @@ def add_training_options(parser: Parser) -> None:
     parser.add_argument('--jobs', type=int, default=1, metavar='N', help='concurrent runs (default: 1)')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher of each run')
     parser.add_argument('--gpus', type=int, metavar='N', help='processes of each run, with a launcher (default: 1)')
-    parser.add_argument('--redo', action='store_true', help='delete and repeat runs made with other options')
+    parser.add_argument('--redo', action='store_true', help='delete and repeat runs with other options')
     elsewhere = parser.add_mutually_exclusive_group()
-    elsewhere.add_argument('--print-commands', action='store_true', help='print the command of each run, start none')
+    elsewhere.add_argument(
+        '--print-commands', action='store_true', help='print the command of each run without starting it'
+    )
     elsewhere.add_argument('--slurm', action='store_true', help='submit each run to Slurm through submitit')
     parser.add_argument(
         '--slurm-options',
@@ -143,7 +145,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def choose_seeds(numbers: Sequence[int]) -> list[int]:
-    """The seeds themselves; a single number says how many."""
+    """The given seeds; a single number is their count."""
     seeds = list(range(numbers[0])) if len(numbers) == 1 else list(numbers)
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         given = ' '.join(map(str, numbers))

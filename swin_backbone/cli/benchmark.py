@@ -16,7 +16,7 @@ CONFIG = 'mask_rcnn_swin_t_1x'
 def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(
-        'Time the backbone against others: in turns in one process, medians after a warm-up.',
+        'Time the backbone against other implementations, in turns in one process; medians after a warm-up.',
         'swin-backbone benchmark backbone --against mmdet --shape 800 1216',
     )
     parser.add_argument(
@@ -45,7 +45,7 @@ def build_parser() -> Parser:
         metavar='MP',
         help='instead of --shape: images of two by three of these areas in megapixels, of the backbone',
     )
-    parser.add_argument('--plot', metavar='FILE', help='with --areas: plot time and memory over the area as PNG')
+    parser.add_argument('--plot', metavar='FILE', help='with --areas: plot time and memory over the area to a PNG')
     parser.add_argument('--batch', type=int, default=1, metavar='N', help='images (default: %(default)s)')
     parser.add_argument(
         '--dtype', choices=DTYPES, default='float32', help='half precision uses autocast (default: %(default)s)'

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         '--toolkits',
         action='store_true',
         help="instead compare MMSwinTransformer with the toolkits' own class over all their Swin configs; "
-        '--markdown exchanges the results in docs/compatibility.md',
+        '--markdown updates the results in docs/compatibility.md',
     )
     args = parser.parse_args(argv)
     if args.toolkits:

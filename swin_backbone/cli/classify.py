@@ -22,31 +22,35 @@ ROUNDS = {'cpu': (1, 3), 'cuda': (50, 30)}
 def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(
-        "Evaluate the classifier of a weights file by the papers' protocol, or classify images with it.",
+        "Evaluate the classifier of a checkpoint on ImageNet with the papers' protocol, or classify images.",
         'swin-backbone classify swin_t_in1k imagenet/val\n  swin-backbone classify swin_t_in1k photos --names a.txt',
     )
-    parser.add_argument('source', metavar='SOURCE', help='weights of a classifier: a published name, a path or a URL')
     parser.add_argument(
-        'paths', metavar='PATH', nargs='*', type=Path, help='one folder with a folder per class; or images and folders'
+        'source', metavar='SOURCE', help='checkpoint of a classifier: a published name, a path or a URL'
     )
-    parser.add_argument('--names', metavar='FILE', type=Path, help='names of the classes, one a line')
-    parser.add_argument('--limit', type=int, metavar='N', help='evaluate N images, spread evenly over the classes')
     parser.add_argument(
-        '--throughput', action='store_true', help='measure images per second on random images beside those on a V100'
+        'paths',
+        metavar='PATH',
+        nargs='*',
+        type=Path,
+        help='a folder with one folder per class; or images and folders of images',
     )
-    parser.add_argument('--batch-size', type=int, default=BATCH, metavar='N', help='images at a time (default: 64)')
+    parser.add_argument('--names', metavar='FILE', type=Path, help='file with the class names, one per line')
+    parser.add_argument('--limit', type=int, metavar='N', help='evaluate N images, evenly distributed over the classes')
+    parser.add_argument('--throughput', action='store_true', help='measure images per second on random images')
+    parser.add_argument('--batch-size', type=int, default=BATCH, metavar='N', help='batch size (default: 64)')
     parser.add_argument('--bf16', action='store_true', help='compute in bfloat16')
     parser.add_argument(
-        '--window-size', type=int, metavar='N', help='side of the windows, where nothing tells those of Swin V2'
+        '--window-size', type=int, metavar='N', help='window size of Swin V2, if the checkpoint does not contain it'
     )
     parser.add_argument(
         '--pretrained-window-sizes',
         type=int,
         nargs='+',
         metavar='N',
-        help='V2: the windows per stage that the weights were trained with, if others and nothing tells them',
+        help='V2: window sizes per stage of the pre-training, if they differ and the checkpoint does not contain them',
     )
-    parser.add_argument('--image-size', type=int, metavar='N', help='side of the images, where nothing tells it')
+    parser.add_argument('--image-size', type=int, metavar='N', help='image size, if the checkpoint does not contain it')
     add_machine_options(parser)
     return parser
 

@@ -21,7 +21,7 @@ def build_parser() -> Parser:
         'swin-backbone complexity cascade_swin_t_3x --shape 800 1280\n  swin-backbone complexity --variant base',
     )
     parser.add_argument('configs', metavar='CONFIG', nargs='*', help='(default: all installed configs but the demos)')
-    parser.add_argument('--variant', metavar='NAME', help='count this backbone alone; needs torch alone')
+    parser.add_argument('--variant', metavar='NAME', help='count only this backbone; needs only torch')
     parser.add_argument(
         '--network',
         choices=['swin', 'mixer', 'video'],
@@ -38,18 +38,18 @@ def build_parser() -> Parser:
         'for a backbone)',
     )
     parser.add_argument(
-        '--window', type=int, metavar='N', help='side of the windows of --variant (default: 7, or 8 for version 2)'
+        '--window', type=int, metavar='N', help='window size of --variant (default: 7, or 8 for version 2)'
     )
     parser.add_argument(
         '--memory',
         action='store_true',
-        help='estimate what training needs on a GPU: parameters, gradients, AdamW states, activations',
+        help='estimate GPU memory of training: parameters, gradients, AdamW states, activations',
     )
     parser.add_argument('--gpus', type=int, metavar='N', help='for --memory with ZeRO (default: 8)')
     parser.add_argument('--classification', action='store_true', help="count the papers' classifiers, as a page")
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
     parser.add_argument(
-        '--markdown', metavar='FILE', type=Path, help='write pages instead of printing: FILE, and others beside'
+        '--markdown', metavar='FILE', type=Path, help='write a page, and those that belong to it, instead of printing'
     )
     return parser
 

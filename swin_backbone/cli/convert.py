@@ -10,23 +10,23 @@ from swin_backbone.cli import Parser
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert one file."""
     parser = Parser(__doc__, 'swin-backbone convert work_dirs/demo/epoch_12.pth swin_for_timm.safetensors --to timm')
-    parser.add_argument('source', help='weights in any layout: a file, a folder of shards, an address or a name')
-    parser.add_argument('destination', help='the file to write, .pth or .safetensors')
-    parser.add_argument('--to', required=True, choices=WRITABLE, help='whose layout to write')
+    parser.add_argument('source', help='weights in any layout: a file, a folder of shards, a URL or a name')
+    parser.add_argument('destination', help='output file, .pth or .safetensors')
+    parser.add_argument('--to', required=True, choices=WRITABLE, help='layout of the output')
     parser.add_argument('--force', action='store_true', help='overwrite the destination')
     parser.add_argument(
         '--window-size',
         type=int,
         nargs='+',
         metavar='N',
-        help='side of the windows, or rows and columns, where the source does not tell and torchvision asks',
+        help='window size, or rows and columns, if torchvision needs it and the source does not contain it',
     )
     parser.add_argument(
         '--pretrained-window-sizes',
         type=int,
         nargs='+',
         metavar='N',
-        help='V2, torchvision: the windows per stage that the weights were trained with, if others',
+        help='V2, torchvision: window sizes per stage of the pre-training, if they differ',
     )
     args = parser.parse_args(argv)
     print(convert_file(**vars(args)))

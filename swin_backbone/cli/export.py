@@ -23,12 +23,14 @@ def build_parser() -> Parser:
         help='the whole model: a path, a URL, hf-hub:OWNER/NAME, a published name, or released',
     )
     parser.add_argument(
-        'file', metavar='FILE', type=Path, help='where to write: .onnx, or .pt2 for a program of torch.export'
+        'file', metavar='FILE', type=Path, help='output file: .onnx, or .pt2 for a torch.export program'
     )
     part = parser.add_mutually_exclusive_group()
-    part.add_argument('--backbone', action='store_true', help='the backbone alone, which reads normalised images')
     part.add_argument(
-        '--raw', action='store_true', help='a detector of one stage without decoding and suppression of boxes'
+        '--backbone', action='store_true', help='export only the backbone; its input is normalised images'
+    )
+    part.add_argument(
+        '--raw', action='store_true', help='export a one-stage detector without box decoding and suppression'
     )
     parser.add_argument(
         '--image-size',
@@ -39,7 +41,7 @@ def build_parser() -> Parser:
         help='size of the example image (default: 256 256)',
     )
     parser.add_argument(
-        '--fixed', action='store_true', help='one image of this size; otherwise every batch and image size is served'
+        '--fixed', action='store_true', help='support only one image of this size (default: any batch and image size)'
     )
     add_config_options(parser)
     return parser

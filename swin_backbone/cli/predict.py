@@ -13,7 +13,7 @@ from swin_backbone.errors import InputError
 def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(
-        'Predict images, folders of images, videos or a camera: drawings and JSON.',
+        'Predict images, folders, videos or a camera; write drawings and JSON.',
         'swin-backbone predict cascade_swin_t_3x cascade.pth photographs/ --out-dir drawn',
     )
     parser.add_argument('config', metavar='CONFIG', help='a config: a path, or the name of an installed one')
@@ -32,15 +32,15 @@ def build_parser() -> Parser:
         '--out-dir', metavar='DIR', type=Path, default=Path('predictions'), help='where to write (default: %(default)s)'
     )
     parser.add_argument(
-        '--score-threshold', metavar='S', type=float, default=0.3, help='least score of a detection (default: 0.3)'
+        '--score-threshold', metavar='S', type=float, default=0.3, help='minimum score of a detection (default: 0.3)'
     )
-    parser.add_argument('--only', metavar='A,B,C', help='write these classes alone')
-    parser.add_argument('--coco-json', metavar='FILE', type=Path, help="the objects of all images in COCO's format")
-    parser.add_argument('--tta', action='store_true', help='test at several scales and flips, merged')
+    parser.add_argument('--only', metavar='A,B,C', help='write only these classes')
+    parser.add_argument('--coco-json', metavar='FILE', type=Path, help='write the objects of all images in COCO format')
+    parser.add_argument('--tta', action='store_true', help='multi-scale test with flips')
     parser.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1 ... (default: a GPU if there is one)')
     parser.add_argument('--bf16', action='store_true', help='run the model in bfloat16')
     parser.add_argument(
-        '--classes', metavar='A,B,C|FILE', help='the classes of the model, if its checkpoint does not name them'
+        '--classes', metavar='A,B,C|FILE', help='classes of the model, if its checkpoint does not contain them'
     )
     add_config_options(parser)
     return parser

@@ -1,4 +1,4 @@
-"""Prepare a data set in the folder layout that the configs read."""
+"""Generate, check, download, convert or split a data set."""
 
 import argparse
 import shlex
@@ -56,7 +56,7 @@ GENERATED = (
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the sub-command of one data set."""
     parser = Parser(
-        'Prepare a data set in the folder layout that the configs read.',
+        'Generate, check, download, convert or split a data set.',
         'swin-backbone prepare-data shapes --root data/shapes',
     )
     data_sets = parser.add_subparsers(dest='data_set', metavar='DATA_SET', required=True)

@@ -12,7 +12,7 @@ from swin_backbone.errors import InputError
 def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(
-        'Evaluate a checkpoint and write summary.json into the work dir.',
+        'Evaluate a checkpoint and write summary.json to the work dir.',
         'swin-backbone test cascade_swin_t_3x work_dirs/cascade_swin_t_3x/epoch_36.pth\n'
         '  swin-backbone test cascade_swin_t_3x --released',
     )
@@ -26,20 +26,20 @@ def build_parser() -> Parser:
     parser.add_argument(
         '--released',
         action='store_true',
-        help="download the authors' model of this config, and print its published scores beside the measured ones",
+        help="download and evaluate the authors' model of this config, beside its published scores",
     )
     add_run_options(parser)
-    parser.add_argument('--tta', action='store_true', help='merge several scales and flips, as the papers test')
+    parser.add_argument('--tta', action='store_true', help='multi-scale test with flips, as in the papers')
     parser.add_argument(
         '--show-dir',
         metavar='DIR',
         help='write a page with charts, tables and images, ground truth beside prediction',
     )
-    parser.add_argument('--out', metavar='FILE', help='keep the raw predictions in this .pkl file')
+    parser.add_argument('--out', metavar='FILE', help='write the raw predictions to this .pkl file')
     parser.add_argument(
         '--format-only',
         action='store_true',
-        help='score nothing, write files for the servers of COCO test-dev and ADE20K into the work dir',
+        help='skip scoring; write submission files for COCO test-dev or ADE20K to the work dir',
     )
     return parser
 

@@ -26,7 +26,7 @@ LEAST = dict(
 def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(
-        'Train a detector or segmenter from a config; evaluates as the config says and ends with a summary.',
+        'Train a detector, segmenter or classifier from a config.',
         'swin-backbone train cascade_swin_t_3x --data-root data/coco',
     )
     parser.add_argument('config', metavar='CONFIG', help='a config file')
@@ -34,47 +34,49 @@ def build_parser() -> Parser:
     parser.add_argument(
         '--train-ann', metavar='FILE|DIR', help='your own training annotations: COCO JSON or label maps'
     )
-    parser.add_argument('--load-from', metavar='CHECKPOINT', help='fine-tune a whole model: a path, a URL, or released')
-    parser.add_argument('--epochs', type=int, metavar='N', help="train N epochs, the recipe's schedule scaled to them")
-    parser.add_argument('--batch-size', type=int, metavar='N', help='images of an iteration on each GPU')
+    parser.add_argument(
+        '--load-from', metavar='CHECKPOINT', help='whole model to fine-tune: a path, a URL, or released'
+    )
+    parser.add_argument('--epochs', type=int, metavar='N', help="train for N epochs and scale the recipe's schedule")
+    parser.add_argument('--batch-size', type=int, metavar='N', help='images per iteration on each GPU')
     parser.add_argument('--lr', type=float, metavar='RATE', help='learning rate')
-    parser.add_argument('--no-val', action='store_true', help='evaluate nothing')
+    parser.add_argument('--no-val', action='store_true', help='skip evaluation')
     add_machine_options(parser)
-    parser.add_argument('--gpus', type=int, metavar='N', help='start N processes, one on each GPU, with torchrun')
+    parser.add_argument('--gpus', type=int, metavar='N', help='start N processes with torchrun, one per GPU')
     parser.add_argument(
         '--strategy',
         choices=('ddp', 'zero', 'fsdp'),
-        help="what processes divide among them: nothing, the optimizer's state, or weights and gradients too",
+        help='what is divided among processes: nothing, optimizer state, or weights and gradients too',
     )
     parser.add_argument(
-        '--resume', nargs='?', const='auto', metavar='CHECKPOINT', help='go on from the newest or the named checkpoint'
+        '--resume', nargs='?', const='auto', metavar='CHECKPOINT', help='resume from the newest or the given checkpoint'
     )
     precision = parser.add_mutually_exclusive_group()
     precision.add_argument('--amp', action='store_true', help='mixed precision (float16)')
     precision.add_argument('--bf16', action='store_true', help='mixed precision (bfloat16), without loss scaling')
     parser.add_argument(
-        '--one-gpu', action='store_true', help="accumulate gradients on one GPU to the recipe's batch and schedule"
+        '--one-gpu', action='store_true', help="accumulate gradients on one GPU to the recipe's batch size and schedule"
     )
     parser.add_argument(
-        '--trainval', action='store_true', help='train on the validation data too, for a test server; evaluates nothing'
+        '--trainval', action='store_true', help='also train on the validation data, for a test server; skips evaluation'
     )
     parser.add_argument(
-        '--auto-scale-lr', action='store_true', help="scale the learning rate with the batch, from the recipe's"
+        '--auto-scale-lr', action='store_true', help="scale the recipe's learning rate linearly with the batch size"
     )
     parser.add_argument('--weights', metavar='NAME|PATH|URL|none', help='backbone weights; none trains from scratch')
     parser.add_argument('--seed', type=int, metavar='N', help='random seed')
-    parser.add_argument('--deterministic', action='store_true', help='choose deterministic algorithms')
-    parser.add_argument('--max-iters', type=int, metavar='N', help='train N iterations, then evaluate')
-    parser.add_argument('--checkpoint-interval', type=int, metavar='N', help='save every N epochs (iterations)')
+    parser.add_argument('--deterministic', action='store_true', help='use deterministic algorithms')
+    parser.add_argument('--max-iters', type=int, metavar='N', help='train for N iterations, then evaluate')
+    parser.add_argument('--checkpoint-interval', type=int, metavar='N', help='save every N epochs or iterations')
     parser.add_argument(
         '--nonfinite-patience',
         type=int,
         metavar='N',
         help='stop after N iterations in a row with a NaN or infinite loss (1); 0 never stops',
     )
-    parser.add_argument('--wandb', metavar='PROJECT', help='send curves to this project of Weights & Biases too')
+    parser.add_argument('--wandb', metavar='PROJECT', help='also log to this Weights & Biases project')
     parser.add_argument(
-        '--dry-run', action='store_true', help='build and print everything, try one batch, train nothing'
+        '--dry-run', action='store_true', help='build everything, compute the loss of one batch, and stop'
     )
     return parser
 

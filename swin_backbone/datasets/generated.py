@@ -113,7 +113,7 @@ class Spec(ABC):
         """Draw the image with this index in its split."""
 
     def identity(self) -> dict[str, Any]:
-        """What tells one data set from another, as it reads back from JSON."""
+        """The options that distinguish data sets, as read back from JSON."""
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
         return {'format': f'swin_backbone {self.name}', 'version': self.version, 'spec': values}
 

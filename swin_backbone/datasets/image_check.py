@@ -27,7 +27,7 @@ DARK = 1 << 12
 
 
 class Header(NamedTuple):
-    """What the head of an image file says.
+    """The content of an image file's header.
 
     Attributes:
         size: width and height as stored.
@@ -158,7 +158,7 @@ def check_images(
         files: path, and width and height by the annotations, if these are known.
         decode: whether to read files to their end.
         turned: whether the pipeline turns photos by their EXIF orientation.
-        stated: what says that a file has another size.
+        stated: the source of the other size.
     """
     unreadable: list[str] = []
     other: list[str] = []

@@ -214,7 +214,7 @@ def pixels_of(texts: Sequence[str]) -> NDArray[np.int64]:
     pycocotools reads past the end of damaged ones.
     """
     pixels = np.full(len(texts), -1, np.int64)
-    # Six bits a character from '0' on: five of the number, low ones first, and one that says whether more follow.
+    # Six bits a character from '0' on: five of the number, low ones first, and one that is set if more follow.
     whole = np.array([text.isascii() and text != '' and ord(text[-1]) - 48 < 32 for text in texts], bool)
     joined = ''.join(text for text, good in zip(texts, whole, strict=True) if good)
     lengths = np.array([len(text) for text, good in zip(texts, whole, strict=True) if good], np.int64)

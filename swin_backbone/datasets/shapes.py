@@ -169,7 +169,7 @@ def _random_sprite(rng: np.random.Generator, spec: ShapesSpec, earlier: list[_Sp
 
 
 def _random_crowd(rng: np.random.Generator, spec: ShapesSpec) -> _Sprite:
-    """Objects of one class on a jittered lattice, wide enough apart to be told from one another."""
+    """Objects of one class on a jittered lattice, far enough apart to be distinguished."""
     kind = int(rng.integers(len(CLASSES)))
     count = int(rng.integers(spec.crowd_objects[0], spec.crowd_objects[1] + 1))
     pitch = 1.3 * spec.crowd_size[1]

@@ -125,7 +125,7 @@ def reads_masks(data_set: dict[str, Any], evaluators: Any) -> bool:
 
 
 def turns_photos(data_set: dict[str, Any]) -> bool:
-    """Whether a pipeline turns photos by their EXIF orientation, as it does unless told otherwise."""
+    """Whether a pipeline rotates images by their EXIF orientation, the default."""
     steps = [step for step in dicts_in(data_set.get('pipeline')) if 'LoadImage' in str(step.get('type'))]
     colours = {str(step.get('color_type', 'color')) for step in steps}
     return not any('ignore_orientation' in colour or colour == 'unchanged' for colour in colours)

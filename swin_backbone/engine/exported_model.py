@@ -17,7 +17,7 @@ PARTS = {('boxes', 'scores', 'labels'), ('boxes', 'scores', 'labels', 'masks'), 
 
 
 class ExportedModel:
-    """An ONNX file that predicts what the model it was made of predicts.
+    """An ONNX file in the place of the model that it was exported from.
 
     Images are padded as the toolkit pads them. A detector clips boxes to the padded image, and here to the image.
 

@@ -70,14 +70,14 @@ def opened(path: Path) -> Iterator[TextIO]:
 
 
 def read(file: TextIO) -> Any:
-    """What a lock file says; None if nothing that can be read."""
+    """The content of a lock file; None if it cannot be read."""
     with suppress(ValueError):
         return json.load(file)
     return None
 
 
 def write(file: TextIO, text: str) -> None:
-    """Replace what a lock file says."""
+    """Replace the content of a lock file."""
     file.seek(0)
     file.truncate()
     file.write(text)

@@ -34,7 +34,7 @@ class EpochLoop(EpochBasedTrainLoop):
 
 
 class IterationLoop(IterBasedTrainLoop):
-    """Training by iterations that starts to load at the iteration where it goes on.
+    """Training by iterations that starts loading at the iteration where it continues.
 
     Args:
         runner: owns the loop.
@@ -43,7 +43,7 @@ class IterationLoop(IterBasedTrainLoop):
     """
 
     def __init__(self, runner: Runner, dataloader: Any, **options: Any) -> None:
-        # mmengine starts to load here, before a checkpoint says where to go on.
+        # mmengine starts loading here, before a checkpoint says where to continue.
         dataloader.batch_sampler.skip = None
         super().__init__(runner, dataloader, **options)
         dataloader.batch_sampler.skip = 0

@@ -274,7 +274,7 @@ def check_sizes(config: Config, loader: str, pooled: str = '') -> None:
     try:
         items = [data[index] for index in chosen]
     except Exception:
-        return  # a file that cannot be read; the run says which
+        return  # a file that cannot be read; the run names it
     try:
         preprocess(pseudo_collate(items), training)
     except (RuntimeError, AssertionError) as error:

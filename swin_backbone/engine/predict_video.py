@@ -37,7 +37,7 @@ def opened(source: Path | int) -> Iterator[Any]:
 
 
 def count_frames(source: Path) -> int:
-    """The number of frames that a video file says it has."""
+    """The number of frames according to the video file."""
     with opened(source) as video:
         return max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
 

@@ -1,4 +1,4 @@
-"""Where a run that is resumed goes on: the newest intact checkpoint of its folder, or the one that is named."""
+"""The checkpoint that a run is resumed from: the newest intact one of its folder, or the given one."""
 
 import logging
 import math
@@ -29,7 +29,7 @@ SHOWN = 3
 def set_resume(config: Config, resume: str | None) -> None:
     """``--resume``: 'auto' takes the newest intact checkpoint of the work dir, a path that one.
 
-    The run goes on with the seed of the checkpoint.
+    The run continues with the seed of the checkpoint.
 
     Args:
         config: with a work dir; changed in place.

@@ -55,7 +55,7 @@ ABOUT_THE_TOOLKITS = (
     '`reduce_zero_label` will be deprecated',
     'To copy construct from a tensor',
 )
-"""How warnings begin that the toolkits' own code causes, whatever the config says."""
+"""Beginnings of warnings that the toolkits' own code causes with any config."""
 
 
 def quiet_console(logger: MMLogger) -> None:
@@ -94,7 +94,7 @@ class QuietRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        """Build the optimizer, with its state divided among the processes if the strategy says so."""
+        """Build the optimizer, with its state divided among the processes for the strategy 'zero'."""
         if self.strategy == 'zero' and isinstance(optim_wrapper, dict):
             optim_wrapper = divided(optim_wrapper)
         built = super().build_optim_wrapper(optim_wrapper)

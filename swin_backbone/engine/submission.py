@@ -102,7 +102,7 @@ def drop_annotations(data_set: Any) -> None:
 
 
 def without_annotations(pipeline: Any) -> list[Any]:
-    """A pipeline without the steps that read truth; steps of a ``TestTimeAug`` stand in lists of alternatives."""
+    """A pipeline without the steps that read ground truth; a ``TestTimeAug`` contains lists of alternative steps."""
     kept = []
     for step in pipeline:
         if isinstance(step, (list, tuple)):

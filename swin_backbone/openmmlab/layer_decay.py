@@ -25,7 +25,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         paramwise_cfg: as for mmengine's constructor, with ``decay_rate`` in (0, 1].
 
     Raises:
-        InputError: there is no ``decay_rate``, or the model's backbone cannot tell how deep a parameter lies.
+        InputError: there is no ``decay_rate``, or the model's backbone does not provide the depth of a parameter.
     """
 
     def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Launch the Triton kernels of window attention, and tell why they cannot run."""
+"""Launch the Triton kernels of window attention, or say why they cannot run."""
 
 import functools
 import math
@@ -163,7 +163,7 @@ def packed(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def product_precision() -> str:
-    """How kernels multiply float32, as PyTorch was told to."""
+    """The precision of float32 products, as set in PyTorch."""
     settings = torch.backends.cuda.matmul
     fast = settings.fp32_precision == 'tf32' if hasattr(settings, 'fp32_precision') else settings.allow_tf32
     return 'tf32' if fast else 'ieee'

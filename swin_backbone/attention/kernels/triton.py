@@ -36,7 +36,7 @@ def _product(a, b, PRECISION: tl.constexpr):
 def _tokens(
     t, window, H, W, n_h, n_w, MH: tl.constexpr, MW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr
 ):  # fmt: skip
-    """Row and column in the padded map of the places ``t`` of a window, and the region that the shift's mask tells."""
+    """Row and column in the padded map of the positions ``t`` of a window, and their region in the shift's mask."""
     wx = window % n_w
     wy = window // n_w % n_h
     iy = t // MW

@@ -119,7 +119,7 @@ class RepPointsV2Head(RepPointsV2Network):
         }
 
     def _class_loss(self, logits: Tensor, boxes: Tensor, matches: Matches) -> Tensor:
-        """Class logits ``[B, N, C]`` should tell the IoU of the refined boxes with their objects."""
+        """Loss of the class logits ``[B, N, C]``, whose target is the IoU of the refined boxes with their objects."""
         quality = boxes.new_zeros(boxes.shape[:2])
         quality[matches.positive] = bbox_overlaps(boxes.detach()[matches.positive], matches.boxes, is_aligned=True)
         labels = torch.full_like(matches.gt_inds, self.num_classes)
