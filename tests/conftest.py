@@ -3,10 +3,14 @@
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+
+with suppress(ImportError):
+    import submitit  # noqa: F401  its import closes every log file of the process: now there is none
 
 import swin_backbone.mmcv_ops  # noqa: F401  serves mmcv's operators
 

@@ -196,6 +196,6 @@ def test_the_released_file_of_a_config() -> None:
 
 
 def test_the_documentation_lists_every_name() -> None:
-    text = (REPOSITORY / 'docs' / 'checkpoints.md').read_text()
+    text = (REPOSITORY / 'docs' / 'published_weights.md').read_text()
     for name, entry in WEIGHTS.items():
         assert f'| `{name}` |' in text and entry.url in text
