@@ -13,6 +13,6 @@ def brief() -> Iterator[None]:
     """Do not ask compilers for their versions, and do not lay out the text of configs."""
     with (
         patch.object(runner, 'collect_env', dict),
-        patch.object(config, 'FormatCode', lambda text, **options: (text, True)),
+        patch.object(config, 'FormatCode', lambda text, **options: (text, True), create=True),  # the forks have none
     ):
         yield
