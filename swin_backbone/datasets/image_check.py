@@ -111,13 +111,14 @@ def problem_and_darkness(path: Path, otherwise: str = '') -> tuple[str, bool]:
     data = np.fromfile(path, np.uint8)
     if len(data) == 0:
         return 'empty', False
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    console = getattr(cv2.utils, 'logging', cv2)  # of OpenCV 5, of OpenCV 4
+    level = console.getLogLevel()
+    console.setLogLevel(0)  # silent
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)
         stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        console.setLogLevel(level)
     if image is not None:
         return '', stored is not None and stored.dtype == np.uint16 and 0 < stored.max() < DARK
     if stored is not None:
