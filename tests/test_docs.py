@@ -105,10 +105,10 @@ def test_commands_are_accepted(name: str, monkeypatch: pytest.MonkeyPatch) -> No
 SIZES = dict(variant=None, embed_dim=24, depths=(1, 1, 2, 1), num_heads=(1, 2, 4, 8))
 NOT_RUN = {
     'adapters.md': 'run by tests/adapters/test_examples.py',
-    'export.md': 'run by tests/test_export.py, slowly',
-    'troubleshooting.md': 'run by tests/engine/test_numbers.py',
+    'export.md': 'minutes; tests/test_export.py calls the same functions',
+    'troubleshooting.md': 'needs a failed run; tests/engine/test_numbers.py makes one and repeats it by the same steps',
 }
-"""Pages with Python that another test runs."""
+"""Pages whose Python is not run as printed, and why."""
 
 SMALLER = {
     "'swinv2_base_patch4_window16_256.pth'": "'v2.pth'",
@@ -161,7 +161,6 @@ def test_python_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for code in blocks(name, 'python'):
         for written, run in SMALLER.items():
             code = code.replace(written, run)
-        print(code)
         if is_config(code):
             check_config(code, tmp_path / 'config.py')
         elif 'Predictor' in code or 'found[' in code or 'sahi' in code or 'init_detector' in code:
