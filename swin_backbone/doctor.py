@@ -130,7 +130,7 @@ def check_gpu() -> Diagnosis | None:
 def check_attention() -> Diagnosis | None:
     """Report which kernels attention within windows uses here."""
     torch = load('torch')
-    kernels = load('swin_backbone.attention.kernels.fused')
+    kernels = load('swin_backbone.attention.kernels.triton_launch')
     if isinstance(torch, Exception) or isinstance(kernels, Exception):
         return None
     return Diagnosis('attention', OK, kernels.describe_choice())

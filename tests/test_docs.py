@@ -106,7 +106,7 @@ SIZES = dict(variant=None, embed_dim=24, depths=(1, 1, 2, 1), num_heads=(1, 2, 4
 NOT_RUN = {
     'adapters.md': 'run by tests/adapters/test_examples.py',
     'export.md': 'minutes; tests/test_export.py calls the same functions',
-    'troubleshooting.md': 'needs a failed run; tests/engine/test_numbers.py makes one and repeats it by the same steps',
+    'troubleshooting.md': 'needs a failed run; tests/engine/test_finite_loss.py repeats one by the same steps',
 }
 """Pages whose Python is not run as printed, and why."""
 

@@ -12,7 +12,7 @@ from swin_backbone import InputError, SwinTransformer
 from swin_backbone.attention.kernels.arguments import Arguments
 from swin_backbone.attention.kernels.eager import window_attention_eager
 from swin_backbone.attention.kernels.exported import window_attention_exported
-from swin_backbone.attention.plan import WindowPlan
+from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.export import compare_onnx, export_onnx, export_program, relative_error
 
 SIZES = [(1, 64, 64), (2, 49, 37), (1, 16, 120), (3, 9, 14), (1, 130, 71), (1, 1, 1)]

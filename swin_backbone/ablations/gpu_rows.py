@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from swin_backbone import SwinTransformer
-from swin_backbone.ablations.paper import METHODS, Method
+from swin_backbone.ablations.paper_v1 import METHODS, Method
 from swin_backbone.ablations.speed import STAGES, SelfAttention
 from swin_backbone.benchmark import gpu_rows
-from swin_backbone.benchmark.rivals import forward_step, stage_input
+from swin_backbone.benchmark.implementations import forward_step, stage_input
 
 BATCH, SHAPE = 64, (224, 224)
 TITLE = (

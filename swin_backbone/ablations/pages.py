@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from swin_backbone.ablations.paper import REFERENCE, Table
+from swin_backbone.ablations.paper_v1 import REFERENCE, Table
 from swin_backbone.ablations.plots import draw_scores, draw_speeds
 from swin_backbone.ablations.results import FINISHED, Outcome, Score, agreement, collect
 from swin_backbone.ablations.speed import Speeds

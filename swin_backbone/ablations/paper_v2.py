@@ -6,7 +6,7 @@ does; the row after it adds the log-spaced bias.
 
 from typing import Any
 
-from swin_backbone.ablations.paper import Row, Table, scores
+from swin_backbone.ablations.paper_v1 import Row, Table, scores
 
 WINDOW = 8
 """The window that rows are trained with before they are tested with others."""

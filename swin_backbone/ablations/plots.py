@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from swin_backbone.ablations.paper import DEFAULT_RUN
+from swin_backbone.ablations.paper_v1 import DEFAULT_RUN
 from swin_backbone.ablations.results import Score
 from swin_backbone.evaluation.style import Theme, new_figure
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from swin_backbone.ablations.paper import DEFAULT_RUN, Table
+from swin_backbone.ablations.paper_v1 import DEFAULT_RUN, Table
 
 FINISHED = 'finished'
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swin_backbone.ablations.plan import PRETRAINING, PRETRAINING_SEED, State
-from swin_backbone.ablations.pool import Launch
+from swin_backbone.ablations.process_pool import Launch
+from swin_backbone.ablations.runs import PRETRAINING, PRETRAINING_SEED, State
 from swin_backbone.ablations.sweep import Sweep
 from swin_backbone.errors import InputError
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from swin_backbone import SwinTransformer
-from swin_backbone.ablations.paper import METHODS, REFERENCE, VARIANTS, Method
-from swin_backbone.attention.plan import WindowPlan
+from swin_backbone.ablations.paper_v1 import METHODS, REFERENCE, VARIANTS, Method
+from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.benchmark import timing
-from swin_backbone.benchmark.rivals import forward_step, stage_input
+from swin_backbone.benchmark.implementations import forward_step, stage_input
 from swin_backbone.errors import InputError
 
 STAGES = 4

@@ -9,7 +9,9 @@ from typing import Any
 from mmengine.config import Config
 
 from swin_backbone.ablations.pages import write_tables
-from swin_backbone.ablations.plan import (
+from swin_backbone.ablations.process_pool import Job, Launch, Pool, make_slots, visible_devices
+from swin_backbone.ablations.results import Outcome
+from swin_backbone.ablations.runs import (
     FROM_SCRATCH,
     PRETRAINING_SEED,
     Plan,
@@ -18,8 +20,6 @@ from swin_backbone.ablations.plan import (
     State,
     starting_weights,
 )
-from swin_backbone.ablations.pool import Job, Launch, Pool, make_slots, visible_devices
-from swin_backbone.ablations.results import Outcome
 from swin_backbone.benchmark import timing
 from swin_backbone.engine.lock import check_free, locked
 from swin_backbone.errors import InputError

@@ -10,9 +10,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from swin_backbone.attention.plan import WindowPlan
-from swin_backbone.attention.position import without_autocast
+from swin_backbone.attention.position_encoding import without_autocast
 from swin_backbone.attention.window import AttentionOptions
+from swin_backbone.attention.window_plan import WindowPlan
 
 
 def default_features(head_dim: int) -> int:

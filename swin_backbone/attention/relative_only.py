@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swin_backbone.attention import position
+from swin_backbone.attention import position_encoding
 from swin_backbone.attention.kernels.eager import widen
-from swin_backbone.attention.plain import is_plain
-from swin_backbone.attention.plan import WindowPlan, pad_to_windows, window_partition, window_reverse
 from swin_backbone.attention.window import AttentionOptions
+from swin_backbone.attention.window_plan import WindowPlan, pad_to_windows, window_partition, window_reverse
+from swin_backbone.attention.wrapped_layers import is_plain
 
 
 def relative_only_attention(
@@ -75,7 +75,7 @@ class RelativeOnlyAttention(nn.Module):
 
     def build_position(self, options: AttentionOptions) -> None:
         """Create the table of position biases."""
-        self.relative_position_bias_table = position.relative_table(options.window, options.num_heads)
+        self.relative_position_bias_table = position_encoding.relative_table(options.window, options.num_heads)
 
     def project(self, x: Tensor) -> Tensor:
         """Values of tokens, ``[..., C]``."""
@@ -87,7 +87,7 @@ class RelativeOnlyAttention(nn.Module):
 
     def position_table(self, window: tuple[int, int]) -> Tensor:
         """The logit of every offset between tokens of a window, ``[(2Mh-1)(2Mw-1), heads]``."""
-        return position.clip_table(self.relative_position_bias_table, self.window, window)
+        return position_encoding.clip_table(self.relative_position_bias_table, self.window, window)
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Average within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
@@ -102,7 +102,7 @@ class RelativeOnlyAttention(nn.Module):
         if self.pad_shift:
             plan = plan.with_pad_shift(shifted)
         dropout = self.attn_drop if self.training else 0.0
-        values, bias = self.project(x), position.gather_bias(self.position_table(plan.window), plan.window)
+        values, bias = self.project(x), position_encoding.gather_bias(self.position_table(plan.window), plan.window)
         out = relative_only_attention(values, bias, plan, shifted, self.num_heads, pad_value, dropout)
         return self.proj_drop(self.proj(out))
 
@@ -113,7 +113,7 @@ class ContinuousRelativeOnlyAttention(RelativeOnlyAttention):
     def build(self, options: AttentionOptions) -> None:
         """Create the network of position biases, and the projection of values with its bias."""
         self.pretrained_window = options.pretrained_window
-        self.cpb_mlp = position.ContinuousBias(options.num_heads)
+        self.cpb_mlp = position_encoding.ContinuousBias(options.num_heads)
         self.qkv = nn.Linear(options.dim, options.dim, bias=False)
         self.v_bias = nn.Parameter(torch.zeros(options.dim)) if options.qkv_bias else None
 

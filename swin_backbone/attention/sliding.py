@@ -2,9 +2,9 @@
 
 A token attends to the ``N = Mh * Mw`` places around it, from ``Mh // 2`` rows above and ``Mw // 2`` columns to the left
 (so that an even window reaches one further up and left). A place outside of the map has the logit
-:data:`swin_backbone.attention.plan.MASKED_LOGIT` in place of a product, gets its bias as any other, takes part in the
-softmax and has the value zero. That is how the layer works to whose kernel the authors of the paper point (Hu et al.,
-Local relation networks, ICCV 2019).
+:data:`swin_backbone.attention.window_plan.MASKED_LOGIT` instead of a product, gets its bias like any other place, takes
+part in the softmax and has the value zero. The layer whose kernel the authors of the paper refer to works in this way
+(Hu et al., Local relation networks, ICCV 2019).
 
 Of existing implementations none serves: PyTorch's flex_attention has no backward pass on CPUs and is fast only when
 compiled, and neighbourhood attention (NATTEN) moves neighbourhoods inwards at borders, which is another function.
@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swin_backbone.attention import position
+from swin_backbone.attention import position_encoding
 from swin_backbone.attention.kernels.eager import widen
-from swin_backbone.attention.plan import CONSTANTS, MASKED_LOGIT, WindowPlan
 from swin_backbone.attention.window import AttentionOptions, CosineWindowAttention, WindowAttention
+from swin_backbone.attention.window_plan import CONSTANTS, MASKED_LOGIT, WindowPlan
 
 
 def sliding_naive(
@@ -184,7 +184,7 @@ class SlidingAttention(WindowAttention):
 
     def build_position(self, options: AttentionOptions) -> None:
         """Create the table of position biases ``[N, heads]``."""
-        table = position.neighbour_table(options.window, options.num_heads) if options.relative_bias else None
+        table = position_encoding.neighbour_table(options.window, options.num_heads) if options.relative_bias else None
         self.relative_position_bias_table = table
 
     def position_bias(self, window: tuple[int, int] | None = None) -> Tensor | None:
@@ -213,4 +213,4 @@ class CosineSlidingAttention(CosineWindowAttention):
         """The bias of every place in a neighbourhood, ``[heads, N]``, whatever ``window``."""
         if self.cpb_mlp is None:
             return None
-        return position.central_bias(self.cpb_mlp.table(self.window, self.pretrained_window), self.window)
+        return position_encoding.central_bias(self.cpb_mlp.table(self.window, self.pretrained_window), self.window)

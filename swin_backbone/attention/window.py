@@ -7,18 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swin_backbone.attention import position
+from swin_backbone.attention import position_encoding
 from swin_backbone.attention.kernels import window_attention
 from swin_backbone.attention.kernels.arguments import Arguments
 from swin_backbone.attention.kernels.cpu import attend_in_groups, works_in_groups
+from swin_backbone.attention.kernels.custom_operator import unchanged, window_attention_op
 from swin_backbone.attention.kernels.eager import unit
 from swin_backbone.attention.kernels.exported import window_attention_exported
-from swin_backbone.attention.kernels.large import window_attention_by_heads, works_by_heads
-from swin_backbone.attention.kernels.operator import unchanged, window_attention_op
+from swin_backbone.attention.kernels.large_windows import window_attention_by_heads, works_by_heads
 from swin_backbone.attention.kernels.sequential import window_attention_in_parts
-from swin_backbone.attention.kernels.windowed import attend_in_windows, trains_in_windows
-from swin_backbone.attention.plain import is_plain, may_divide
-from swin_backbone.attention.plan import WindowPlan, is_recording, pad_to_windows
+from swin_backbone.attention.kernels.window_order import attend_in_windows, trains_in_windows
+from swin_backbone.attention.window_plan import WindowPlan, is_recording, pad_to_windows
+from swin_backbone.attention.wrapped_layers import is_plain, may_divide
 
 INITIAL_LOGIT_SCALE = 10.0
 MAX_LOGIT_SCALE = 100.0
@@ -39,7 +39,7 @@ class AttentionOptions:
         backend: see :func:`swin_backbone.attention.kernels.window_attention`.
         method: see :class:`swin_backbone.SwinTransformer`.
         position_bias: 'table', or the kind of a continuous bias, see
-            :class:`swin_backbone.attention.position.ContinuousBias`.
+            :class:`swin_backbone.attention.position_encoding.ContinuousBias`.
         pretrained_window: continuous bias: the window that the weights were trained with; zeros if it is this one.
         sequential: whether windows are attended a few at a time.
         seed: Performer: seed of the random features.
@@ -94,15 +94,15 @@ class WindowAttention(nn.Module):
         """Create the parameters of the position bias that :meth:`build` has not created."""
         tabled = options.relative_bias and options.position_bias == 'table'
         self.relative_position_bias_table = (
-            position.relative_table(options.window, options.num_heads) if tabled else None
+            position_encoding.relative_table(options.window, options.num_heads) if tabled else None
         )
 
-    def continuous_bias(self, options: AttentionOptions) -> position.ContinuousBias | None:
+    def continuous_bias(self, options: AttentionOptions) -> position_encoding.ContinuousBias | None:
         """A new network of position biases; None where there is a table, or no bias."""
         if not options.relative_bias or options.position_bias == 'table':
             return None
         self.pretrained_window = options.pretrained_window
-        return position.ContinuousBias(options.num_heads, options.position_bias)
+        return position_encoding.ContinuousBias(options.num_heads, options.position_bias)
 
     def project(self, tokens: Tensor) -> Tensor:
         """Queries, keys and values ``[..., 3C]`` of ``tokens`` ``[..., C]``."""
@@ -130,13 +130,13 @@ class WindowAttention(nn.Module):
         if self.cpb_mlp is not None:
             return self.cpb_mlp.table(window, self.pretrained_window)
         table = self.relative_position_bias_table
-        return None if table is None else position.clip_table(table, self.window, window)
+        return None if table is None else position_encoding.clip_table(table, self.window, window)
 
     def position_bias(self, window: tuple[int, int] | None = None) -> Tensor | None:
         """What is added to the logits of every window, ``[heads, N, N]``; ``window`` as in :meth:`position_table`."""
         window = self.window if window is None else window
         table = self.position_table(window)
-        return None if table is None else position.gather_bias(table, window)
+        return None if table is None else position_encoding.gather_bias(table, window)
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Attend within the windows of ``x`` ``[B, H, W, C]``; same shape out."""

@@ -8,7 +8,7 @@ import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from swin_backbone.attention.kernels.cpu import tokenwise
-from swin_backbone.attention.plan import WindowPlan, is_recording
+from swin_backbone.attention.window_plan import WindowPlan, is_recording
 from swin_backbone.errors import InputError
 
 

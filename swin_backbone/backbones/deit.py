@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swin_backbone.backbones.argument_checks import check_image
 from swin_backbone.backbones.global_block import GlobalBlock
-from swin_backbone.backbones.refusals import check_image
 from swin_backbone.backbones.swin import initialize
 from swin_backbone.checkpoint.find import find_file
 from swin_backbone.checkpoint.read import read_checkpoint

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from swin_backbone.attention.mixing import SpatialMixing
-from swin_backbone.attention.plan import WindowPlan
+from swin_backbone.attention.spatial_mixing import SpatialMixing
+from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.backbones.blocks import SwinBlock
 from swin_backbone.backbones.options import BackboneOptions, resolve_options
-from swin_backbone.backbones.parts import Parts
+from swin_backbone.backbones.stages import Parts
 from swin_backbone.backbones.swin import InitConfig, SwinTransformer
 from swin_backbone.errors import InputError
 from swin_backbone.variants import DEFAULT_WINDOW, MIXERS

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from swin_backbone.attention.kernels.cpu import tokenwise
-from swin_backbone.attention.plan import WindowPlan
-from swin_backbone.attention.position import relative_position_index
+from swin_backbone.attention.position_encoding import relative_position_index
 from swin_backbone.attention.window import WindowAttention
+from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.backbones.blocks import DropPath, PatchEmbed, PatchMerging, SwinBlock
 from swin_backbone.backbones.options import BackboneOptions, integers, positive, resolve_options
-from swin_backbone.backbones.parts import Parts
+from swin_backbone.backbones.stages import Parts
 from swin_backbone.backbones.swin import InitConfig, SwinTransformer
-from swin_backbone.checkpoint.names import NOT_IN_STATE_DICTS
+from swin_backbone.checkpoint.parameter_names import NOT_IN_STATE_DICTS
 from swin_backbone.errors import InputError
 
 MERGING_STRIDE = 2

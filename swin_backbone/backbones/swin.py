@@ -7,18 +7,18 @@ from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
-from swin_backbone.attention import position
-from swin_backbone.attention.mixing import SpatialMixing
+from swin_backbone.attention import position_encoding
 from swin_backbone.attention.performer import PerformerAttention
-from swin_backbone.attention.plan import is_recording
+from swin_backbone.attention.spatial_mixing import SpatialMixing
 from swin_backbone.attention.window import INITIAL_LOGIT_SCALE
+from swin_backbone.attention.window_plan import is_recording
+from swin_backbone.backbones.argument_checks import check_image, refuse_arguments
 from swin_backbone.backbones.blocks import PatchEmbed, ResPostNormBlock, Stage, in_dtype_of
 from swin_backbone.backbones.intermediates import check_norms, chosen_stages
 from swin_backbone.backbones.options import BackboneOptions, resolve_options
-from swin_backbone.backbones.parts import Parts, build_stage
-from swin_backbone.backbones.refusals import check_image, refuse_arguments
+from swin_backbone.backbones.stages import Parts, build_stage
 from swin_backbone.checkpoint import LoadReport, convert_on_load, load_pretrained
-from swin_backbone.checkpoint.names import plain
+from swin_backbone.checkpoint.parameter_names import plain
 from swin_backbone.errors import InputError
 
 INIT_STD = 0.02
@@ -173,7 +173,7 @@ class SwinTransformer(nn.Module):
         self.load_report: LoadReport | None = None
         self.patch_embed = self.build_embedding(patch_norm)
         if options.position.absolute:
-            self.absolute_pos_embed = position.absolute_embedding(options.embed_dim, options.pretrain_grid)
+            self.absolute_pos_embed = position_encoding.absolute_embedding(options.embed_dim, options.pretrain_grid)
         self.pos_drop = nn.Dropout(options.drop_rate)
         stages = [build_stage(options, index, self.parts) for index in range(options.num_stages)]
         self.add_module(self.parts.stages, nn.ModuleList(stages))
@@ -275,7 +275,7 @@ class SwinTransformer(nn.Module):
         channels_last = image.shape[1] > 1 and not is_recording() and image.stride(1) == 1
         x = self.patch_embed(in_dtype_of(self.patch_embed.proj, image))
         if self.options.position.absolute:
-            x = x + position.embedding_for(self.position_map(), (x.shape[1], x.shape[2]))
+            x = x + position_encoding.embedding_for(self.position_map(), (x.shape[1], x.shape[2]))
         x = self.pos_drop(x)
         outs = []
         stages = self.stage_list[: count or wanted[-1] + 1]
@@ -371,11 +371,11 @@ def restart(module: nn.Module) -> None:
         elif name == 'logit_scale':
             nn.init.constant_(parameter, math.log(INITIAL_LOGIT_SCALE))
         elif name in ('relative_position_bias_table', 'absolute_pos_embed'):
-            nn.init.trunc_normal_(parameter, std=position.TABLE_STD)
+            nn.init.trunc_normal_(parameter, std=position_encoding.TABLE_STD)
     for name, buffer in module.named_buffers(recurse=False):
         if name == 'relative_position_index':
             window = cast(Any, module).window
-            buffer.copy_(position.relative_position_index(window).view_as(buffer))
+            buffer.copy_(position_encoding.relative_position_index(window).view_as(buffer))
     if isinstance(module, PerformerAttention):
         module.features.copy_(module.draw(module.seed))
     initialize(module)

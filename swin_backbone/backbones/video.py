@@ -7,11 +7,11 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swin_backbone.attention.volume import Sides, VolumeAttention, VolumePlan
 from swin_backbone.attention.window import AttentionOptions
+from swin_backbone.attention.window_3d import Sides, VolumeAttention, VolumePlan
 from swin_backbone.backbones.blocks import PatchEmbed, PatchMerging, Stage
 from swin_backbone.backbones.options import BackboneOptions, positive, resolve_options
-from swin_backbone.backbones.parts import Parts
+from swin_backbone.backbones.stages import Parts
 from swin_backbone.backbones.swin import InitConfig, SwinTransformer
 from swin_backbone.errors import InputError
 from swin_backbone.variants import VIDEOS

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from swin_backbone.attention.kernels.fused import why_not_on
+from swin_backbone.attention.kernels.triton_launch import why_not_on
 from swin_backbone.benchmark import timing
-from swin_backbone.benchmark.gpu_goals import goals
 from swin_backbone.benchmark.gpu_rows import CORRECT, Kernels, Row, backbones
+from swin_backbone.benchmark.gpu_targets import goals
 from swin_backbone.errors import InputError, RunFailure
 from swin_backbone.evaluation.tables import markdown_table
 from swin_backbone.files import write_json, write_text

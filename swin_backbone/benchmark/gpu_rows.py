@@ -12,8 +12,8 @@ from torch import Tensor
 
 from swin_backbone import SwinTransformer
 from swin_backbone.attention.kernels import window_attention
-from swin_backbone.attention.plan import WindowPlan
-from swin_backbone.benchmark import rivals, timing
+from swin_backbone.attention.window_plan import WindowPlan
+from swin_backbone.benchmark import implementations, timing
 from swin_backbone.variants import DEFAULT_WINDOW, get_variant
 
 DEVICE = 'cuda'
@@ -234,14 +234,14 @@ def backbones() -> Iterator[Row]:
 
 
 def backbone(
-    name: str, variant: str, version: int, batch: int, shape: rivals.Shape, train: bool, compiled: bool
+    name: str, variant: str, version: int, batch: int, shape: implementations.Shape, train: bool, compiled: bool
 ) -> dict[str, Any]:  # fmt: skip
     """Time one implementation, and measure its memory."""
     torch.cuda.empty_cache()
     if name in BACKENDS:
         model: Any = SwinTransformer(variant, version, drop_path_rate=0.0, backend=BACKENDS[name])
     else:
-        model = rivals.BUILDERS[name](variant, version, shape)
+        model = implementations.BUILDERS[name](variant, version, shape)
     if model is None:
         return dict(error='it has no such network')
     model.to(DEVICE).train(train)
@@ -249,6 +249,6 @@ def backbone(
         torch.compiler.reset()
         model.compile()
     image = torch.randn(batch, 3, *shape, device=DEVICE)
-    step = (rivals.training_step if train else rivals.forward_step)(model, image, torch.bfloat16)
+    step = (implementations.training_step if train else implementations.forward_step)(model, image, torch.bfloat16)
     spent = milliseconds(step)
     return dict(ms=spent, images_per_s=1000 * batch / spent, peak_MiB=timing.gpu_peak(step) / 2**20)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from swin_backbone import SwinTransformer
-from swin_backbone.attention.plan import CONSTANTS
+from swin_backbone.attention.window_plan import CONSTANTS
 from swin_backbone.benchmark.timing import resident
 from swin_backbone.errors import InputError
 from swin_backbone.evaluation.style import LIGHT, new_figure, render

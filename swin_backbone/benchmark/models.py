@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from swin_backbone.benchmark.rivals import OURS, Shape, Subjects, autocast, check_names
+from swin_backbone.benchmark.implementations import OURS, Shape, Subjects, autocast, check_names
 from swin_backbone.benchmark.timing import Timing, compare, synchronize, turns
 from swin_backbone.errors import InputError
 from swin_backbone.variants import get_variant

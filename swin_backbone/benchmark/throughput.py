@@ -12,7 +12,7 @@ import torch
 
 from swin_backbone import SwinTransformer
 from swin_backbone.benchmark import timing
-from swin_backbone.benchmark.rivals import forward_step
+from swin_backbone.benchmark.implementations import forward_step
 from swin_backbone.errors import InputError
 from swin_backbone.evaluation.tables import markdown_table
 

@@ -1,7 +1,7 @@
 """Load published and foreign weights into a backbone, completely or with the reason why not.
 
 Name, path or URL -> local file (:mod:`.find`) -> contents, read safely (:mod:`.read`) -> backbone under native names
-(:mod:`.convert`, tables in :mod:`.layouts`) -> shapes of the model (:mod:`.fit`) -> strict merge (:mod:`.load`).
+(:mod:`.convert`, tables in :mod:`.layouts`) -> shapes of the model (:mod:`.resize`) -> strict merge (:mod:`.load`).
 
 What reads files is imported on first use: it needs numpy, which a backbone does not.
 """

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from swin_backbone.attention.position import TABLE_STD, relative_position_index
-from swin_backbone.checkpoint.names import modules_of, parameters_of
-from swin_backbone.checkpoint.norms import is_output_norm
+from swin_backbone.attention.position_encoding import TABLE_STD, relative_position_index
+from swin_backbone.checkpoint.output_norms import is_output_norm
+from swin_backbone.checkpoint.parameter_names import modules_of, parameters_of
 from swin_backbone.errors import InputError
 
 

@@ -21,10 +21,10 @@ from swin_backbone.checkpoint.layouts import (
     rename,
     swap_start,
 )
-from swin_backbone.checkpoint.names import plain
-from swin_backbone.checkpoint.networks import VIDEO, network_of, with_final_norm
-from swin_backbone.checkpoint.norms import State, name_classifier_norm, number_classifier_norm, numbered_norms
-from swin_backbone.checkpoint.strangers import refuse_strangers
+from swin_backbone.checkpoint.network_kind import VIDEO, network_of, with_final_norm
+from swin_backbone.checkpoint.output_norms import State, name_classifier_norm, number_classifier_norm, numbered_norms
+from swin_backbone.checkpoint.parameter_names import plain
+from swin_backbone.checkpoint.related_networks import refuse_strangers
 from swin_backbone.errors import InputError
 
 QKV = ('query', 'key', 'value')
@@ -181,7 +181,8 @@ class Found:
         names: the names of its tensors in the checkpoint.
         beside: how many tensors of the checkpoint are no part of the backbone.
         ignored: what precedes the names of other backbones in the checkpoint.
-        numbered: names of vectors that may be output norms under another name, see :func:`.norms.numbered_norms`.
+        numbered: names of vectors that may be output norms under another name, see
+            :func:`.output_norms.numbered_norms`.
     """
 
     state: State

@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 
-from swin_backbone.attention.position import log_spaced_offsets, relative_position_index
+from swin_backbone.attention.position_encoding import log_spaced_offsets, relative_position_index
 from swin_backbone.checkpoint.convert import find_backbone, from_native
 from swin_backbone.checkpoint.find import find_file
-from swin_backbone.checkpoint.fit import EMBEDDING, offsets, window_told
 from swin_backbone.checkpoint.layouts import (
     ABSOLUTE,
     ABSOLUTE_V2,
@@ -27,10 +26,11 @@ from swin_backbone.checkpoint.layouts import (
     fill,
 )
 from swin_backbone.checkpoint.load import BUFFERS, OWN
-from swin_backbone.checkpoint.networks import DESCRIPTIONS, IMAGE, network_of
-from swin_backbone.checkpoint.norms import State
+from swin_backbone.checkpoint.network_kind import DESCRIPTIONS, IMAGE, network_of
+from swin_backbone.checkpoint.output_norms import State
 from swin_backbone.checkpoint.read import read_checkpoint
 from swin_backbone.checkpoint.report import Anatomy, anatomy_of
+from swin_backbone.checkpoint.resize import EMBEDDING, offsets, window_told
 from swin_backbone.errors import InputError
 from swin_backbone.files import replacing
 

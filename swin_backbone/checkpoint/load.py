@@ -11,7 +11,18 @@ from torch import Size, Tensor, nn
 from swin_backbone.checkpoint.assign import assign
 from swin_backbone.checkpoint.convert import Found, find_backbone, official_to_unfold, reorder_merges
 from swin_backbone.checkpoint.find import find_file
-from swin_backbone.checkpoint.fit import (
+from swin_backbone.checkpoint.layouts import MMDET, NATIVE_MERGE, NATIVE_NORM, ORIGINAL, fill, parse, rename
+from swin_backbone.checkpoint.network_kind import IMAGE, VIDEO, check_network, network_of, with_final_norm
+from swin_backbone.checkpoint.output_norms import State, decide_output_norms, last_stage
+from swin_backbone.checkpoint.parameter_names import (
+    has_toolkit_names,
+    modules_of,
+    native,
+    parameters_of,
+    state_dict_names,
+)
+from swin_backbone.checkpoint.report import LoadReport, advice, anatomy_of
+from swin_backbone.checkpoint.resize import (
     EMBEDDING,
     PATCH,
     QKV,
@@ -25,11 +36,6 @@ from swin_backbone.checkpoint.fit import (
     shapes_differ,
     window_warnings,
 )
-from swin_backbone.checkpoint.layouts import MMDET, NATIVE_MERGE, NATIVE_NORM, ORIGINAL, fill, parse, rename
-from swin_backbone.checkpoint.names import has_toolkit_names, modules_of, native, parameters_of, state_dict_names
-from swin_backbone.checkpoint.networks import IMAGE, VIDEO, check_network, network_of, with_final_norm
-from swin_backbone.checkpoint.norms import State, decide_output_norms, last_stage
-from swin_backbone.checkpoint.report import LoadReport, advice, anatomy_of
 from swin_backbone.errors import InputError
 
 LOGGER = logging.getLogger('swin_backbone')
@@ -190,7 +196,7 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
     """Match ``found`` with ``model`` without changing either.
 
     A parameter of the model may be absent from the file only if it is the absolute embedding, or an output norm for
-    which :func:`.norms.decide_output_norms` says so. For what the file may have to spare, see :func:`is_spare`.
+    which :func:`.output_norms.decide_output_norms` says so. For what the file may have to spare, see :func:`is_spare`.
 
     Returns:
         A value in the model's shape for every parameter that the file covers, and the report.

@@ -9,8 +9,8 @@ from torch import Size, Tensor
 
 from swin_backbone.checkpoint.convert import version_of
 from swin_backbone.checkpoint.layouts import NATIVE_BLOCK, fill, parse
-from swin_backbone.checkpoint.networks import IMAGE, MIXER, PATCH, VIDEO, network_of, variants_of
-from swin_backbone.checkpoint.norms import output_norms
+from swin_backbone.checkpoint.network_kind import IMAGE, MIXER, PATCH, VIDEO, network_of, variants_of
+from swin_backbone.checkpoint.output_norms import output_norms
 from swin_backbone.variants import Variant
 
 MIXING = 'spatial_mlp.weight'
@@ -40,7 +40,7 @@ class LoadReport:
         strange_norms: what the file has as norms of its stages under names that are not known (only without
             ``strict``).
         warnings: what the user should know although all is loaded.
-        network: the network of the weights, one of :mod:`.networks`.
+        network: the network of the weights, one of :mod:`.network_kind`.
     """
 
     source: str

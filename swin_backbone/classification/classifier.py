@@ -12,12 +12,12 @@ from swin_backbone.backbones.mixer import SwinMixer
 from swin_backbone.backbones.swin import SwinTransformer
 from swin_backbone.checkpoint.convert import Found, find_backbone
 from swin_backbone.checkpoint.find import find_file
-from swin_backbone.checkpoint.fit import EMBEDDING
 from swin_backbone.checkpoint.heads import CLASSIFIER, classifier_head
 from swin_backbone.checkpoint.load import BUFFERS, load_found
-from swin_backbone.checkpoint.networks import IMAGE, MIXER, VIDEO, variants_of, with_final_norm
+from swin_backbone.checkpoint.network_kind import IMAGE, MIXER, VIDEO, variants_of, with_final_norm
 from swin_backbone.checkpoint.report import Anatomy, LoadReport, anatomy_of
-from swin_backbone.classification.trained import Trained, trained_with
+from swin_backbone.checkpoint.resize import EMBEDDING
+from swin_backbone.classification.training_sizes import Trained, trained_with
 from swin_backbone.errors import InputError
 
 
@@ -83,7 +83,7 @@ def load_classifier(
     anatomy = anatomy_of(found.state)
     if anatomy.network == VIDEO:
         raise InputError(
-            f'{label} holds a classifier of clips: load it into swin_backbone.backbones.clips.ClipClassifier.'
+            f'{label} holds a video classifier: load it into swin_backbone.backbones.video_classifier.ClipClassifier.'
         )
     head = classifier_head(found.state, label)
     if 0 in anatomy.num_heads:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from swin_backbone.classification.classifier import ImageClassifier
-from swin_backbone.classification.images import ImageFiles, Item, collate
+from swin_backbone.classification.preprocessing import ImageFiles, Item, collate
 from swin_backbone.errors import InputError
 from swin_backbone.files import progress_bar
 
@@ -26,7 +26,7 @@ class Running:
         workers: processes that read images; 0 reads in this one.
         device: 'cpu' or 'cuda'.
         bf16: whether the network computes in bfloat16.
-        upright: see :class:`.images.ImageFiles`.
+        upright: see :class:`.preprocessing.ImageFiles`.
     """
 
     batch_size: int

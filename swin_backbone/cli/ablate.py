@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from swin_backbone.ablations.paper import TASKS, VARIANTS
+from swin_backbone.ablations.paper_v1 import TASKS, VARIANTS
 from swin_backbone.cli import EXIT_FAILURE, Parser
 from swin_backbone.cli._options import LAUNCHERS, add_config_options
 from swin_backbone.errors import InputError
@@ -155,8 +155,8 @@ def choose_seeds(numbers: Sequence[int]) -> list[int]:
 
 def train_rows(args: argparse.Namespace) -> None:
     """Tables 4, 6 and 9."""
-    from swin_backbone.ablations.plan import make_plan
-    from swin_backbone.ablations.pool import Launch
+    from swin_backbone.ablations.process_pool import Launch
+    from swin_backbone.ablations.runs import make_plan
     from swin_backbone.ablations.sweep import Sweep
 
     if args.demo and not args.config:
@@ -208,7 +208,7 @@ def submit_rows(sweep: Any, launch: Any, options: Sequence[str] | None) -> None:
 
 def make_demo_data(args: argparse.Namespace) -> None:
     """Generate the data of the demo, unless they exist."""
-    from swin_backbone.ablations.data import make_classes, make_data
+    from swin_backbone.ablations.demo_data import make_classes, make_data
 
     if args.task == 'classification':
         args.data_root = str(make_classes(args.data_root))

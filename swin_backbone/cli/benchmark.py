@@ -258,27 +258,27 @@ def measure(args: Any, device: str) -> tuple[list[Any], dict[str, str]]:
     """Return the timings, and the implementations that were left out with the reason."""
     import torch
 
-    from swin_backbone.benchmark import rivals
+    from swin_backbone.benchmark import implementations
 
     dtype, shape = getattr(torch, args.dtype), (args.shape[0], args.shape[1])
-    against = list(rivals.BUILDERS) if args.against is None else args.against
+    against = list(implementations.BUILDERS) if args.against is None else args.against
     if args.what == 'model':
         from swin_backbone.benchmark.models import build_networks, time_networks
         from swin_backbone.engine.config import load_config
 
         found = build_networks(load_config(args.config or CONFIG, None), against, device)
         return time_networks(found, shape, args.batch, dtype, device, args.warm_up, args.rounds), found.left_out
-    found = rivals.find_backbones(args.variant, args.version, shape, against, device)
+    found = implementations.find_backbones(args.variant, args.version, shape, against, device)
     if args.what == 'backbone':
         if args.compile:
-            rivals.compile_all(found)
+            implementations.compile_all(found)
         x = torch.randn(args.batch, 3, *shape, device=device)
-        return time_part(args, found, 'backbone', dict.fromkeys(found.models, rivals.maps_of), x)
+        return time_part(args, found, 'backbone', dict.fromkeys(found.models, implementations.maps_of), x)
     rows: list[Any] = []
     left_out: dict[str, str] = {}
     for stage in range(4):
-        x = rivals.stage_input(args.batch, shape, args.variant, args.version, stage).to(device)
-        calls = {name: rivals.shifted_attention(name, model, stage) for name, model in found.models.items()}
+        x = implementations.stage_input(args.batch, shape, args.variant, args.version, stage).to(device)
+        calls = {name: implementations.shifted_attention(name, model, stage) for name, model in found.models.items()}
         more, failed = time_part(args, found, f'stage {stage + 1}', calls, x)
         rows, left_out = rows + more, left_out | failed
     return rows, left_out
@@ -289,7 +289,7 @@ def time_part(args: Any, found: Any, part: str, calls: dict[str, Any], x: Any) -
     import torch
 
     from swin_backbone.benchmark import timing
-    from swin_backbone.benchmark.rivals import make_steps
+    from swin_backbone.benchmark.implementations import make_steps
 
     alone = {name: 'its attention has no separate call' for name, call in calls.items() if call is None}
     calls = {name: call for name, call in calls.items() if call is not None}

@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     with results_only() as output:
         from swin_backbone.files import find_config, write_text
+        from swin_backbone.model_zoo.config_trials import COLUMNS, as_markdown, plan, try_each
         from swin_backbone.model_zoo.page import find_configs
-        from swin_backbone.model_zoo.trials import COLUMNS, as_markdown, plan, try_each
 
         paths = [find_config(name) for name in args.configs] or find_configs()
         print(COLUMNS, file=output)
@@ -58,21 +58,21 @@ def compare_toolkits(page: Path | None) -> None:
     """Print a row for each backbone and each family of the toolkits' configs; the exit code is 1 if one differs."""
     with results_only() as output:
         from swin_backbone.files import write_text
-        from swin_backbone.model_zoo import toolkit_models, toolkits
+        from swin_backbone.model_zoo import toolkit_backbones, toolkit_models
 
         comparisons, pairs = [], []
-        print(toolkits.COLUMNS, file=output)
-        for comparison in toolkits.compare_all():
+        print(toolkit_backbones.COLUMNS, file=output)
+        for comparison in toolkit_backbones.compare_all():
             print(comparison.row(), file=output, flush=True)
             comparisons.append(comparison)
-        print(f'{toolkits.summary(comparisons)}\n\n{toolkit_models.COLUMNS}', file=output)
+        print(f'{toolkit_backbones.summary(comparisons)}\n\n{toolkit_models.COLUMNS}', file=output)
         for pair in toolkit_models.compare_families():
             print(pair.row(), file=output, flush=True)
             pairs.append(pair)
         print(toolkit_models.summary(pairs), file=output)
         if page is not None:
             before = page.read_text(encoding='utf-8') if page.is_file() else ''
-            section = toolkits.as_markdown(comparisons, 'swin-backbone check-configs --toolkits')
-            write_text(page, toolkits.put_into(before, f'{section}\n{toolkit_models.as_markdown(pairs)}'))
+            section = toolkit_backbones.as_markdown(comparisons, 'swin-backbone check-configs --toolkits')
+            write_text(page, toolkit_backbones.put_into(before, f'{section}\n{toolkit_models.as_markdown(pairs)}'))
     if not (all(one.passed for one in comparisons) and all(one.passed for one in pairs)):
         sys.exit(EXIT_FAILURE)

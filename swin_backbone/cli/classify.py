@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import torch
 
     from swin_backbone.classification.classifier import load_classifier
-    from swin_backbone.classification.images import class_folders, describe_preparation
+    from swin_backbone.classification.preprocessing import class_folders, describe_preparation
 
     folders = [path for path in args.paths if class_folders(path)]
     if folders and len(args.paths) > 1:
@@ -102,7 +102,7 @@ def running(args: Any, device: str, upright: bool) -> Any:
 def print_accuracy(args: Any, classifier: Any, folder: Path, device: str, output: TextIO) -> None:
     """Evaluate a validation set, beside the published row."""
     from swin_backbone.classification.evaluate import evaluate
-    from swin_backbone.classification.images import labelled_images
+    from swin_backbone.classification.preprocessing import labelled_images
     from swin_backbone.evaluation.tables import text_table
     from swin_backbone.model_zoo.classification import published_for
 
@@ -125,7 +125,7 @@ def print_accuracy(args: Any, classifier: Any, folder: Path, device: str, output
 def print_classes(args: Any, classifier: Any, names: list[str] | None, device: str, output: TextIO) -> None:
     """Classify images."""
     from swin_backbone.classification.evaluate import classify
-    from swin_backbone.classification.images import images_in
+    from swin_backbone.classification.preprocessing import images_in
 
     items = [(file, 0) for path in args.paths for file in images_in(path)]
     started = time.perf_counter()

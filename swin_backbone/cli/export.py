@@ -56,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from swin_backbone.engine.checkpoints import choose_source
     from swin_backbone.engine.config import load_config
-    from swin_backbone.engine.explain import advising, explained
+    from swin_backbone.engine.error_explanations import advising, explained
     from swin_backbone.engine.exporting import build_exportable
-    from swin_backbone.engine.place_check import check_writable
+    from swin_backbone.engine.path_check import check_writable
     from swin_backbone.export import CHECKED_SIZES, compare_onnx, export_onnx, export_program
     from swin_backbone.files import replacing
 

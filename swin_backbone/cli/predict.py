@@ -51,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     if not 0 <= args.score_threshold <= 1:
         raise InputError(f'--score-threshold must be from 0 to 1, got {args.score_threshold}.')
-    from swin_backbone.engine.place_check import check_writable
-    from swin_backbone.engine.sources import check_outputs, find_files, is_camera, is_video
+    from swin_backbone.engine.path_check import check_writable
+    from swin_backbone.engine.predict_sources import check_outputs, find_files, is_camera, is_video
 
     cameras = [int(source) for source in args.sources if is_camera(source)]
     files = find_files([source for source in args.sources if not is_camera(source)])
@@ -79,7 +79,7 @@ def build_predictor(args: argparse.Namespace) -> tuple[Any, list[str] | None]:
     Raises:
         InputError: an option does not fit.
     """
-    from swin_backbone.engine.classes import read_classes
+    from swin_backbone.engine.class_names import read_classes
     from swin_backbone.engine.config import load_config
     from swin_backbone.engine.predict import Predictor, choose_device
     from swin_backbone.engine.prediction import labels_of

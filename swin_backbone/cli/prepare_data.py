@@ -8,11 +8,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from swin_backbone.ablations.data import NeighboursSpec
+from swin_backbone.ablations.demo_data import NeighboursSpec
 from swin_backbone.cli import Parser
 from swin_backbone.cli._own_data import add_own_data
-from swin_backbone.datasets.class_images import ShapeClassesSpec
 from swin_backbone.datasets.generated import read_data_set, write_data_set
+from swin_backbone.datasets.generated_classes import ShapeClassesSpec
 from swin_backbone.datasets.public import DATA_SETS, IncompleteError, prepare
 from swin_backbone.datasets.shapes import ShapesSpec
 from swin_backbone.errors import InputError

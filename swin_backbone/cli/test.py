@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from swin_backbone.checkpoint.published import WEIGHTS
     from swin_backbone.engine import config as change
     from swin_backbone.engine.checkpoints import choose_source
-    from swin_backbone.engine.explain import advising, explained
+    from swin_backbone.engine.error_explanations import advising, explained
     from swin_backbone.engine.model_check import check_model
     from swin_backbone.engine.option_check import require_test
     from swin_backbone.engine.test import run_test
@@ -101,7 +101,7 @@ def set_options(config: Any, args: argparse.Namespace) -> Any:
     from swin_backbone.engine.data_check import check_files
     from swin_backbone.engine.option_check import check_ranges
     from swin_backbone.engine.own_data import choose_data, own_data
-    from swin_backbone.engine.place_check import check_writable
+    from swin_backbone.engine.path_check import check_writable
     from swin_backbone.engine.submission import format_for_server
     from swin_backbone.engine.type_check import check_types
 

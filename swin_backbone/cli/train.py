@@ -89,10 +89,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     use_machine(args.device, args.threads)
     from swin_backbone.engine import config as change
-    from swin_backbone.engine.explain import explained
+    from swin_backbone.engine.error_explanations import explained
+    from swin_backbone.engine.hardware_presets import use_bfloat16
     from swin_backbone.engine.model_check import check_model, dry_run
     from swin_backbone.engine.option_check import require_training
-    from swin_backbone.engine.presets import use_bfloat16
     from swin_backbone.engine.train import precision_of, set_trackers, train
 
     export_local_rank(args)
@@ -142,10 +142,10 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
     from swin_backbone.engine import config as change
     from swin_backbone.engine.class_check import check_classes, check_truth
     from swin_backbone.engine.data_check import check_files
+    from swin_backbone.engine.hardware_presets import use_one_gpu
     from swin_backbone.engine.option_check import check_ranges
     from swin_backbone.engine.own_data import choose_data, own_data
-    from swin_backbone.engine.place_check import check_local
-    from swin_backbone.engine.presets import use_one_gpu
+    from swin_backbone.engine.path_check import check_local
     from swin_backbone.engine.resume import set_resume
     from swin_backbone.engine.run_options import skip_validation
     from swin_backbone.engine.strategies import set_strategy

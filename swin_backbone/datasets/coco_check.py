@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from swin_backbone.datasets.findings import Findings, duplicates, quoted
 from swin_backbone.datasets.mask_check import check_masks, is_number
+from swin_backbone.datasets.problems import Findings, duplicates, quoted
 from swin_backbone.errors import InputError
 
 IMAGE_KEYS = {'id', 'file_name', 'width', 'height'}

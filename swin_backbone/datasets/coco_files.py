@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from swin_backbone.datasets.coco_check import check_annotations
-from swin_backbone.datasets.findings import Findings
 from swin_backbone.datasets.image_check import check_images, check_presence, sampled
+from swin_backbone.datasets.problems import Findings
 from swin_backbone.files import write_json
 
 SAMPLED_IMAGES = 200

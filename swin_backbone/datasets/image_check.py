@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from swin_backbone.datasets.findings import Findings
+from swin_backbone.datasets.problems import Findings
 from swin_backbone.files import progress_bar
 
 ENDINGS = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp'}

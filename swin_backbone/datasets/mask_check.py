@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from swin_backbone.datasets.findings import Findings
+from swin_backbone.datasets.problems import Findings
 
 CHUNK = 20_000
 """Masks that are looked at together: enough for numpy, and little memory."""

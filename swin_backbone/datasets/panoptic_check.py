@@ -18,8 +18,8 @@ from swin_backbone.datasets.coco_check import (
     is_row,
     read_annotations,
 )
-from swin_backbone.datasets.findings import Findings, quoted
 from swin_backbone.datasets.image_check import check_images, check_presence, names_in, read_header, sampled
+from swin_backbone.datasets.problems import Findings, quoted
 
 SEGMENT_KEYS = {'id', 'category_id', 'bbox', 'area'}
 SAMPLED = 100

@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from swin_backbone.datasets.coco_check import check_annotations
 from swin_backbone.datasets.coco_files import SAMPLED_IMAGES
-from swin_backbone.datasets.findings import Findings
 from swin_backbone.datasets.image_check import check_images, sampled
-from swin_backbone.datasets.map_check import check_maps
+from swin_backbone.datasets.label_map_check import check_maps
+from swin_backbone.datasets.problems import Findings
 from swin_backbone.errors import InputError
 from swin_backbone.files import CHUNK, download, progress_bar
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from swin_backbone.datasets.map_check import CHANNELS, read_map
+from swin_backbone.datasets.label_map_check import CHANNELS, read_map
 from swin_backbone.engine.config import EVALUATORS, LOADERS, dicts_in
 from swin_backbone.errors import InputError
 

@@ -14,8 +14,8 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.config.utils import MODULE2PACKAGE
 
-from swin_backbone.engine.explain import reading_problem, shorten
-from swin_backbone.engine.place_check import check_launcher, check_writable
+from swin_backbone.engine.error_explanations import reading_problem, shorten
+from swin_backbone.engine.path_check import check_launcher, check_writable
 from swin_backbone.errors import InputError
 from swin_backbone.files import find_config
 

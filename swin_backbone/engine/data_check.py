@@ -11,10 +11,10 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from swin_backbone.datasets.coco_files import check_coco_files
-from swin_backbone.datasets.findings import Findings, counted
 from swin_backbone.datasets.image_check import check_images, sampled
-from swin_backbone.datasets.map_check import check_maps
+from swin_backbone.datasets.label_map_check import check_maps
 from swin_backbone.datasets.panoptic_check import check_panoptic_files
+from swin_backbone.datasets.problems import Findings, counted
 from swin_backbone.engine.class_check import (
     PAIRS,
     annotation_file,
@@ -26,9 +26,9 @@ from swin_backbone.engine.class_check import (
     reads_boxes,
     shortened,
 )
-from swin_backbone.engine.class_folders import check_class_folders, reads_class_folders
+from swin_backbone.engine.class_folder_check import check_class_folders, reads_class_folders
 from swin_backbone.engine.config import dicts_in
-from swin_backbone.engine.panoptic import is_panoptic
+from swin_backbone.engine.panoptic_classes import is_panoptic
 from swin_backbone.errors import InputError
 
 LOGGER = logging.getLogger('swin_backbone')

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from swin_backbone.engine.exported_input import Normalized
-from swin_backbone.engine.suppression import ONNX_FUNCTIONS, best, suppress, take
+from swin_backbone.engine.exported_nms import ONNX_FUNCTIONS, best, suppress, take
 from swin_backbone.errors import InputError
 
 Size = tuple[int, int]

@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from swin_backbone.engine.checkpoints import load_whole, read_whole
-from swin_backbone.engine.classes import fit_to_checkpoint
+from swin_backbone.engine.class_names import fit_to_checkpoint
 from swin_backbone.engine.config import set_weights
 from swin_backbone.engine.exported_input import Normalized
 from swin_backbone.errors import InputError

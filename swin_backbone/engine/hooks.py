@@ -10,7 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner, find_latest_checkpoint
 
 from swin_backbone.engine.checkpoints import check_backbones, load_whole
 from swin_backbone.engine.resume import check_state
-from swin_backbone.engine.run_files import EVALUATED
+from swin_backbone.engine.run_checkpoints import EVALUATED
 from swin_backbone.evaluation.drawing import Image
 from swin_backbone.evaluation.gallery import draw_cell, write_sheet
 

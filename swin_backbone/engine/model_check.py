@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 from swin_backbone import SwinTransformer
 from swin_backbone.engine.class_check import classes_of, data_set_type, find_data_sets, shortened
-from swin_backbone.engine.classes import OTHER_CLASSES, OTHER_TYPES, check_softmax, detection_limit
+from swin_backbone.engine.class_names import OTHER_CLASSES, OTHER_TYPES, check_softmax, detection_limit
 from swin_backbone.engine.hooks import WholeModelHook
 from swin_backbone.engine.runner import ignore_warnings
 from swin_backbone.engine.train import StartSummaryHook, build_runner, unwrapped

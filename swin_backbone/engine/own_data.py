@@ -12,9 +12,9 @@ from mmengine.config import Config
 from swin_backbone.datasets.image_check import ENDINGS
 from swin_backbone.datasets.label_maps import BACKGROUND, write_label_maps
 from swin_backbone.engine.class_check import find_data_sets, read_categories
-from swin_backbone.engine.classes import fit_to_data, read_classes, set_classes
+from swin_backbone.engine.class_names import fit_to_data, read_classes, set_classes
 from swin_backbone.engine.config import EVALUATORS, dicts_in, move_data_root
-from swin_backbone.engine.panoptic import panoptic_sets
+from swin_backbone.engine.panoptic_classes import panoptic_sets
 from swin_backbone.errors import InputError
 
 LOGGER = logging.getLogger('swin_backbone')

@@ -15,9 +15,9 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 from swin_backbone.engine.checkpoints import choose_source, load_whole, read_whole
-from swin_backbone.engine.classes import fit_to_checkpoint, name_classes
+from swin_backbone.engine.class_names import fit_to_checkpoint, name_classes
 from swin_backbone.engine.config import load_config, set_weights
-from swin_backbone.engine.explain import advising, explained
+from swin_backbone.engine.error_explanations import advising, explained
 from swin_backbone.engine.exported_model import ExportedModel
 from swin_backbone.engine.option_check import require_test
 from swin_backbone.engine.prediction import Prediction, prediction_of

@@ -57,7 +57,7 @@ def predict_files(
 
     Args:
         predictor: the model.
-        files: the place of each image, see :func:`~swin_backbone.engine.sources.find_files`.
+        files: the place of each image, see :func:`~swin_backbone.engine.predict_sources.find_files`.
         out_dir: the folder.
         threshold: least score of an object.
         only: the classes that are written; all of them for None.

@@ -15,8 +15,8 @@ from mmengine.runner import Runner
 from swin_backbone.checkpoint import read_checkpoint, safe_globals
 from swin_backbone.checkpoint.find import find_file
 from swin_backbone.engine.lock import is_first_process
-from swin_backbone.engine.place_check import check_local
-from swin_backbone.engine.run_files import INTERRUPTED, POINTER
+from swin_backbone.engine.path_check import check_local
+from swin_backbone.engine.run_checkpoints import INTERRUPTED, POINTER
 from swin_backbone.errors import InputError
 
 LOGGER = logging.getLogger('swin_backbone')

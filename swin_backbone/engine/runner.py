@@ -11,11 +11,11 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from swin_backbone.engine.explain import shorten
-from swin_backbone.engine.loading import name_images
+from swin_backbone.engine.error_explanations import shorten
+from swin_backbone.engine.loading_errors import name_images
 from swin_backbone.engine.loops import EpochLoop, IterationLoop
 from swin_backbone.engine.resume import NEW_RUN
-from swin_backbone.engine.run_files import RunCheckpointHook
+from swin_backbone.engine.run_checkpoints import RunCheckpointHook
 from swin_backbone.engine.sampling import placed
 from swin_backbone.engine.sharding import (
     cut_state,
@@ -27,7 +27,7 @@ from swin_backbone.engine.sharding import (
     whole_weights,
     with_sharded_backbone,
 )
-from swin_backbone.engine.stopping import shield_workers
+from swin_backbone.engine.stop_signals import shield_workers
 from swin_backbone.engine.strategies import divided
 from swin_backbone.errors import InputError, RunFailure
 

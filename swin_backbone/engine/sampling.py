@@ -8,7 +8,7 @@ from mmengine.dist import get_dist_info
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import BatchSampler, Sampler
 
-from swin_backbone.engine.randomness import seed_sample
+from swin_backbone.engine.random_numbers import seed_sample
 
 
 class SampleIndex(int):

@@ -17,18 +17,18 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from swin_backbone import SwinTransformer
-from swin_backbone.attention.kernels.fused import describe_choice
+from swin_backbone.attention.kernels.triton_launch import describe_choice
 from swin_backbone.engine.checkpoints import load_safely
 from swin_backbone.engine.config import has_accelerator
+from swin_backbone.engine.finite_loss import FiniteLossHook
 from swin_backbone.engine.hooks import PendingEvaluationHook, PredictionSheetHook, WholeModelHook
 from swin_backbone.engine.lock import locked
-from swin_backbone.engine.numbers import FiniteLossHook
-from swin_backbone.engine.randomness import RandomStateHook
+from swin_backbone.engine.random_numbers import RandomStateHook
 from swin_backbone.engine.resume import schedule_changes
 from swin_backbone.engine.run_options import describe_machine
 from swin_backbone.engine.runner import QuietRunner, ignore_warnings, quiet_console
 from swin_backbone.engine.sharding import ShardedEvaluationHook, is_sharded
-from swin_backbone.engine.stopping import StopHook
+from swin_backbone.engine.stop_signals import StopHook
 from swin_backbone.engine.strategies import STRATEGIES
 from swin_backbone.errors import InputError
 from swin_backbone.evaluation.curves import draw_curves

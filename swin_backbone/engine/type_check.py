@@ -8,7 +8,13 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from swin_backbone.engine.config import EVALUATORS, LOADERS
-from swin_backbone.engine.explain import arguments_of, describe_unknown, dicts_with_paths, is_open, unknown_type
+from swin_backbone.engine.error_explanations import (
+    arguments_of,
+    describe_unknown,
+    dicts_with_paths,
+    is_open,
+    unknown_type,
+)
 from swin_backbone.errors import InputError
 
 SECTIONS: dict[str, Registry] = {

@@ -1,7 +1,7 @@
 """Feature energy of the stages, and the attention of one pixel's token, on the pixels of the input image.
 
 A token of a stage covers a square of ``stride`` pixels. Padding and shifts are reversed with the functions of
-:mod:`swin_backbone.attention.plan`, so that the results are exact at the edges of the image too.
+:mod:`swin_backbone.attention.window_plan`, so that the results are exact at the edges of the image too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from swin_backbone.attention.kernels.eager import widen
-from swin_backbone.attention.plan import WindowPlan, region_ids, window_partition
 from swin_backbone.attention.window import CosineWindowAttention, WindowAttention
+from swin_backbone.attention.window_plan import WindowPlan, region_ids, window_partition
 from swin_backbone.backbones.swin import SwinTransformer
 from swin_backbone.errors import InputError
 

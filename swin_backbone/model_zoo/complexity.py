@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from swin_backbone.attention.plan import WindowPlan, pad_to_windows
 from swin_backbone.attention.sliding import sliding_naive
+from swin_backbone.attention.window_plan import WindowPlan, pad_to_windows
 from swin_backbone.backbones.mixer import SwinMixer
 from swin_backbone.backbones.swin import SwinTransformer
 from swin_backbone.backbones.video import VideoSwinTransformer
 from swin_backbone.errors import InputError
-from swin_backbone.model_zoo.queries import Part, deformable_attention, pixel_decoder, run_dino
+from swin_backbone.model_zoo.query_models import Part, deformable_attention, pixel_decoder, run_dino
 
 BOX_ROIS = 1000
 MASK_ROIS = 100

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from swin_backbone.attention.kernels.operator import window_attention_op
+from swin_backbone.attention.kernels.custom_operator import window_attention_op
 from swin_backbone.attention.kernels.sequential import PAIRS
-from swin_backbone.attention.plan import WindowPlan
 from swin_backbone.attention.window import CosineWindowAttention, WindowAttention
+from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.backbones.swin import SwinTransformer
 from swin_backbone.errors import InputError
 from swin_backbone.evaluation.tables import markdown_table

@@ -9,7 +9,7 @@ from typing import Any
 from swin_backbone.engine.config import load_config
 from swin_backbone.evaluation.tables import markdown_table, text_table
 from swin_backbone.files import installed_configs
-from swin_backbone.model_zoo import references
+from swin_backbone.model_zoo import reference_scores
 from swin_backbone.model_zoo.complexity import BOX_ROIS, MASK_ROIS, Complexity, default_shape, measure
 from swin_backbone.model_zoo.published import PUBLISHED, Published
 
@@ -171,7 +171,7 @@ def as_pages(entries: Sequence[Entry]) -> dict[str, str]:
     return {
         'model_zoo.md': '\n'.join(costs),
         'recipes.md': '\n'.join(recipes),
-        'published_scores.md': references.as_markdown(references.REFERENCES),
+        'published_scores.md': reference_scores.as_markdown(reference_scores.REFERENCES),
     }
 
 

@@ -16,11 +16,11 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from swin_backbone.engine.config import dicts_in
-from swin_backbone.engine.explain import dicts_with_paths, shorten
+from swin_backbone.engine.error_explanations import dicts_with_paths, shorten
 from swin_backbone.errors import InputError
 from swin_backbone.evaluation.tables import markdown_table
 from swin_backbone.mmcv_ops import mmcv_operators
-from swin_backbone.model_zoo.toolkits import TOOLKITS, Use, config_folder, find_uses, quiet
+from swin_backbone.model_zoo.toolkit_backbones import TOOLKITS, Use, config_folder, find_uses, quiet
 
 SIDE, IMAGES, FRAMES = 64, 2, 2
 BLOCKS, QUERIES, REGIONS, CLASSES = 2, 30, 30, 200

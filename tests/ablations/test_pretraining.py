@@ -12,9 +12,9 @@ import pytest
 pytest.importorskip('mmseg', reason='MMSegmentation is not installed')
 pytest.importorskip('mmpretrain', reason='MMPretrain is not installed')
 
-from swin_backbone.ablations.data import CLASSES_ROOT, COLOURS, GROUND, OrdersSpec, make_classes
-from swin_backbone.ablations.plan import PRETRAINING, Plan, Run, State, make_plan
-from swin_backbone.ablations.pool import Launch
+from swin_backbone.ablations.demo_data import CLASSES_ROOT, COLOURS, GROUND, OrdersSpec, make_classes
+from swin_backbone.ablations.process_pool import Launch
+from swin_backbone.ablations.runs import PRETRAINING, Plan, Run, State, make_plan
 from swin_backbone.ablations.slurm import RunJob, make_executor, submit
 from swin_backbone.ablations.sweep import Sweep
 from swin_backbone.datasets.generated import Summary
@@ -121,7 +121,7 @@ def test_the_demo_makes_its_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         made.append(root)
         return Summary(root, {}, written=True)
 
-    monkeypatch.setattr('swin_backbone.ablations.data.write_data_set', write)
+    monkeypatch.setattr('swin_backbone.ablations.demo_data.write_data_set', write)
     assert make_classes() == CLASSES_ROOT and make_classes(str(tmp_path)) == tmp_path
     assert made == [CLASSES_ROOT, tmp_path]
 

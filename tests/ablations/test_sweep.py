@@ -14,10 +14,10 @@ pytest.importorskip('mmdet', reason='MMDetection is not installed')
 
 from mmengine.config import Config
 
-from swin_backbone.ablations import data as ablation_demo
-from swin_backbone.ablations.paper import SWITCHES, TABLES
-from swin_backbone.ablations.plan import Plan, Run, State, differences, make_plan, starting_weights
-from swin_backbone.ablations.pool import Launch
+from swin_backbone.ablations import demo_data as ablation_demo
+from swin_backbone.ablations.paper_v1 import SWITCHES, TABLES
+from swin_backbone.ablations.process_pool import Launch
+from swin_backbone.ablations.runs import Plan, Run, State, differences, make_plan, starting_weights
 from swin_backbone.ablations.sweep import Sweep, time_left, weights_facts
 from swin_backbone.engine import config as engine_config
 from swin_backbone.errors import InputError

@@ -17,10 +17,10 @@ pytest.importorskip('matplotlib', reason='Matplotlib is not installed')
 from swin_backbone import SwinTransformer
 from swin_backbone.ablations import speed as ablation_speed
 from swin_backbone.ablations.pages import write_speed, write_tables
-from swin_backbone.ablations.paper import DEFAULT_RUN, METHODS, TABLES, TASKS
+from swin_backbone.ablations.paper_v1 import DEFAULT_RUN, METHODS, TABLES, TASKS
 from swin_backbone.ablations.results import Outcome, Score, Spread, agreement, collect
 from swin_backbone.ablations.speed import Column, SelfAttention, Speeds, make_protocol
-from swin_backbone.attention.plan import WindowPlan
+from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.backbones.options import METHODS as ALL_METHODS
 from swin_backbone.benchmark.timing import Timing, environment
 from tests.conftest import REPOSITORY

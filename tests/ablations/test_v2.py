@@ -10,8 +10,8 @@ pytest.importorskip('mmseg', reason='MMSegmentation is not installed')
 
 from swin_backbone import SwinTransformer
 from swin_backbone.ablations.paper_v2 import TABLES
-from swin_backbone.ablations.plan import Plan, Run, State, make_plan
-from swin_backbone.ablations.pool import Launch
+from swin_backbone.ablations.process_pool import Launch
+from swin_backbone.ablations.runs import Plan, Run, State, make_plan
 from swin_backbone.ablations.sweep import Sweep
 
 METRICS = ('mIoU',)

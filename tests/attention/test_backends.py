@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from swin_backbone.attention.kernels import window_attention
-from swin_backbone.attention.plan import WindowPlan
+from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.errors import InputError
 from tests.helpers import relative_error
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from swin_backbone.attention.kernels import cpu as grouped
 from swin_backbone.attention.kernels import window_attention
-from swin_backbone.attention.plan import PadShiftPlan, WindowPlan, window_partition, window_reverse
 from swin_backbone.attention.relative_only import relative_only_attention
+from swin_backbone.attention.window_plan import PadShiftPlan, WindowPlan, window_partition, window_reverse
 from tests.helpers import relative_error
 
 HEADS, DIM = 2, 4

@@ -10,8 +10,8 @@ from torch.func import functional_call
 
 from swin_backbone.attention.kernels import BACKENDS, window_attention
 from swin_backbone.attention.kernels.cpu import attend_in_groups
-from swin_backbone.attention.plan import PadShiftPlan, WindowPlan, window_partition, window_reverse
 from swin_backbone.attention.window import AttentionOptions, CosineWindowAttention, WindowAttention
+from swin_backbone.attention.window_plan import PadShiftPlan, WindowPlan, window_partition, window_reverse
 from tests.helpers import randomize
 
 pytest.importorskip('hypothesis', reason='hypothesis is not installed')

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from swin_backbone.attention.kernels import window_attention
-from swin_backbone.attention.plan import WindowPlan, region_mask, window_partition, window_reverse
 from swin_backbone.attention.relative_only import relative_only_attention
+from swin_backbone.attention.window_plan import WindowPlan, region_mask, window_partition, window_reverse
 from tests.helpers import relative_error
 
 HEADS, DIM = 2, 3

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from swin_backbone.attention.kernels import fused, sdpa, window_attention
+from swin_backbone.attention.kernels import sdpa, triton_launch, window_attention
 from swin_backbone.attention.kernels.arguments import Arguments
+from swin_backbone.attention.kernels.backward import gradients
+from swin_backbone.attention.kernels.custom_operator import window_attention_op
 from swin_backbone.attention.kernels.eager import window_attention_eager
-from swin_backbone.attention.kernels.gradients import gradients
-from swin_backbone.attention.kernels.operator import window_attention_op
-from swin_backbone.attention.plan import WindowPlan
+from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.errors import InputError
-from tests.attention.fused_cases import CASES, DTYPES, LIMITS
+from tests.attention.triton_cases import CASES, DTYPES, LIMITS
 from tests.conftest import REPOSITORY
 from tests.helpers import tiny_backbone
 
@@ -36,7 +36,7 @@ def module(name: str, cache: Path, **variables: str) -> dict[str, Any]:
 
 @pytest.fixture(scope='module')
 def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return module('fused_cases', tmp_path_factory.mktemp('cache'), TRITON_INTERPRET='1')
+    return module('triton_cases', tmp_path_factory.mktemp('cache'), TRITON_INTERPRET='1')
 
 
 @pytest.fixture(scope='module')
@@ -53,7 +53,7 @@ def test_interpreted_kernels_are_the_definition(name: str, dtype: str, interpret
 
 def test_interpreted_trials_succeed(interpreted: dict[str, Any]) -> None:
     found = [errors for name, errors in interpreted.items() if name.startswith('trial')]
-    assert len(found) > 2 and all(max(errors.values()) < fused.TRIAL_ERROR / 2 for errors in found), found
+    assert len(found) > 2 and all(max(errors.values()) < triton_launch.TRIAL_ERROR / 2 for errors in found), found
 
 
 def test_zero_keys_of_padding_have_no_gradient(interpreted: dict[str, Any]) -> None:
@@ -71,8 +71,8 @@ def test_kernels_fit_into_registers_and_load_16_bytes(compiled: dict[str, Any]) 
 
 
 def pretend_kernels_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, 'why_unsuitable', lambda device: None)
-    monkeypatch.setattr(fused, 'why_failed', lambda device, kind: None)
+    monkeypatch.setattr(triton_launch, 'why_unsuitable', lambda device: None)
+    monkeypatch.setattr(triton_launch, 'why_failed', lambda device, kind: None)
 
 
 @pytest.mark.parametrize(
@@ -93,15 +93,15 @@ def test_reasons(changes: dict[str, Any], dropout: float, reason: str | None, mo
     qkv = torch.zeros(options['batch'], 8, 8, 3 * 2 * options['dim'], dtype=options['dtype'])
     plan = WindowPlan(8, 8, options['window'])
     plan = plan.with_pad_shift(True) if options['pad_shift'] else plan
-    found = fused.why_not(Arguments(qkv, None, None, 1.0, 2, plan, True), dropout)
+    found = triton_launch.why_not(Arguments(qkv, None, None, 1.0, 2, plan, True), dropout)
     assert found is None if reason is None else found and reason in found
 
 
 def test_large_maps_are_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_kernels_run(monkeypatch)
-    monkeypatch.setattr(fused, 'MOST_OFFSETS', 1000)
+    monkeypatch.setattr(triton_launch, 'MOST_OFFSETS', 1000)
     given = Arguments(torch.zeros(1, 8, 8, 96), None, None, 1.0, 2, WindowPlan(8, 8, (7, 7)), True)
-    assert 'too large' in fused.why_not(given, 0.0)
+    assert 'too large' in triton_launch.why_not(given, 0.0)
 
 
 def change_gradient(number: int) -> Any:
@@ -138,16 +138,16 @@ def test_a_failed_trial_of_either_pass_is_a_reason(
     """Also where tensors are created on another device by default, under autocast and in inference mode."""
     passes = {'attend': lambda given: window_attention_eager(given, 0.0), 'gradients': gradients} | changes
     for name, function in passes.items():
-        monkeypatch.setattr(fused, name, function)
-    monkeypatch.setattr(fused, 'why_unsuitable', lambda device: None)
+        monkeypatch.setattr(triton_launch, name, function)
+    monkeypatch.setattr(triton_launch, 'why_unsuitable', lambda device: None)
     kind = (torch.bfloat16, 16, (8, 8), True)
     with torch.device('meta'), torch.autocast('cpu', torch.bfloat16), torch.inference_mode():
-        assert fused.why_failed.__wrapped__(torch.device('cpu'), kind) == reason
+        assert triton_launch.why_failed.__wrapped__(torch.device('cpu'), kind) == reason
         if 'attend' not in changes:  # large windows have a kernel for the forward pass alone
-            assert fused.why_failed.__wrapped__(torch.device('cpu'), (*kind[:2], (9, 8), True)) is None
-    monkeypatch.setattr(fused, 'USUAL', kind)
-    monkeypatch.setattr(fused, 'why_failed', fused.why_failed.__wrapped__)
-    assert fused.describe_choice() == (
+            assert triton_launch.why_failed.__wrapped__(torch.device('cpu'), (*kind[:2], (9, 8), True)) is None
+    monkeypatch.setattr(triton_launch, 'USUAL', kind)
+    monkeypatch.setattr(triton_launch, 'why_failed', triton_launch.why_failed.__wrapped__)
+    assert triton_launch.describe_choice() == (
         f"PyTorch's operators: {reason}" if reason else 'Triton kernels, where they can serve the input'
     )
 
@@ -172,10 +172,10 @@ def test_the_package_imports_without_triton() -> None:
 import sys
 sys.modules['triton'] = None
 import torch
-from swin_backbone.attention.kernels import fused
+from swin_backbone.attention.kernels import triton_launch
 import os
 os.environ['TRITON_INTERPRET'] = '1'
-print(fused.why_not_on(torch.device('cpu')))
+print(triton_launch.why_not_on(torch.device('cpu')))
 """
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert done.stdout.startswith('Triton does not import')

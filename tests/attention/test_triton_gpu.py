@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from swin_backbone.attention.kernels import fused, window_attention
-from swin_backbone.attention.plan import WindowPlan
-from tests.attention.fused_cases import CASES, DTYPES, LIMITS, errors, inputs, run
+from swin_backbone.attention.kernels import triton_launch, window_attention
+from swin_backbone.attention.window_plan import WindowPlan
+from tests.attention.triton_cases import CASES, DTYPES, LIMITS, errors, inputs, run
 from tests.helpers import relative_error, tiny_backbone
 
-UNSUITABLE = fused.why_unsuitable(torch.device('cuda'))
+UNSUITABLE = triton_launch.why_unsuitable(torch.device('cuda'))
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(UNSUITABLE is not None, reason=str(UNSUITABLE))]
 
 
@@ -40,10 +40,10 @@ def test_kernels_are_the_definition(name: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize('window', [(7, 7), (8, 8), (12, 12)])
-@pytest.mark.parametrize('dtype', fused.DTYPES)
+@pytest.mark.parametrize('dtype', triton_launch.DTYPES)
 def test_first_trials_succeed(dtype: torch.dtype, window: tuple[int, int]) -> None:
-    for dim in fused.HEAD_DIMS:
-        assert fused.why_failed(torch.device('cuda', 0), (dtype, dim, window, window == (8, 8))) is None
+    for dim in triton_launch.HEAD_DIMS:
+        assert triton_launch.why_failed(torch.device('cuda', 0), (dtype, dim, window, window == (8, 8))) is None
 
 
 @pytest.mark.parametrize('name', ['7x7 shifted', '8x8 cosine'])

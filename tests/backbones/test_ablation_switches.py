@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from swin_backbone import SwinTransformer, load_pretrained
 from swin_backbone.attention.performer import redraw_features
-from swin_backbone.attention.plan import WindowPlan
+from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.checkpoint.export import convert_file
 from swin_backbone.errors import InputError
 from swin_backbone.inspection.features import attention_of

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swin_backbone import SwinMixer, SwinTransformer, load_pretrained
-from swin_backbone.attention.mixing import SpatialMixing
-from swin_backbone.attention.plan import WindowPlan
+from swin_backbone.attention.spatial_mixing import SpatialMixing
+from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.errors import InputError
 from swin_backbone.export import compare_onnx, export_onnx
 from swin_backbone.inspection.features import window_attention_of

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from swin_backbone import InputError, SwinTransformer
-from swin_backbone.attention.plan import WindowPlan
 from swin_backbone.attention.window import AttentionOptions, CosineWindowAttention, WindowAttention
+from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.export import export_program
 from tests.helpers import randomize, relative_error, tiny_backbone
 

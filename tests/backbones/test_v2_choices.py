@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from swin_backbone import SwinTransformer, load_pretrained
-from swin_backbone.attention.position import gather_bias, linear_offsets, log_spaced_offsets
+from swin_backbone.attention.position_encoding import gather_bias, linear_offsets, log_spaced_offsets
 from swin_backbone.attention.window import CosineWindowAttention, WindowAttention
 from swin_backbone.backbones.blocks import ResPostNormBlock, SwinBlock
 from tests.helpers import TINY, relative_error, tiny_backbone

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from swin_backbone import SwinTransformer, VideoSwinTransformer, load_pretrained
-from swin_backbone.attention.position import relative_position_index
-from swin_backbone.attention.volume import VolumePlan
-from swin_backbone.backbones.clips import ClipClassifier
+from swin_backbone.attention.position_encoding import relative_position_index
+from swin_backbone.attention.window_3d import VolumePlan
+from swin_backbone.backbones.video_classifier import ClipClassifier
 from swin_backbone.errors import InputError
 from tests.helpers import TINY, randomize, relative_error
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from swin_backbone import SwinTransformer
-from swin_backbone.benchmark import rivals, timing
+from swin_backbone.benchmark import implementations, timing
 from swin_backbone.cli import benchmark
 from swin_backbone.errors import InputError
 from tests.conftest import REPOSITORY
@@ -46,28 +46,28 @@ def test_backbone_against_stock(extra: list[str], tmp_path: Path, capsys: pytest
     assert 'times as fast' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('name', rivals.BUILDERS)
+@pytest.mark.parametrize('name', implementations.BUILDERS)
 def test_every_installed_rival(name: str) -> None:
     pytest.importorskip(name)
-    found = rivals.find_backbones('tiny', 1, (64, 64), [name], 'cpu')
+    found = implementations.find_backbones('tiny', 1, (64, 64), [name], 'cpu')
     assert list(found.models) == [name, *OURS] and not found.left_out
     for train in (False, True):
-        calls = dict.fromkeys(found.models, rivals.maps_of)
-        steps = rivals.make_steps(found, calls, torch.randn(1, 3, 64, 64), torch.float32, train)
+        calls = dict.fromkeys(found.models, implementations.maps_of)
+        steps = implementations.make_steps(found, calls, torch.randn(1, 3, 64, 64), torch.float32, train)
         _, failed = timing.runnable(steps)
         assert not failed
 
 
-@pytest.mark.parametrize('name', rivals.BUILDERS)
+@pytest.mark.parametrize('name', implementations.BUILDERS)
 def test_rivals_have_no_stochastic_depth(name: str) -> None:
     pytest.importorskip(name)
-    model = rivals.BUILDERS[name]('tiny', 1, (64, 64))
+    model = implementations.BUILDERS[name]('tiny', 1, (64, 64))
     model.train()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     image = torch.randn(2, 3, 64, 64)
-    for first, second in zip(rivals.maps_of(model, image), rivals.maps_of(model, image), strict=True):
+    for first, second in zip(implementations.maps_of(model, image), implementations.maps_of(model, image), strict=True):
         torch.testing.assert_close(first, second)
 
 
@@ -85,7 +85,7 @@ print({name for name in ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'transformers') i
 
 def test_the_toolkits_import_in_a_new_process() -> None:
     pytest.importorskip('mmdet')
-    code = "from swin_backbone.benchmark.rivals import BUILDERS; BUILDERS['mmdet']('tiny', 1, (64, 64))"
+    code = "from swin_backbone.benchmark.implementations import BUILDERS; BUILDERS['mmdet']('tiny', 1, (64, 64))"
     subprocess.run([sys.executable, '-c', code], capture_output=True, check=True)
 
 
@@ -135,8 +135,8 @@ def test_version_2_leaves_the_toolkits_out(tmp_path: Path) -> None:
 def test_stock_backbones_get_our_weights() -> None:
     pytest.importorskip('mmdet')
     ours = SwinTransformer('tiny', drop_path_rate=0.0).eval()
-    stock = rivals.BUILDERS['mmdet']('tiny', 1, (64, 64))
-    rivals.share_weights(ours, stock)
+    stock = implementations.BUILDERS['mmdet']('tiny', 1, (64, 64))
+    implementations.share_weights(ours, stock)
     stock.eval()
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():

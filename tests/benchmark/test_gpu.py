@@ -13,7 +13,7 @@ import torch
 
 from swin_backbone.ablations import gpu_rows as ablations
 from swin_backbone.attention.kernels import window_attention
-from swin_backbone.benchmark import gpu, gpu_goals, gpu_rows, rivals, timing
+from swin_backbone.benchmark import gpu, gpu_rows, gpu_targets, implementations, timing
 from swin_backbone.cli import benchmark
 from swin_backbone.errors import InputError, RunFailure
 from tests.conftest import REPOSITORY
@@ -101,7 +101,7 @@ def test_the_default_budget_has_room_for_most_goals(tmp_path: Path) -> None:
         or (
             row.table == gpu_rows.BACKBONE
             and row.labels['network'] == 'tiny V1'
-            and row.labels['images'] == gpu_goals.LARGE
+            and row.labels['images'] == gpu_targets.LARGE
             and row.labels['implementation'] in gpu_rows.BACKENDS
             and not (row.labels['compiled'] and row.labels['mode'] == 'training step')
         )
@@ -110,7 +110,7 @@ def test_the_default_budget_has_room_for_most_goals(tmp_path: Path) -> None:
 
 
 def backbone_cells(implementation: str, mode: str, compiled: bool, ms: float, **others: Any) -> dict[str, Any]:
-    given = dict(images=gpu_goals.LARGE, network='tiny V1', peak_MiB=1000.0) | others
+    given = dict(images=gpu_targets.LARGE, network='tiny V1', peak_MiB=1000.0) | others
     return dict(implementation=implementation, mode=mode, compiled=compiled, ms=ms, **given)
 
 
@@ -131,19 +131,19 @@ def test_goals_are_compared_with_what_was_measured() -> None:
         backbone_cells('torchvision', 'inference', True, 8.0),
         backbone_cells('transformers', 'inference', True, 0.1, network='tiny V2'),
         dict(
-            images=gpu_goals.LARGE, network='tiny V1', mode='inference', implementation='x', compiled=True, error='no'
+            images=gpu_targets.LARGE, network='tiny V1', mode='inference', implementation='x', compiled=True, error='no'
         ),
         backbone_cells(gpu_rows.OURS, 'training step', False, 20.0, peak_MiB=600.0),
         backbone_cells('timm', 'training step', False, 40.0),
-        backbone_cells(gpu_rows.OURS, 'inference', True, 5.6, images=gpu_goals.SMALL),
+        backbone_cells(gpu_rows.OURS, 'inference', True, 5.6, images=gpu_targets.SMALL),
     ]
-    rows = gpu_goals.goals({gpu_rows.ATTENTION: attention, gpu_rows.BACKBONE: backbones})
+    rows = gpu_targets.goals({gpu_rows.ATTENTION: attention, gpu_rows.BACKBONE: backbones})
     assert [row['result'] for row in rows] == [
         'met', 'not measured', 'met', 'missed', 'not measured', 'not measured', 'met', 'met'
     ]  # fmt: skip
     found = [row['measured'] for row in rows]
     assert found == [pytest.approx(0.8), None, pytest.approx(1.4), pytest.approx(1.0), None, None, 0.6, 5.6]
-    assert all(row['result'] == 'not measured' for row in gpu_goals.goals({}))
+    assert all(row['result'] == 'not measured' for row in gpu_targets.goals({}))
 
 
 def on_the_cpu(patch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def keep(report: gpu.Report, place: int, cells: dict[str, Any]) -> None:
 def test_every_row_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_the_cpu(monkeypatch)
     for name in gpu_rows.IMPLEMENTATIONS.keys() - gpu_rows.BACKENDS.keys():
-        monkeypatch.setitem(rivals.BUILDERS, name, lambda variant, version, shape: None)
+        monkeypatch.setitem(implementations.BUILDERS, name, lambda variant, version, shape: None)
     monkeypatch.setattr(gpu.Report, 'add', keep)
     gpu.measure_gpu(tmp_path, 1e9, ablations.table5())
     content = json.loads((tmp_path / 'gpu.json').read_text())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from swin_backbone.attention.plan import CONSTANTS, TensorCache
+from swin_backbone.attention.window_plan import CONSTANTS, TensorCache
 from swin_backbone.benchmark import memory
 from swin_backbone.cli import benchmark
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from swin_backbone import InputError
 from swin_backbone.classification.evaluate import Running, classify, evaluate
-from swin_backbone.classification.images import (
+from swin_backbone.classification.preprocessing import (
     MEAN,
     STD,
     ImageFiles,

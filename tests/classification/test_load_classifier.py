@@ -16,7 +16,7 @@ from swin_backbone.checkpoint.export import convert_file
 from swin_backbone.checkpoint.layouts import WRITABLE
 from swin_backbone.checkpoint.published import IN1K, IN22K, TUNED, WEIGHTS
 from swin_backbone.classification.classifier import ImageClassifier
-from swin_backbone.classification.trained import told_by_name
+from swin_backbone.classification.training_sizes import told_by_name
 from tests.checkpoint.peers import build_peer
 from tests.helpers import randomize, relative_error, tiny_backbone
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from swin_backbone import cli
-from swin_backbone.ablations.paper import METHODS
+from swin_backbone.ablations.paper_v1 import METHODS
 from swin_backbone.cli import ablate
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from tests.conftest import REPOSITORY

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from swin_backbone.attention.position import relative_position_index
+from swin_backbone.attention.position_encoding import relative_position_index
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from tests.backbones.test_parity_openmmlab import RENAMES, to_unfold_order
 from tests.conftest import REPOSITORY

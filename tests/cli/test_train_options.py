@@ -13,7 +13,7 @@ from swin_backbone.cli import train
 from swin_backbone.cli._options import use_machine
 from swin_backbone.engine.run_options import describe_machine, set_epochs, set_workers, skip_validation
 from swin_backbone.errors import InputError
-from tests.toolkits import DETECTION, SEGMENTATION, read_config
+from tests.demo_models import DETECTION, SEGMENTATION, read_config
 
 
 def copy_of(path: Any) -> Any:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from swin_backbone.datasets.findings import Findings
 from swin_backbone.datasets.image_check import check_images, problem_of, sampled
-from swin_backbone.datasets.map_check import check_maps
+from swin_backbone.datasets.label_map_check import check_maps
+from swin_backbone.datasets.problems import Findings
 
 SIZE = (40, 30)
 Maker = Callable[[Path], None]

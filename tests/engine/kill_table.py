@@ -28,7 +28,7 @@ from swin_backbone import files
 from swin_backbone.cli import outcome
 from swin_backbone.cli import train as command
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
-from swin_backbone.engine import randomness
+from swin_backbone.engine import random_numbers
 from tests.conftest import REPOSITORY
 
 BACKBONE = "dict(_delete_=True, type='swin_backbone.SwinTransformer', variant=None, embed_dim=16, depths=(1, 1, 1, 1), "
@@ -114,7 +114,7 @@ def run(arguments: Sequence[Any], log: Path, moment: Moment | None = None) -> in
     if moment and moment.writing:
         files.synchronize = WritingKiller(moment)  # type: ignore[assignment]
     elif moment:
-        randomness.seed_step = timed(randomness.seed_step, moment)
+        random_numbers.seed_step = timed(random_numbers.seed_step, moment)
     code = outcome(command.main, [str(argument) for argument in arguments])
     sys.stdout.flush()
     os._exit(code)

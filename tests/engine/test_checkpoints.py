@@ -20,8 +20,8 @@ from swin_backbone.engine.checkpoints import load_safely, load_whole, reading_sa
 from swin_backbone.engine.hooks import WholeModelHook
 from swin_backbone.errors import InputError
 from tests.checkpoint.layouts import Sizes, layout_state
+from tests.demo_models import SEGMENTATION
 from tests.helpers import tiny_backbone
-from tests.toolkits import SEGMENTATION
 
 FORCE_SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 SMALL = Sizes(16, (2, 2, 2, 2), (1, 2, 4, 8), window=4, tokens=64)

@@ -13,8 +13,8 @@ from mmengine.registry import MODELS, DefaultScope
 from swin_backbone import SwinTransformer, cli, load_classifier, load_pretrained
 from swin_backbone.checkpoint.published import WEIGHTS
 from swin_backbone.cli import test, train
-from swin_backbone.datasets.class_images import ShapeClassesSpec
 from swin_backbone.datasets.generated import write_data_set
+from swin_backbone.datasets.generated_classes import ShapeClassesSpec
 from swin_backbone.engine.config import dicts_in, load_config
 from swin_backbone.engine.model_check import build_on_meta
 from swin_backbone.files import installed_configs

@@ -18,7 +18,7 @@ from swin_backbone.engine.config import (
 )
 from swin_backbone.engine.option_check import require_training
 from swin_backbone.errors import InputError
-from tests.toolkits import DETECTION, SEGMENTATION, demo_config
+from tests.demo_models import DETECTION, SEGMENTATION, demo_config
 
 
 def test_a_file_in_the_place_of_a_folder_is_missing_data(tmp_path: Path) -> None:

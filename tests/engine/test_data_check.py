@@ -21,10 +21,10 @@ from swin_backbone.cli import outcome, test, train
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine.class_check import labels_in, reads_boxes
 from swin_backbone.engine.data_check import check_files
-from swin_backbone.engine.explain import explained
-from swin_backbone.engine.loading import NamingCompose
+from swin_backbone.engine.error_explanations import explained
+from swin_backbone.engine.loading_errors import NamingCompose
 from swin_backbone.errors import InputError, RunFailure
-from tests.toolkits import DETECTION, SEGMENTATION, demo_config
+from tests.demo_models import DETECTION, SEGMENTATION, demo_config
 
 LOADERS = ('train_dataloader', 'val_dataloader')
 TRAIN, VAL = 'annotations/instances_train2017.json', 'annotations/instances_val2017.json'

@@ -11,8 +11,8 @@ from torch import nn
 from swin_backbone.cli import export
 from swin_backbone.engine.config import load_config
 from swin_backbone.engine.exported_detector import Detector, RawDetector
+from swin_backbone.engine.exported_nms import ONNX_FUNCTIONS, best, suppress
 from swin_backbone.engine.exporting import AdaptivePooling, Segmenter, build_exportable
-from swin_backbone.engine.suppression import ONNX_FUNCTIONS, best, suppress
 from swin_backbone.errors import InputError
 from swin_backbone.export import compare_onnx, export_onnx, relative_error
 

@@ -20,13 +20,13 @@ from swin_backbone.cli import outcome, predict, test, train
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine import model_check
 from swin_backbone.engine.class_check import check_classes, check_truth
-from swin_backbone.engine.classes import set_head_classes
-from swin_backbone.engine.explain import explained
+from swin_backbone.engine.class_names import set_head_classes
+from swin_backbone.engine.error_explanations import explained
 from swin_backbone.engine.train import describe_whole
 from swin_backbone.engine.type_check import check_types
 from swin_backbone.errors import InputError, RunFailure
-from tests.model_zoo import zoo
-from tests.toolkits import DETECTION, SEGMENTATION, build_model, demo_config
+from tests.demo_models import DETECTION, SEGMENTATION, build_model, demo_config
+from tests.model_zoo import counted_configs
 
 LOADERS = ('train_dataloader', 'val_dataloader')
 CLASSES = ('circle', 'square', 'triangle', 'star', 'ring', 'cross')
@@ -338,7 +338,7 @@ def test_a_single_class_is_not_segmented_by_a_softmax(shapes: Path) -> None:
     'name', ['cascade_swin_t_3x', 'htc_swin_b_6x', 'sparse_rcnn_swin_t_3x', 'reppoints_v2_swin_t_3x']
 )
 def test_configs_of_the_package_are_not_refused(name: str) -> None:
-    config = zoo.config(name)
+    config = counted_configs.config(name)
     check_types(config)
     model_check.check_model(config, LOADERS)
 

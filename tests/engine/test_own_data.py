@@ -12,11 +12,11 @@ from PIL import Image
 
 from swin_backbone.datasets.label_maps import write_label_maps
 from swin_backbone.engine.class_check import find_data_sets
-from swin_backbone.engine.classes import heads_in
+from swin_backbone.engine.class_names import heads_in
 from swin_backbone.engine.own_data import choose_data, find_images, own_data, read_dataset_file
 from swin_backbone.errors import InputError
 from swin_backbone.files import find_config
-from tests.toolkits import read_config
+from tests.demo_models import read_config
 
 NAMES = ('bolt', 'nut', 'washer')
 CONFIGS = (

@@ -21,12 +21,12 @@ from swin_backbone import Predictor
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine.predict import as_rgb
 from swin_backbone.engine.predict_files import CocoFile, predict_files
+from swin_backbone.engine.predict_sources import check_outputs, find_files, is_camera
 from swin_backbone.engine.predict_video import predict_video
 from swin_backbone.engine.prediction import IGNORED, Prediction
-from swin_backbone.engine.sources import check_outputs, find_files, is_camera
 from swin_backbone.errors import InputError
-from tests.toolkits import DETECTION, SEGMENTATION, build_model, demo_config
-from tests.toolkits import predict as predict_with_toolkit
+from tests.demo_models import DETECTION, SEGMENTATION, build_model, demo_config
+from tests.demo_models import predict as predict_with_toolkit
 
 THRESHOLD = 0.15
 NAMES = ['circle', 'square', 'triangle', 'star', 'ring', 'cross']

@@ -23,8 +23,8 @@ from swin_backbone.engine.config import load_config
 from swin_backbone.errors import InputError
 from tests.checkpoint.layouts import index
 from tests.conftest import REPOSITORY
+from tests.demo_models import build_model
 from tests.helpers import TINY
-from tests.toolkits import build_model
 
 DETECTORS = ('mask_rcnn_swin_t_1x', 'cascade_swin_t_3x', 'reppoints_v2_swin_t_3x')
 SEGMENTER = 'upernet_swin_t_160k'

@@ -10,11 +10,11 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from swin_backbone.engine.resume import set_resume
-from swin_backbone.engine.run_files import INTERRUPTED, POINTER
-from swin_backbone.engine.stopping import StopHook
+from swin_backbone.engine.run_checkpoints import INTERRUPTED, POINTER
+from swin_backbone.engine.stop_signals import StopHook
 from swin_backbone.errors import RunStopped
 from tests.engine.kill_table import differences
-from tests.engine.toy import EPOCH, Numbers, build, state, toy_config, train
+from tests.engine.small_run import EPOCH, Numbers, build, state, toy_config, train
 
 
 @pytest.mark.parametrize('workers', [0, 2])

@@ -12,7 +12,7 @@ from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine.submission import format_for_server, without_annotations
 from swin_backbone.engine.tta import use_tta
 from swin_backbone.errors import InputError
-from tests.toolkits import DETECTION, SEGMENTATION, demo_config
+from tests.demo_models import DETECTION, SEGMENTATION, demo_config
 
 
 @pytest.fixture

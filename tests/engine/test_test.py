@@ -22,7 +22,7 @@ from swin_backbone.engine.submission import format_for_server
 from swin_backbone.engine.test import beside_published, run_test
 from swin_backbone.engine.tta import use_tta
 from swin_backbone.errors import InputError
-from tests.toolkits import DETECTION, SEGMENTATION, build_model, demo_config
+from tests.demo_models import DETECTION, SEGMENTATION, build_model, demo_config
 
 
 @pytest.fixture(scope='module')

@@ -17,7 +17,7 @@ from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine.config import use_own_types
 from swin_backbone.engine.trainval import use_trainval
 from swin_backbone.errors import InputError
-from tests.toolkits import DETECTION, SEGMENTATION, demo_config
+from tests.demo_models import DETECTION, SEGMENTATION, demo_config
 
 
 @pytest.fixture(scope='module')

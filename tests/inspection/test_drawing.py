@@ -11,8 +11,8 @@ from swin_backbone.backbones.mm_swin import MMSwinTransformer
 from swin_backbone.errors import InputError
 from swin_backbone.inspection.drawing import Subject, build_subject, prepare, query_pixel, visualize
 from swin_backbone.inspection.features import attention_of, feature_energies
+from tests.demo_models import DETECTION, build_model, demo_config
 from tests.helpers import TINY
-from tests.toolkits import DETECTION, build_model, demo_config
 
 
 @pytest.fixture

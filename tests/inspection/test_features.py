@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from swin_backbone import SwinTransformer
-from swin_backbone.attention.plan import WindowPlan
+from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.errors import InputError
 from swin_backbone.inspection.features import (
     attention_of,

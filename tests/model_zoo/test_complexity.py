@@ -18,14 +18,14 @@ from swin_backbone.model_zoo.complexity import default_shape, measure, run_netwo
 from swin_backbone.model_zoo.page import LABELS, Entry, read_notes
 from swin_backbone.model_zoo.published import PUBLISHED
 from tests.conftest import REPOSITORY
-from tests.model_zoo import zoo
+from tests.model_zoo import counted_configs
 
 DOCS = REPOSITORY / 'docs'
 
 
 @pytest.fixture(scope='module')
 def entries() -> dict[str, Entry]:
-    return {name: zoo.entry(name) for name in zoo.PATHS}
+    return {name: counted_configs.entry(name) for name in counted_configs.PATHS}
 
 
 def test_costs_are_the_published_ones(entries: dict[str, Entry]) -> None:
@@ -87,7 +87,7 @@ def test_a_remark_follows_the_table(entries: dict[str, Entry]) -> None:
 @pytest.mark.parametrize('backend', ['sdpa', 'eager'])
 @pytest.mark.parametrize('version', [1, 2])
 def test_fused_attention_counts_like_any_other(backend: str, version: int) -> None:
-    config = zoo.config('atss_swin_t_3x')
+    config = counted_configs.config('atss_swin_t_3x')
     config.model.backbone.update(version=version, window_size=7)
     costs = []
     for name in ('auto', backend):
@@ -113,7 +113,7 @@ def test_counting_leaves_the_classes_alone(entries: dict[str, Entry]) -> None:
 
 
 def test_the_auxiliary_head_counts_among_the_parameters_alone(entries: dict[str, Entry]) -> None:
-    config = zoo.config('upernet_swin_t_160k')
+    config = counted_configs.config('upernet_swin_t_160k')
     del config.model['auxiliary_head']
     bare, whole = measure(config), entries['upernet_swin_t_160k'].cost
     assert bare.flops == whole.flops
@@ -121,7 +121,7 @@ def test_the_auxiliary_head_counts_among_the_parameters_alone(entries: dict[str,
 
 
 def test_other_shapes_and_channels() -> None:
-    config = zoo.config('atss_swin_t_3x')
+    config = counted_configs.config('atss_swin_t_3x')
     small = measure(config, (64, 96))
     config.model.backbone.in_channels = 5
     assert measure(config, (64, 96)).flops - small.flops == 16 * 24 * 96 * 16 * 2
@@ -131,7 +131,7 @@ def test_other_shapes_and_channels() -> None:
 @pytest.mark.parametrize('shape', [(0, 64), (64, -1)])
 def test_impossible_shapes_are_refused(shape: tuple[int, int]) -> None:
     with pytest.raises(InputError, match='impossible'):
-        measure(zoo.config('atss_swin_t_3x'), shape)
+        measure(counted_configs.config('atss_swin_t_3x'), shape)
 
 
 def test_unknown_networks_are_refused() -> None:
@@ -175,7 +175,7 @@ def test_what_packages_print_is_no_part_of_the_output(
 ) -> None:
     def chatter(path: Path, shape: object) -> Entry:
         print('Could not import something')
-        return zoo.entry(path.stem)
+        return counted_configs.entry(path.stem)
 
     monkeypatch.setattr(model_zoo, 'make_entry', chatter)
     complexity_command.main(['configs/detection/atss_swin_t_3x.py', *filter(None, [option])])

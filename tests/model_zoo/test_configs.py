@@ -11,11 +11,11 @@ pytest.importorskip('mmseg')
 from swin_backbone.checkpoint.published import WEIGHTS
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine.config import dicts_in, load_config
-from swin_backbone.model_zoo import trials
+from swin_backbone.model_zoo import config_trials
 from swin_backbone.model_zoo.page import read_notes
 from swin_backbone.variants import MIXERS
 from tests.conftest import REPOSITORY
-from tests.model_zoo import zoo
+from tests.model_zoo import counted_configs
 
 DETECTION = [
     'cascade_swin_t_1x',
@@ -78,7 +78,7 @@ SEGMENTATION = [
     'upernet_mixer_b_160k',
     *PEERS,
 ]
-ALL = sorted(zoo.PATHS)
+ALL = sorted(counted_configs.PATHS)
 SWIN = [name for name in ALL if 'swin' in name]
 FOREIGN = ('torchvision://', 'open-mmlab://', 'https://', 'pretrain/')
 
@@ -92,7 +92,7 @@ def test_every_promised_config_is_there() -> None:
 
 @pytest.mark.parametrize('name', ALL)
 def test_notes_are_complete(name: str) -> None:
-    notes = read_notes(zoo.PATHS[name])
+    notes = read_notes(counted_configs.PATHS[name])
     assert notes.title
     assert {'Source', 'Original', 'Expected', 'Size'} <= notes.lines.keys()
     # An expected score is a published one, or says that there is none.
@@ -101,12 +101,12 @@ def test_notes_are_complete(name: str) -> None:
 
 @pytest.mark.parametrize('name', ALL)
 def test_a_leaf_states_its_difference_alone(name: str) -> None:
-    assert 8 <= len(zoo.PATHS[name].read_text().splitlines()) <= 15
+    assert 8 <= len(counted_configs.PATHS[name].read_text().splitlines()) <= 15
 
 
 @pytest.mark.parametrize('name', [name for name in ALL if 'swinv2_g' not in name])
 def test_weights_are_published_ones_of_the_right_size(name: str) -> None:
-    backbone = zoo.config(name).model.backbone
+    backbone = counted_configs.config(name).model.backbone
     source = backbone.init_cfg.checkpoint
     if 'swin' not in name and 'mixer' not in name:
         assert source.startswith(FOREIGN)
@@ -124,12 +124,12 @@ def test_weights_are_published_ones_of_the_right_size(name: str) -> None:
 @pytest.mark.parametrize('name', [name for name in SWIN if 'swinv2_g' not in name])
 def test_stochastic_depth_is_the_released_one(name: str) -> None:
     usual = 0.3 if name.startswith(('upernet', 'mask2former', 'rtmdet')) else 0.2
-    assert zoo.config(name).model.backbone.drop_path_rate == DROP_PATH.get(name, usual)
+    assert counted_configs.config(name).model.backbone.drop_path_rate == DROP_PATH.get(name, usual)
 
 
 @pytest.mark.parametrize('name', PEERS)
 def test_peers_keep_the_recipe_of_the_toolkit(name: str) -> None:
-    config = zoo.config(name)
+    config = counted_configs.config(name)
     assert config.optim_wrapper.optimizer.type == 'SGD' and config.train_cfg.max_iters == 160_000
     assert (config.train_dataloader.batch_size, config.auto_scale_lr.base_batch_size) == (2, 16)
     heads = [*as_list(config.model.decode_head), *as_list(config.model.get('auxiliary_head') or [])]
@@ -142,7 +142,7 @@ def as_list(value: Any) -> list[Any]:
 
 @pytest.mark.parametrize('name', [name for name in ALL if '_sgd_' in name])
 def test_sgd_is_all_that_differs_in_table_9(name: str) -> None:
-    config, adamw = zoo.config(name), zoo.config(name.replace('_sgd', ''))
+    config, adamw = counted_configs.config(name), counted_configs.config(name.replace('_sgd', ''))
     assert config.optim_wrapper.optimizer == dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001)
     for key in ('model', 'train_dataloader', 'param_scheduler', 'train_cfg', 'auto_scale_lr'):
         assert config[key] == adamw[key]
@@ -150,7 +150,7 @@ def test_sgd_is_all_that_differs_in_table_9(name: str) -> None:
 
 def test_sparse_rcnn_is_trained_as_by_its_authors() -> None:
     for name in ('sparse_rcnn_swin_t_3x', 'sparse_rcnn_r50_3x'):
-        config = zoo.config(name)
+        config = counted_configs.config(name)
         assert config.optim_wrapper.type == 'OptimWrapper' and config.optim_wrapper.clip_grad.max_norm == 1.0
         assert (config.param_scheduler[0].start_factor, config.param_scheduler[0].end) == (0.01, 1000)
         assert config.train_dataloader.dataset.filter_cfg.filter_empty_gt is False
@@ -158,13 +158,19 @@ def test_sparse_rcnn_is_trained_as_by_its_authors() -> None:
 
 OTHERS = [
     *PEERS,
-    *(name for name in ALL if '_sgd_' in name or name.endswith('_one_gpu') or name.startswith(zoo.V2_SYSTEMS)),
+    *(
+        name
+        for name in ALL
+        if '_sgd_' in name or name.endswith('_one_gpu') or name.startswith(counted_configs.V2_SYSTEMS)
+    ),
 ]
 
 
-@pytest.mark.parametrize('name', [name for name in ALL if name not in OTHERS and not name.startswith(zoo.MODERN)])
+@pytest.mark.parametrize(
+    'name', [name for name in ALL if name not in OTHERS and not name.startswith(counted_configs.MODERN)]
+)
 def test_schedules(name: str) -> None:
-    config = zoo.config(name)
+    config = counted_configs.config(name)
     assert config.optim_wrapper.optimizer.type == 'AdamW'
     batch = config.train_dataloader.batch_size
     assert (batch, config.auto_scale_lr.base_batch_size) == (2, 16)
@@ -183,16 +189,18 @@ def test_schedules(name: str) -> None:
     assert (config.optim_wrapper.optimizer.lr, config.optim_wrapper.optimizer.weight_decay) == rate
 
 
-@pytest.mark.parametrize('name', [name for name in ALL if 'swinv2' in name and not name.startswith(zoo.V2_SYSTEMS)])
+@pytest.mark.parametrize(
+    'name', [name for name in ALL if 'swinv2' in name and not name.startswith(counted_configs.V2_SYSTEMS)]
+)
 def test_v2_has_larger_windows_and_spares_its_own_parameters(name: str) -> None:
-    config = zoo.config(name)
+    config = counted_configs.config(name)
     assert config.model.backbone.window_size == 16
     assert {'cpb_mlp', 'logit_scale'} <= config.optim_wrapper.paramwise_cfg.custom_keys.keys()
 
 
 @pytest.mark.parametrize('name', [name for name in ALL if name.startswith('htc') and 'swinv2' not in name])
 def test_htc_is_the_published_one_with_and_without_stuff(name: str) -> None:
-    config = zoo.config(name)
+    config = counted_configs.config(name)
     plain = 'plain' in name
     kinds = [step.type for step in config.train_dataloader.dataset.pipeline]
     prefixes = config.train_dataloader.dataset.data_prefix
@@ -207,12 +215,12 @@ def test_htc_is_the_published_one_with_and_without_stuff(name: str) -> None:
 
 
 def test_sparse_rcnn_has_300_proposals() -> None:
-    model = zoo.config('sparse_rcnn_swin_t_3x').model
+    model = counted_configs.config('sparse_rcnn_swin_t_3x').model
     assert model.rpn_head.num_proposals == model.test_cfg.rcnn.max_per_img == 300
 
 
 def test_reppoints_v2_sees_larger_images() -> None:
-    steps = zoo.config('reppoints_v2_swin_t_3x').train_dataloader.dataset.pipeline
+    steps = counted_configs.config('reppoints_v2_swin_t_3x').train_dataloader.dataset.pipeline
     resize = next(step for step in dicts_in(steps) if step.get('type') == 'RandomChoiceResize')
     assert [tuple(scale) for scale in resize.scales] == [(side, 1333) for side in range(480, 961, 32)]
 
@@ -247,14 +255,14 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize('name', NARROW)
 def test_one_training_step_and_one_evaluated_image(name: str, shapes: Path) -> None:
     """On a narrow backbone; `swin-backbone check-configs` does the same with every config at full size."""
-    config = zoo.config(name)
+    config = counted_configs.config(name)
     for part, options in NARROW[name].items():
         config.model[part].update(options)
     if name.startswith('htc'):
         config.model.neck[0].update(in_channels=256, num_heads=8)
         config.model.neck[1].update(in_channels=PYRAMID)
-    trials.prepare(config, str(shapes), side=64)
-    loss, unreached, metrics = trials.run(config)
+    config_trials.prepare(config, str(shapes), side=64)
+    loss, unreached, metrics = config_trials.run(config)
     assert 0 < loss < 1000
     assert not unreached
     assert metrics
@@ -262,19 +270,19 @@ def test_one_training_step_and_one_evaluated_image(name: str, shapes: Path) -> N
 
 def test_the_reppoints_demo(shapes: Path) -> None:
     config = load_config(str(REPOSITORY / 'configs/detection/reppoints_v2_swin_demo.py'), None)
-    trials.prepare(config, str(shapes), side=128)
-    loss, unreached, metrics = trials.run(config)
+    config_trials.prepare(config, str(shapes), side=128)
+    loss, unreached, metrics = config_trials.run(config)
     assert 0 < loss < 100
     assert not unreached
     assert {name.rpartition('_')[0] for name in metrics} >= {'coco/bbox_mAP'} and 'coco/segm_mAP' not in metrics
 
 
 def test_real_photographs(data_dir: Path) -> None:
-    config = zoo.config('atss_swin_t_3x')
+    config = counted_configs.config('atss_swin_t_3x')
     for part, options in NARROW['atss_swin_t_3x'].items():
         config.model[part].update(options)
-    trials.prepare(config, str(data_dir / 'coco100'), side=96)
-    loss, unreached, metrics = trials.run(config)
+    config_trials.prepare(config, str(data_dir / 'coco100'), side=96)
+    loss, unreached, metrics = config_trials.run(config)
     assert 0 < loss < 100
     assert not unreached
     assert 'coco/bbox_mAP' in metrics

@@ -14,8 +14,8 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from swin_backbone.checkpoint.layouts import MMDET, rename
-from swin_backbone.model_zoo.toolkits import config_folder, plain, quiet
-from tests.model_zoo import zoo
+from swin_backbone.model_zoo.toolkit_backbones import config_folder, plain, quiet
+from tests.model_zoo import counted_configs
 
 M2F, SEG = 'mask2former/mask2former_swin-', '_8xb2-160k_ade20k-512x512'
 UPER = 'pre_upernet_8xb2-160k_ade20k-512x512'
@@ -55,10 +55,10 @@ def without_scopes(node: Any) -> Any:
 
 @pytest.mark.parametrize('name', THEIRS)
 def test_all_but_the_backbone_is_the_toolkits(name: str) -> None:
-    ours, stock = zoo.config(name), theirs(name)
+    ours, stock = counted_configs.config(name), theirs(name)
     sizes = ours.model.pop('backbone'), stock.model.pop('backbone')
     # UPerNet's schedule is that of the original segmentation code, which MMSegmentation's differs from in the warm-up.
-    for part in PARTS if name.startswith(zoo.MODERN) else ('model', 'val_dataloader', 'val_evaluator'):
+    for part in PARTS if name.startswith(counted_configs.MODERN) else ('model', 'val_dataloader', 'val_evaluator'):
         assert without_scopes(plain(ours.get(part))) == without_scopes(plain(stock.get(part))), part
     for key in ('type', 'optimizer', 'clip_grad'):
         mine, other = (config.optim_wrapper.get(key) for config in (ours, stock))
@@ -93,7 +93,10 @@ def treatment(config: Config, kind: str) -> dict[str, tuple[float, float]]:
 @pytest.mark.parametrize('name', [name for name in THEIRS if '_s_' in name or 'swin_l' in name or 'rtmdet' in name])
 def test_each_parameter_has_the_toolkits_rate_and_decay(name: str) -> None:
     # The toolkits' own class cannot be built without memory; the other one has its names.
-    mine, other = treatment(zoo.config(name), 'SwinTransformer'), treatment(theirs(name), 'MMSwinTransformer')
+    mine, other = (
+        treatment(counted_configs.config(name), 'SwinTransformer'),
+        treatment(theirs(name), 'MMSwinTransformer'),
+    )
     assert mine == other
     assert len(set(mine.values())) > 1 or name.startswith('dino')
 
@@ -101,7 +104,10 @@ def test_each_parameter_has_the_toolkits_rate_and_decay(name: str) -> None:
 @pytest.mark.parametrize('size', ['b_50e', 'l_100e'])
 def test_instances_follow_the_panoptic_recipe_of_the_same_size(size: str) -> None:
     """MMDetection has none for instances; the authors' list of models has the same schedule for both."""
-    instances, panoptic = zoo.config(f'mask2former_swin_{size}'), zoo.config(f'mask2former_panoptic_swin_{size}')
+    instances, panoptic = (
+        counted_configs.config(f'mask2former_swin_{size}'),
+        counted_configs.config(f'mask2former_panoptic_swin_{size}'),
+    )
     assert instances.model.backbone == panoptic.model.backbone
     for part in ('train_cfg', 'param_scheduler', 'optim_wrapper'):
         assert plain(instances[part]) == plain(panoptic[part])

@@ -11,8 +11,8 @@ pytest.importorskip('mmseg')
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
-from swin_backbone.model_zoo import trials
-from tests.model_zoo import zoo
+from swin_backbone.model_zoo import config_trials
+from tests.model_zoo import counted_configs
 from tests.model_zoo.test_configs import PYRAMID, SWIN_SIZES, shapes  # noqa: F401  a fixture
 
 WINDOWS = {
@@ -33,12 +33,14 @@ SCHEDULES = {
 
 
 def test_all_are_listed() -> None:
-    assert sorted(WINDOWS) == sorted(name for name in zoo.PATHS if name.startswith(zoo.V2_SYSTEMS))
+    assert sorted(WINDOWS) == sorted(
+        name for name in counted_configs.PATHS if name.startswith(counted_configs.V2_SYSTEMS)
+    )
 
 
 @pytest.mark.parametrize('name', WINDOWS)
 def test_windows_and_sizes(name: str) -> None:
-    config = zoo.config(name)
+    config = counted_configs.config(name)
     backbone, (window, scale) = config.model.backbone, WINDOWS[name]
     assert (backbone.window_size, backbone.version) == (window, 2)
     assert tuple(backbone.pretrained_window_sizes) == (12, 12, 12, 6)
@@ -49,7 +51,7 @@ def test_windows_and_sizes(name: str) -> None:
 
 @pytest.mark.parametrize('name', SCHEDULES)
 def test_schedules(name: str) -> None:
-    config = zoo.config(name)
+    config = counted_configs.config(name)
     length, rate, decay, batch = SCHEDULES[name]
     assert config.train_cfg.get('max_epochs', config.train_cfg.get('max_iters')) == length
     assert config.param_scheduler[1].end == length
@@ -59,7 +61,7 @@ def test_schedules(name: str) -> None:
 
 @pytest.mark.parametrize('name', ['htc_swinv2_l', 'upernet_swinv2_l_640'])
 def test_norms_and_v2s_own_parameters_do_not_decay(name: str) -> None:
-    config = zoo.config(name)
+    config = counted_configs.config(name)
     config.model.backbone.update(SWIN_SIZES, init_cfg=None)
     scope = 'mmdet' if name.startswith('htc') else 'mmseg'
     with DefaultScope.overwrite_default_scope(scope):
@@ -79,7 +81,7 @@ def test_norms_and_v2s_own_parameters_do_not_decay(name: str) -> None:
 @pytest.mark.parametrize('name', ['htc_swinv2_g_test48', 'upernet_swinv2_g_896'])
 def test_one_training_step_and_one_evaluated_image(name: str, shapes: Path) -> None:  # noqa: F811
     """On a narrow backbone with windows that suit small images."""
-    config = zoo.config(name)
+    config = counted_configs.config(name)
     config.model.backbone.update(SWIN_SIZES, window_size=8)
     if name.startswith('htc'):
         config.model.neck[0].update(in_channels=256, num_heads=8)
@@ -87,6 +89,6 @@ def test_one_training_step_and_one_evaluated_image(name: str, shapes: Path) -> N
     else:
         config.model.decode_head.in_channels = PYRAMID
         config.model.auxiliary_head.in_channels = PYRAMID[2]
-    trials.prepare(config, str(shapes), side=64)
-    loss, unreached, metrics = trials.run(config)
+    config_trials.prepare(config, str(shapes), side=64)
+    loss, unreached, metrics = config_trials.run(config)
     assert 0 < loss < 1000 and not unreached and metrics

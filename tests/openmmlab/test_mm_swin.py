@@ -23,7 +23,7 @@ from torch import nn
 import swin_backbone.openmmlab.custom_keys  # noqa: F401  as the registry does
 from swin_backbone import SwinTransformer
 from swin_backbone.backbones.mm_swin import MMSwinTransformer
-from swin_backbone.model_zoo.toolkits import Use, compare, find_uses, put_into
+from swin_backbone.model_zoo.toolkit_backbones import Use, compare, find_uses, put_into
 from tests.helpers import TINY, randomize
 
 SMALL: dict[str, Any] = dict(embed_dims=16, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), window_size=4)

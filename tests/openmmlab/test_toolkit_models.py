@@ -15,8 +15,8 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint, save_checkpoint
 
 from swin_backbone.model_zoo import toolkit_models
+from swin_backbone.model_zoo.toolkit_backbones import Use, config_folder, uses_in
 from swin_backbone.model_zoo.toolkit_models import Pair, build, compare_family, missing_part
-from swin_backbone.model_zoo.toolkits import Use, config_folder, uses_in
 
 OURS = 'swin_backbone.MMSwinTransformer'
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from torch import Tensor
 
 from swin_backbone.attention.kernels.arguments import Arguments
+from swin_backbone.attention.kernels.custom_operator import window_attention_triton
 from swin_backbone.attention.kernels.eager import window_attention_eager
-from swin_backbone.attention.kernels.fused import why_not
-from swin_backbone.attention.kernels.operator import window_attention_triton
 from swin_backbone.attention.kernels.sdpa import window_attention_sdpa
-from swin_backbone.attention.plain import is_transformed
-from swin_backbone.attention.plan import WindowPlan
+from swin_backbone.attention.kernels.triton_launch import why_not
+from swin_backbone.attention.window_plan import WindowPlan
+from swin_backbone.attention.wrapped_layers import is_transformed
 from swin_backbone.errors import InputError
 
 __all__ = ['BACKENDS', 'check_backend', 'window_attention']

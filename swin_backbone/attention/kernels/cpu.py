@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swin_backbone.attention.kernels.eager import widen
-from swin_backbone.attention.plain import is_ordinary, may_divide
-from swin_backbone.attention.plan import CONSTANTS, WindowPlan, window_tokens
+from swin_backbone.attention.window_plan import CONSTANTS, WindowPlan, window_tokens
+from swin_backbone.attention.wrapped_layers import is_ordinary, may_divide
 
 ROWS_PER_THREAD = 1024
 """Tokens of a group: enough for fast matrix products, few enough for a core's cache."""

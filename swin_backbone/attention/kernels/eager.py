@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from swin_backbone.attention.kernels.arguments import Arguments
-from swin_backbone.attention.plan import window_partition, window_reverse
+from swin_backbone.attention.window_plan import window_partition, window_reverse
 
 
 def widen(x: Tensor) -> Tensor:

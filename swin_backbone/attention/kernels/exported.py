@@ -10,7 +10,7 @@ from torch import Tensor
 
 from swin_backbone.attention.kernels.arguments import Arguments
 from swin_backbone.attention.kernels.eager import unit, widen
-from swin_backbone.attention.plan import MASKED_LOGIT
+from swin_backbone.attention.window_plan import MASKED_LOGIT
 
 
 def window_attention_exported(given: Arguments) -> Tensor:

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from swin_backbone.attention.kernels.arguments import Arguments
 from swin_backbone.attention.kernels.eager import unit, widen
-from swin_backbone.attention.plan import from_window_grid, to_window_grid
+from swin_backbone.attention.window_plan import from_window_grid, to_window_grid
 
 if TYPE_CHECKING:
-    from swin_backbone.attention.plan import AnyPlan
+    from swin_backbone.attention.window_plan import AnyPlan
 
 MOST_ROWS = {'cuda': 65_535}
 """Longest first axis by device: some of the fused kernels have one block per row in an axis of CUDA's grid."""

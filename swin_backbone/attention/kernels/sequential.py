@@ -12,7 +12,7 @@ from torch import Tensor
 
 from swin_backbone.attention.kernels import window_attention
 from swin_backbone.attention.kernels.eager import widen
-from swin_backbone.attention.plan import WindowPlan, window_partition, window_reverse
+from swin_backbone.attention.window_plan import WindowPlan, window_partition, window_reverse
 
 PAIRS = 2**24
 """Pairs of tokens, over all heads, whose weights exist at a time."""

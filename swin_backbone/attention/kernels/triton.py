@@ -1,7 +1,7 @@
 """Triton kernels of window attention. They read the map of queries, keys and values as it is, and write a map.
 
 Padding, shift and windows are addresses: no tensor of windows, of padding or of masks exists. A tile holds one head of
-one window; :mod:`swin_backbone.attention.kernels.fused` launches the kernels. This module alone imports triton.
+one window; :mod:`swin_backbone.attention.kernels.triton_launch` launches the kernels. This module alone imports triton.
 
 Logits are in units of ln 2, since a GPU has exp2: ``bias`` and ``scale`` come multiplied by log2(e). ``bias`` is minus
 infinity in the columns of keys that do not exist, which fill a window up to the size of a tile.

@@ -19,7 +19,7 @@ from swin_backbone.errors import InputError
 from swin_backbone.openmmlab.detection.tta import MERGES, PROPOSALS, InstanceTTAModel, split_views, vote_masks
 from swin_backbone.openmmlab.detection.views import move_boxes, unflip_masks
 from tests.conftest import REPOSITORY
-from tests.toolkits import DETECTION, batches, build_model, demo_config, predict, read_config
+from tests.demo_models import DETECTION, batches, build_model, demo_config, predict, read_config
 
 NMS = dict(type='nms', iou_threshold=0.5)
 SOFT_NMS = dict(type='soft_nms', iou_threshold=0.5)

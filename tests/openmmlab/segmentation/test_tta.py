@@ -7,7 +7,7 @@ import torch
 
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine.tta import use_tta
-from tests.toolkits import SEGMENTATION, batches, build_model, demo_config, predict
+from tests.demo_models import SEGMENTATION, batches, build_model, demo_config, predict
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,90 @@
+"""Name the image when a step of a pipeline fails, or let another one take the place of an unreadable one."""
+
+import logging
+from typing import Any
+
+from mmengine.dataset import Compose
+
+from swin_backbone.datasets.image_check import problem_of
+from swin_backbone.engine.error_explanations import shorten
+from swin_backbone.errors import RunFailure
+
+KNOWN = ('mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'swin_backbone')
+"""Packages whose steps are finished, so that an error in one is about the data or the config."""
+
+LOGGER = logging.getLogger('swin_backbone')
+
+
+class NamingCompose(Compose):
+    """A pipeline whose errors name the image.
+
+    With ``ignore_empty=True`` in the step that loads images, an unreadable one is reported and counted, and the data
+    set takes another one in training.
+
+    Args:
+        steps: of a pipeline that is built already.
+    """
+
+    def __init__(self, steps: Compose) -> None:
+        super().__init__(steps.transforms)
+        self.replaced: set[str] = set()
+
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any] | None:
+        """Apply the steps.
+
+        Raises:
+            RunFailure: a step failed.
+        """
+        image, label_map = str(data.get('img_path')), data.get('seg_map_path')
+        for number, step in enumerate(self.transforms):
+            name, replace = type(step).__name__, getattr(step, 'ignore_empty', False)
+            try:
+                result = step(data)
+            except Exception as error:
+                if not replace:
+                    if type(step).__module__.partition('.')[0] not in KNOWN and not problem_of(image):
+                        raise  # a step of the user's own, which needs its traceback
+                    raise RunFailure(failure(image, label_map, f'{number} ({name})', error, number == 0)) from error
+                result = None
+            if result is None:
+                if replace:
+                    self.count(image)
+                return None
+            data = result
+        return data
+
+    def count(self, image: str) -> None:
+        """Report an image that is replaced, once per process."""
+        if image not in self.replaced:
+            self.replaced.add(image)
+            LOGGER.warning(
+                'image %s cannot be read (%s): another one takes its place (unreadable in this process: %d)',
+                image,
+                problem_of(image),
+                len(self.replaced),
+            )
+
+
+def failure(image: str, label_map: str | None, step: str, error: Exception, first: bool) -> str:
+    """The sentence for a step that failed."""
+    problem = problem_of(image)
+    if problem:
+        remedy = ' or set ignore_empty=True in LoadImageFromFile, and another one takes its place in training'
+        return (
+            f'image {image} cannot be read ({problem}): replace it, remove it from the data{remedy if first else ""}.'
+        )
+    if label_map and (problem := problem_of(label_map)):
+        return f'label map {label_map} of {image} cannot be read ({problem}): save it again as PNG.'
+    return (
+        f'step {step} of the pipeline failed on image {image}: {type(error).__name__}: {shorten(str(error))}. Check '
+        'the data with --data-check full.'
+    )
+
+
+def name_images(data: Any) -> None:
+    """Let the pipelines of a data set, and of those inside it, name the image when a step fails."""
+    if isinstance(getattr(data, 'pipeline', None), Compose):
+        data.pipeline = NamingCompose(data.pipeline)
+    for inner in (getattr(data, 'dataset', None), *getattr(data, 'datasets', ())):
+        if inner is not None:
+            name_images(inner)
