@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swin_backbone.attention.window_plan import CONSTANTS, is_recording
-from swin_backbone.attention.wrapped_layers import is_observed, may_divide
+from swin_backbone.attention.wrapped_layers import is_hooked, can_split_calls
 
 TABLE_STD = 0.02
 CPB_HIDDEN = 512
@@ -128,7 +128,7 @@ class ContinuousBias(nn.Sequential):
         """The bias of every offset ``[(2Mh-1)(2Mw-1), heads]``, between 0 and 16, computed in at least float32."""
         first: Any = self[0]
         last: Any = self[2]
-        if is_observed(self) or not may_divide(*self):
+        if is_hooked(self) or not can_split_calls(*self):
             device = next((x.device for x in (*self.parameters(), *self.buffers())), None)
             if device == torch.device('meta') and 'forward' in first.__dict__:
                 device = None  # what keeps weights elsewhere also brings inputs to them

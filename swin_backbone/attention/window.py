@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from swin_backbone.attention import position_encoding
 from swin_backbone.attention.kernels import window_attention
 from swin_backbone.attention.kernels.arguments import Arguments
-from swin_backbone.attention.kernels.cpu import attend_in_groups, works_in_groups
-from swin_backbone.attention.kernels.custom_operator import unchanged, window_attention_op
+from swin_backbone.attention.kernels.cpu import attend_in_groups, can_run_in_groups
+from swin_backbone.attention.kernels.custom_operator import identity, window_attention_op
 from swin_backbone.attention.kernels.eager import unit
 from swin_backbone.attention.kernels.exported import window_attention_exported
-from swin_backbone.attention.kernels.large_windows import window_attention_by_heads, works_by_heads
+from swin_backbone.attention.kernels.large_windows import window_attention_by_heads, can_run_by_heads
 from swin_backbone.attention.kernels.sequential import window_attention_in_parts
-from swin_backbone.attention.kernels.window_order import attend_in_windows, trains_in_windows
+from swin_backbone.attention.kernels.window_order import attend_in_windows, can_train_in_windows
 from swin_backbone.attention.window_plan import WindowPlan, is_recording, pad_to_windows
-from swin_backbone.attention.wrapped_layers import is_plain, may_divide
+from swin_backbone.attention.wrapped_layers import is_plain, can_split_calls
 
 INITIAL_LOGIT_SCALE = 10.0
 MAX_LOGIT_SCALE = 100.0
@@ -141,12 +141,12 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Attend within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
         shifted = shifted and plan.shift != (0, 0)
-        if self.works_directly() and not self.works_by_heads(x, plan):
-            if self.trains_in_windows(x) and may_divide(self.qkv, self.proj):
+        if self.allows_cpu_kernels() and not self.can_run_by_heads(x, plan):
+            if self.can_train_in_windows(x) and can_split_calls(self.qkv, self.proj):
                 bias, scale = self.position_bias(plan.window), self.logit_scale_factor()
                 out = attend_in_windows(x, self.project, self.proj, bias, plan, shifted, self.num_heads, scale)
                 return self.proj_drop(out)
-            if works_in_groups(x, self.qkv, self.proj):
+            if can_run_in_groups(x, self.qkv, self.proj):
                 plan = plan.with_pad_shift(shifted) if self.pad_shift else plan
                 rest = (self.position_bias(plan.window), plan, shifted, self.num_heads, self.logit_scale_factor())
                 return self.proj_drop(attend_in_groups(x, self.project, self.proj, *rest, self.pad_value()))
@@ -156,17 +156,17 @@ class WindowAttention(nn.Module):
         values = self.attend(pad_to_windows(x, plan, None), plan.padded(), shifted, None)
         return self.proj_drop(self.proj(values[:, : plan.height, : plan.width]))
 
-    def works_directly(self) -> bool:
+    def allows_cpu_kernels(self) -> bool:
         """Whether kernels for processors may serve, which do not drop weights."""
         return self.backend in ('auto', 'sdpa') and not (self.training and self.attn_drop)
 
-    def works_by_heads(self, x: Tensor, plan: WindowPlan) -> bool:
+    def can_run_by_heads(self, x: Tensor, plan: WindowPlan) -> bool:
         """Whether the kernel for large windows serves, if any for processors may; it does not shift by padding."""
-        return not self.pad_shift and works_by_heads(x, plan)
+        return not self.pad_shift and can_run_by_heads(x, plan)
 
-    def trains_in_windows(self, x: Tensor) -> bool:
+    def can_train_in_windows(self, x: Tensor) -> bool:
         """Whether the kernel for training on processors serves, if any for processors may."""
-        return not (self.pad_shift or self.sequential) and trains_in_windows(x)
+        return not (self.pad_shift or self.sequential) and can_train_in_windows(x)
 
     def attend(self, x: Tensor, plan: WindowPlan, shifted: bool, pad_value: Tensor | None) -> Tensor:
         """Attended values ``[B, H, W, C]``, not projected, with the query, key and value of padded tokens ``[3C]``."""
@@ -177,13 +177,13 @@ class WindowAttention(nn.Module):
             bias = self.position_bias(plan.window)
             given = Arguments(qkv, bias, pad_value, scale, self.num_heads, plan, shifted, cosine)
             return window_attention_exported(given)
-        if self.works_directly() and self.works_by_heads(x, plan):
+        if self.allows_cpu_kernels() and self.can_run_by_heads(x, plan):
             table, qkv = self.position_table(plan.window), self.project(x)
             return window_attention_by_heads(qkv, table, plan, shifted, self.num_heads, scale, pad_value)
         bias = self.position_bias(plan.window)
-        if pad_value is None and self.works_directly() and self.trains_in_windows(x):
+        if pad_value is None and self.allows_cpu_kernels() and self.can_train_in_windows(x):
             rest = (bias, plan, shifted, self.num_heads, scale)
-            return attend_in_windows(self.project(x), unchanged, unchanged, *rest)
+            return attend_in_windows(self.project(x), identity, identity, *rest)
         qkv, pad_value, cosine = self.kernel_inputs(x, pad_value)
         compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
         if dropout == 0.0 and compiled and not self.sequential:
@@ -223,7 +223,7 @@ class CosineWindowAttention(WindowAttention):
     def queries_keys_values(self, tokens: Tensor) -> Tensor:
         """Queries, keys and values ``[..., 3C]`` of ``tokens`` ``[..., C]``, of any length."""
         bias = self.qkv_bias()
-        if may_divide(self.qkv):
+        if can_split_calls(self.qkv):
             return F.linear(tokens, self.qkv.weight, bias)
         qkv = self.qkv(tokens)
         return qkv if bias is None else qkv + bias

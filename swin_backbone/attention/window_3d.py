@@ -13,7 +13,7 @@ from torch import Tensor
 
 from swin_backbone.attention import position_encoding
 from swin_backbone.attention.kernels import sdpa
-from swin_backbone.attention.kernels.window_order import Attend, attend, trains_in_windows
+from swin_backbone.attention.kernels.window_order import Attend, attend, can_train_in_windows
 from swin_backbone.attention.window import AttentionOptions, WindowAttention
 from swin_backbone.attention.window_plan import CONSTANTS, region_mask, window_partition, window_reverse
 
@@ -131,7 +131,7 @@ class VolumeAttention(WindowAttention):
         dropout = self.attn_drop if self.training else 0.0
         bias, mask = self.bias_within(plan.window), plan.mask(qkv) if shifted else None
         x = qkv.reshape(batch, windows, tokens, 3, self.num_heads, -1)
-        if self.backend == 'eager' or (dropout == 0.0 and trains_in_windows(qkv)):
+        if self.backend == 'eager' or (dropout == 0.0 and can_train_in_windows(qkv)):
             x = x.permute(3, 0, 1, 4, 2, 5).flatten(1, 2)
             if self.backend == 'eager':
                 out, weights = attend(x, bias, mask, self.scale)

@@ -39,7 +39,7 @@ class TensorCache:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self.held_bytes = 0
+        self.cached_bytes = 0
         self._entries: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -64,17 +64,17 @@ class TensorCache:
         with self._lock:
             if key not in self._entries:  # another thread may have built it meanwhile
                 self._entries[key] = value
-                self.held_bytes += value.nbytes
-            while self.held_bytes > self.max_bytes and len(self._entries) > 1:
+                self.cached_bytes += value.nbytes
+            while self.cached_bytes > self.max_bytes and len(self._entries) > 1:
                 _, evicted = self._entries.popitem(last=False)
-                self.held_bytes -= evicted.nbytes
+                self.cached_bytes -= evicted.nbytes
         return value
 
     def clear(self) -> None:
         """Forget every tensor."""
         with self._lock:
             self._entries.clear()
-            self.held_bytes = 0
+            self.cached_bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -28,16 +28,16 @@ def is_plain(*modules: nn.Module) -> bool:
     Such a layer treats every token by itself, and its parameters tell what it computes. Of any other module only this
     is known: the model's forward pass calls it once, on the whole map.
     """
-    return all(type(module) in TOKENWISE and not is_observed(module) for module in modules)
+    return all(type(module) in TOKENWISE and not is_hooked(module) for module in modules)
 
 
-def is_observed(module: nn.Module) -> bool:
+def is_hooked(module: nn.Module) -> bool:
     """Whether calls of the module are hooked, or its ``forward`` is replaced on the instance."""
     hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
     return any(len(registered) > 0 for registered in hooks) or 'forward' in module.__dict__
 
 
-def may_divide(*modules: nn.Module) -> bool:
+def can_split_calls(*modules: nn.Module) -> bool:
     """Whether calls of ``modules`` may be divided or left out: they are plain, and no hook watches all modules."""
     watched = calls._global_forward_hooks or calls._global_forward_pre_hooks
     return not (watched or calls._global_backward_hooks or calls._global_backward_pre_hooks) and is_plain(*modules)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from swin_backbone.attention.kernels.triton_launch import why_not_on
+from swin_backbone.attention.kernels.triton_launch import unavailable_reason
 from swin_backbone.benchmark import timing
 from swin_backbone.benchmark.gpu_rows import CORRECT, Kernels, Row, backbones
 from swin_backbone.benchmark.gpu_targets import goals
@@ -103,7 +103,7 @@ def measure_gpu(folder: Path, budget: float, more: Iterable[Row] = ()) -> None:
         InputError: the kernels cannot run here, or the folder has results already.
         RunFailure: a kernel is not correct.
     """
-    if reason := why_not_on(torch.device('cuda' if torch.cuda.is_available() else 'cpu')):
+    if reason := unavailable_reason(torch.device('cuda' if torch.cuda.is_available() else 'cpu')):
         raise InputError(
             f'benchmark gpu cannot run here: {reason}; run it on a machine where `doctor` names the kernels.'
         )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from swin_backbone import SwinTransformer
 from swin_backbone.attention.kernels import BACKENDS
-from swin_backbone.attention.kernels.triton_launch import why_not_on
+from swin_backbone.attention.kernels.triton_launch import unavailable_reason
 from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.checkpoint.convert import from_native
 from swin_backbone.checkpoint.layouts import WRITABLE
@@ -30,7 +30,7 @@ Shape = tuple[int, int]
 OURS = {
     f'swin_backbone ({backend})': backend
     for backend in reversed(BACKENDS)
-    if backend != 'triton' or why_not_on(torch.device('cuda')) is None
+    if backend != 'triton' or unavailable_reason(torch.device('cuda')) is None
 }
 """Our backends that run on this machine by the name of their row, the definition first."""
 
@@ -103,9 +103,9 @@ def compile_all(found: Subjects) -> None:
 
 def share_weights(source: nn.Module, stock: nn.Module) -> None:
     """Copy the weights of our backbone to a backbone of the toolkits."""
-    dialect = WRITABLE['mmdet']
-    state = from_native({name: value.detach() for name, value in source.state_dict().items()}, dialect)
-    stock.load_state_dict({name.removeprefix(dialect.roots[0]): value for name, value in state.items()}, strict=False)
+    layout = WRITABLE['mmdet']
+    state = from_native({name: value.detach() for name, value in source.state_dict().items()}, layout)
+    stock.load_state_dict({name.removeprefix(layout.roots[0]): value for name, value in state.items()}, strict=False)
 
 
 def build_stock(toolkit: str, variant: str, version: int, shape: Shape) -> Any:

@@ -51,7 +51,7 @@ def device() -> str:
 def usage() -> Usage:
     """Measure this process."""
     memory = torch.cuda.memory_allocated() if device() == 'cuda' else resident('VmRSS')
-    return Usage(memory, CONSTANTS.held_bytes, len(os.listdir(OPEN_FILES)), len(multiprocessing.active_children()))
+    return Usage(memory, CONSTANTS.cached_bytes, len(os.listdir(OPEN_FILES)), len(multiprocessing.active_children()))
 
 
 def check_platform() -> None:

@@ -14,7 +14,7 @@ from swin_backbone.checkpoint.layouts import (
     NATIVE_MERGE,
     ORIGINAL,
     TIMM,
-    Dialect,
+    Layout,
     fill,
     flip,
     parse,
@@ -24,7 +24,7 @@ from swin_backbone.checkpoint.layouts import (
 from swin_backbone.checkpoint.network_kind import VIDEO, network_of, with_final_norm
 from swin_backbone.checkpoint.output_norms import State, name_classifier_norm, number_classifier_norm, numbered_norms
 from swin_backbone.checkpoint.parameter_names import plain
-from swin_backbone.checkpoint.related_networks import refuse_strangers
+from swin_backbone.checkpoint.related_networks import refuse_related_networks
 from swin_backbone.errors import InputError
 
 QKV = ('query', 'key', 'value')
@@ -177,7 +177,7 @@ class Found:
 
     Attributes:
         state: its weights and buffers under native names; keys without a native name keep their own.
-        dialect: the dialect it was written in.
+        layout: the layout it was written in.
         names: the names of its tensors in the checkpoint.
         beside: how many tensors of the checkpoint are no part of the backbone.
         ignored: what precedes the names of other backbones in the checkpoint.
@@ -186,7 +186,7 @@ class Found:
     """
 
     state: State
-    dialect: str
+    layout: str
     names: frozenset[str]
     beside: int
     ignored: tuple[str, ...] = ()
@@ -199,7 +199,7 @@ class Found:
 
 
 def find_backbone(checkpoint: Mapping[Any, Any], source: str) -> Found:
-    """Recognise the dialect of ``checkpoint`` from its keys alone and translate its backbone.
+    """Recognise the layout of ``checkpoint`` from its keys alone and translate its backbone.
 
     Args:
         checkpoint: what a file holds: a state dict, or dicts around one, of a backbone or of a whole detector.
@@ -213,13 +213,13 @@ def find_backbone(checkpoint: Mapping[Any, Any], source: str) -> Found:
     if len(names) < len(tensors):
         raise InputError(f'{source} holds the same tensors with and without the words of wrappers: keep one of them.')
     tensors = {name: tensors[key] for name, key in names.items()}
-    candidates: dict[str, Dialect] = {}
+    candidates: dict[str, Layout] = {}
     for key in tensors:
-        for anchor, dialect in ANCHORS.items():
+        for anchor, layout in ANCHORS.items():
             if key == anchor or key.endswith(f'.{anchor}'):
-                candidates[key.removesuffix(anchor)] = dialect
+                candidates[key.removesuffix(anchor)] = layout
     if not candidates:
-        refuse_strangers(tensors, source)
+        refuse_related_networks(tensors, source)
         some = list(tensors)[:4]
         listed = f'{", ".join(some)}{", …" if len(tensors) > len(some) else ""}'
         held = f'its {len(tensors)} tensors are called {listed}' if tensors else 'there are no tensors in it'
@@ -228,14 +228,14 @@ def find_backbone(checkpoint: Mapping[Any, Any], source: str) -> Found:
     taken = take(tensors, prefix, candidates[prefix])
     mine = {name: tensors[key] for key, name in taken.items()}
     try:
-        state, dialect = to_native(mine, candidates[prefix])
+        state, layout = to_native(mine, candidates[prefix])
     except (RuntimeError, IndexError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f'{source} holds a Swin backbone whose weights do not fit each other ({reason}).') from error
-    refuse_strangers(state, source)
+    refuse_related_networks(state, source)
     return Found(
         state=state,
-        dialect=dialect.name,
+        layout=layout.name,
         names=frozenset(names[key] for key in taken),
         beside=len(tensors) - len(taken),
         ignored=tuple(other for other in candidates if other != prefix),
@@ -284,9 +284,9 @@ MMPRETRAIN_HEAD = (('head.', 'head.fc.'),)
 """What a classifier of MMPretrain keeps beside a backbone of ours, whose names are native."""
 
 
-def take(names: Iterable[str], prefix: str, dialect: Dialect) -> dict[str, str]:
-    """What the dialect calls those of ``names`` that it keeps under ``prefix``, or beside the backbone."""
-    parent, here = parent_of(prefix), flip(dialect.beside or MMPRETRAIN_HEAD)
+def take(names: Iterable[str], prefix: str, layout: Layout) -> dict[str, str]:
+    """What the layout calls those of ``names`` that it keeps under ``prefix``, or beside the backbone."""
+    parent, here = parent_of(prefix), flip(layout.beside or MMPRETRAIN_HEAD)
     out: dict[str, str] = {}
     for key in names:
         if key.startswith(prefix):
@@ -296,38 +296,38 @@ def take(names: Iterable[str], prefix: str, dialect: Dialect) -> dict[str, str]:
     return out
 
 
-def to_native(state: State, dialect: Dialect) -> tuple[State, Dialect]:
+def to_native(state: State, layout: Layout) -> tuple[State, Layout]:
     """Translate ``state``, whose keys have no prefix; also distinguishes the original layout from timm's."""
-    native = {rename(key, dialect): value for key, value in state.items()}
+    native = {rename(key, layout): value for key, value in state.items()}
     if merges_start_stages(native):
-        if dialect is ORIGINAL:
+        if layout is ORIGINAL:
             return to_native(state, TIMM)
         native = shift_merges(native, -1)
-    if dialect is ORIGINAL:
+    if layout is ORIGINAL:
         native = spread_shared_bias(native)
-    if dialect.unfold:
+    if layout.unfold:
         native = reorder_merges(name_classifier_norm(native), unfold_to_official)
-    if dialect.split:
+    if layout.split:
         native = join_qkv(native)
-    if dialect.fused_bias and version_of(native) == 2:
+    if layout.fused_bias and version_of(native) == 2:
         native = split_bias(native)
-    return (with_final_norm(native) if network_of(native) == VIDEO else native), dialect
+    return (with_final_norm(native) if network_of(native) == VIDEO else native), layout
 
 
-def from_native(state: State, dialect: Dialect) -> State:
-    """Translate native ``state`` into ``dialect``, with the prefixes of a file of its own."""
+def from_native(state: State, layout: Layout) -> State:
+    """Translate native ``state`` into ``layout``, with the prefixes of a file of its own."""
     version = version_of(state)
-    if dialect.fused_bias and version == 2:
+    if layout.fused_bias and version == 2:
         state = fuse_bias(state)
-    if dialect.split:
+    if layout.split:
         state = split_qkv(state)
-    if dialect.unfold:
+    if layout.unfold:
         state = reorder_merges(number_classifier_norm(state), official_to_unfold)
-    if version in dialect.late_merge:
+    if version in layout.late_merge:
         state = shift_merges(state, 1)
     out: State = {}
     for key, value in state.items():
-        name = rename(key, dialect, back=True)
-        outside = name.startswith(tuple(here for here, _ in dialect.beside))
-        out[swap_start(name, dialect.beside) if outside else dialect.roots[version - 1] + name] = value
+        name = rename(key, layout, back=True)
+        outside = name.startswith(tuple(here for here, _ in layout.beside))
+        out[swap_start(name, layout.beside) if outside else layout.roots[version - 1] + name] = value
     return out

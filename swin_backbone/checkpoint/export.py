@@ -25,12 +25,12 @@ from swin_backbone.checkpoint.layouts import (
     WRITABLE,
     fill,
 )
-from swin_backbone.checkpoint.load import BUFFERS, OWN
+from swin_backbone.checkpoint.load import BUFFERS, BACKBONE_PREFIXES
 from swin_backbone.checkpoint.network_kind import DESCRIPTIONS, IMAGE, network_of
 from swin_backbone.checkpoint.output_norms import State
 from swin_backbone.checkpoint.read import read_checkpoint
 from swin_backbone.checkpoint.report import Anatomy, anatomy_of
-from swin_backbone.checkpoint.resize import EMBEDDING, offsets, window_told
+from swin_backbone.checkpoint.resize import EMBEDDING, offsets, stored_window
 from swin_backbone.errors import InputError
 from swin_backbone.files import replacing
 
@@ -78,19 +78,19 @@ def convert_file(
     if network != IMAGE:
         raise InputError(f'{path} holds {DESCRIPTIONS[network]}: these layouts are of networks for images.')
     state = {name: value for name, value in found.state.items() if PARAMETER.fullmatch(name)}
-    rest = [name for name in found.state if name not in state and name.startswith(OWN)]
+    rest = [name for name in found.state if name not in state and name.startswith(BACKBONE_PREFIXES)]
     strange = [name for name in rest if name.rpartition('.')[2] not in BUFFERS]
     if strange:
         raise InputError(f'{path} holds what Swin has not and {to} could not keep: {", ".join(strange[:5])}.')
     anatomy = anatomy_of(state)
-    check_place(state, anatomy, to, str(path))
+    check_supported(state, anatomy, to, str(path))
     if EMBEDDING in state and state[EMBEDDING].dim() == 4:
         state[EMBEDDING] = state[EMBEDDING].flatten(2).transpose(1, 2)
     if WRITABLE[to] is TORCHVISION:
         state.update(position_buffers(found.state, anatomy, window_size, pretrained_window_sizes))
     out = from_native(state, WRITABLE[to])
     write(out, target, WRITABLE[to].container)
-    return f'wrote {target}: {len(out)} tensors of {anatomy}, from the {found.dialect} to the {to} layout'
+    return f'wrote {target}: {len(out)} tensors of {anatomy}, from the {found.layout} to the {to} layout'
 
 
 def check_destination(target: Path, force: bool) -> None:
@@ -104,7 +104,7 @@ def check_destination(target: Path, force: bool) -> None:
         raise InputError(f'{target} exists: give --force to overwrite it, or another name.')
 
 
-def check_place(state: State, anatomy: Anatomy, to: str, source: str) -> None:
+def check_supported(state: State, anatomy: Anatomy, to: str, source: str) -> None:
     """Refuse what the implementations of the layout ``to`` cannot compute."""
     tables = {len(value) for name, value in state.items() if name.endswith('.relative_position_bias_table')}
     features = {
@@ -119,7 +119,7 @@ def check_place(state: State, anatomy: Anatomy, to: str, source: str) -> None:
     }
     if anatomy.values_only:
         raise InputError(f'{source} has attention without queries and keys, which no other implementation could use.')
-    for feature in filter(features.get, WRITABLE[to].lacks):
+    for feature in filter(features.get, WRITABLE[to].unsupported):
         raise InputError(f'{source} has {feature}, which {to} has no place for: choose another layout.')
 
 
@@ -136,7 +136,7 @@ def position_buffers(
         trained = (pretrained[stage] if pretrained else 0,) * 2
         for block in range(depth):
             place = fill(NATIVE_BLOCK, stage, block)
-            window = (window_size[0], window_size[-1]) if window_size else window_told(source, place)
+            window = (window_size[0], window_size[-1]) if window_size else stored_window(source, place)
             if window is None:
                 raise InputError('the source does not tell the window of its network: give --window-size.')
             stem = f'{place}attn.'

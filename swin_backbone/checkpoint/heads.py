@@ -56,7 +56,7 @@ def rename(name: str) -> str:
     return name
 
 
-def left_over(names: Iterable[str], model: nn.Module) -> tuple[list[str], list[str]]:
+def unused_weights(names: Iterable[str], model: nn.Module) -> tuple[list[str], list[str]]:
     """Classify the keys that loading into ``model`` did not use.
 
     Args:

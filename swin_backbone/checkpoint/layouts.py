@@ -1,4 +1,4 @@
-"""The names that other implementations give to the same weights, one row a dialect.
+"""The names that other implementations give to the same weights, one row a layout.
 
 A state dict is *native* when its keys are those of :class:`swin_backbone.SwinTransformer`, which are the original
 repository's, without any prefix.
@@ -20,24 +20,24 @@ FORMS = {'stage': (1, 0), 'block': (1, 0), 'next': (1, 1), 'double': (2, 0), 'od
 
 
 @dataclass(frozen=True)
-class Dialect:
+class Layout:
     """Where one implementation keeps what.
 
     Attributes:
         name: what reports call it.
-        first: a weight of every block that distinguishes this dialect from others with the same ``block``.
+        first: a weight of every block that distinguishes this layout from others with the same ``block``.
         block: template of how names within a block begin; ``merge`` and ``norm``: of a merging layer, an output norm.
         outer: pairs (native, theirs) of how other names begin, where they differ; ``inner``: the same after ``block``.
             The first pair that fits counts, in both directions.
-        other_norm: another template of an output norm, which is read only; empty for none.
-        beside: pairs (here, theirs) of how names begin that a file keeps beside the backbone rather than in it.
+        alternative_norm: another template of an output norm, which is read only; empty for none.
+        outside: pairs (here, theirs) of how names begin that a file keeps outside the backbone rather than in it.
         roots: what precedes the backbone's names in a file of its own, for V1 and V2.
         container: the key that wraps the state dict in a file of its own; empty for none.
         late_merge: the versions that keep a merging layer at the start of the stage after it.
         unfold: whether merging concatenates channels in the order of ``nn.Unfold``.
         split: whether queries, keys and values have separate projections.
         fused_bias: whether V2 keeps one bias for queries, keys and values.
-        lacks: what its network cannot have, in the words below.
+        unsupported: what its network cannot have, in the words below.
     """
 
     name: str
@@ -45,17 +45,17 @@ class Dialect:
     block: str = NATIVE_BLOCK
     merge: str = NATIVE_MERGE
     norm: str = NATIVE_NORM
-    other_norm: str = ''
+    alternative_norm: str = ''
     outer: Pairs = ()
     inner: Pairs = ()
-    beside: Pairs = ()
+    outside: Pairs = ()
     roots: tuple[str, str] = ('', '')
     container: str = ''
     late_merge: tuple[int, ...] = ()
     unfold: bool = False
     split: bool = False
     fused_bias: bool = False
-    lacks: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = ()
 
 
 def fill(template: str, stage: int, block: int = 0) -> str:
@@ -95,18 +95,18 @@ def flip(pairs: Pairs) -> Pairs:
     return tuple((second, first) for first, second in pairs)
 
 
-def rename(key: str, dialect: Dialect, back: bool = False) -> str:
-    """Translate a name of ``dialect`` into the native one, or ``back``; names that are not in its table stay."""
+def rename(key: str, layout: Layout, back: bool = False) -> str:
+    """Translate a name of ``layout`` into the native one, or ``back``; names that are not in its table stay."""
     turn = tuple if back else flip
-    templates: Pairs = ((NATIVE_BLOCK, dialect.block), (NATIVE_MERGE, dialect.merge), (NATIVE_NORM, dialect.norm))
-    if dialect.other_norm and not back:
-        templates = (*templates, (NATIVE_NORM, dialect.other_norm))
+    templates: Pairs = ((NATIVE_BLOCK, layout.block), (NATIVE_MERGE, layout.merge), (NATIVE_NORM, layout.norm))
+    if layout.alternative_norm and not back:
+        templates = (*templates, (NATIVE_NORM, layout.alternative_norm))
     for source, target in turn(templates):
         parsed = parse(source, key)
         if parsed is not None:
             stage, block, rest = parsed
-            return fill(target, stage, block) + (swap_start(rest, turn(dialect.inner)) if '{block}' in source else rest)
-    return swap_start(key, turn(dialect.outer))
+            return fill(target, stage, block) + (swap_start(rest, turn(layout.inner)) if '{block}' in source else rest)
+    return swap_start(key, turn(layout.outer))
 
 
 ABSOLUTE, ABSOLUTE_V2 = 'an absolute position embedding', 'V2 with an absolute position embedding'
@@ -115,7 +115,7 @@ NO_RELATIVE, MAIN_NORM = 'no relative position bias', 'norms on the main branch'
 SWIN_V2, STAGE_WINDOWS = 'the weights of Swin V2', 'windows of several sizes'
 
 # With the names that released files of SimMIM and Feature Distillation have for parts of V2.
-ORIGINAL = Dialect(
+ORIGINAL = Layout(
     'original',
     inner=(
         ('attn.cpb_mlp.', 'attn.cpb_mlp.'),
@@ -127,34 +127,34 @@ ORIGINAL = Dialect(
 )
 MIXER = replace(ORIGINAL, first='spatial_mlp.weight')
 DETECTRON2 = replace(ORIGINAL, roots=('backbone.', 'backbone.'))
-TIMM = Dialect(
+TIMM = Layout(
     'timm',
     outer=(('head.', 'head.fc.'),),
     late_merge=(1, 2),
-    lacks=(ABSOLUTE, NO_PATCH_NORM, NO_RELATIVE, MAIN_NORM),
+    unsupported=(ABSOLUTE, NO_PATCH_NORM, NO_RELATIVE, MAIN_NORM),
 )
-TIMM_FEATURES = Dialect(
+TIMM_FEATURES = Layout(
     'timm (features only)',
     block='layers_{stage}.blocks.{block}.',
     merge='layers_{stage}.downsample.',
     late_merge=(1, 2),
-    lacks=TIMM.lacks,
+    unsupported=TIMM.unsupported,
 )
-MMDET = Dialect(
+MMDET = Layout(
     'mmdet',
     first='attn.w_msa.qkv.weight',
     block='stages.{stage}.blocks.{block}.',
     merge='stages.{stage}.downsample.',
     outer=(('patch_embed.proj.', 'patch_embed.projection.'),),
     inner=(('attn.', 'attn.w_msa.'), ('mlp.fc1.', 'ffn.layers.0.0.'), ('mlp.fc2.', 'ffn.layers.1.')),
-    beside=(('head.', 'head.fc.'),),
+    outside=(('head.', 'head.fc.'),),
     roots=('backbone.', 'backbone.'),
     container='state_dict',
     late_merge=(2,),
     unfold=True,
-    lacks=(STAGE_WINDOWS,),
+    unsupported=(STAGE_WINDOWS,),
 )
-TORCHVISION = Dialect(
+TORCHVISION = Layout(
     'torchvision',
     block='features.{odd}.{block}.',
     merge='features.{even}.',
@@ -166,21 +166,21 @@ TORCHVISION = Dialect(
         ('attn.logit_scale', 'attn.v2_logit_scale'),  # in early files
     ),
     fused_bias=True,
-    lacks=(ABSOLUTE, NO_PATCH_NORM, NO_QKV_BIAS, NO_RELATIVE, MAIN_NORM, STAGE_WINDOWS),
+    unsupported=(ABSOLUTE, NO_PATCH_NORM, NO_QKV_BIAS, NO_RELATIVE, MAIN_NORM, STAGE_WINDOWS),
 )
-TORCHVISION_VIDEO = Dialect(
+TORCHVISION_VIDEO = Layout(
     'torchvision (video)',
     block='features.{double}.{block}.',
     merge='features.{odd}.',
     inner=TORCHVISION.inner[:2],
 )
-TRANSFORMERS = Dialect(
+TRANSFORMERS = Layout(
     'transformers',
     first='attention.self.query.weight',
     block='encoder.layers.{stage}.blocks.{block}.',
     merge='encoder.layers.{stage}.downsample.',
     norm='hidden_states_norms.stage{next}.',
-    other_norm='hidden_states_norms.{stage}.',  # of the backbone of MaskFormer
+    alternative_norm='hidden_states_norms.{stage}.',  # of the backbone of MaskFormer
     outer=(
         ('patch_embed.proj.', 'embeddings.patch_embeddings.projection.'),
         ('patch_embed.norm.', 'embeddings.norm.'),
@@ -198,10 +198,10 @@ TRANSFORMERS = Dialect(
         ('mlp.fc1.', 'intermediate.dense.'),
         ('mlp.fc2.', 'output.dense.'),
     ),
-    beside=(('head.', 'classifier.'), ('hidden_states_norms.', 'hidden_states_norms.')),
+    outside=(('head.', 'classifier.'), ('hidden_states_norms.', 'hidden_states_norms.')),
     roots=('swin.', 'swinv2.'),
     split=True,
-    lacks=(ABSOLUTE_V2, NO_PATCH_NORM, NO_RELATIVE, MAIN_NORM, STAGE_WINDOWS),
+    unsupported=(ABSOLUTE_V2, NO_PATCH_NORM, NO_RELATIVE, MAIN_NORM, STAGE_WINDOWS),
 )
 # Version 5 of that library renames the modules of V1, and still writes files with the names above.
 TRANSFORMERS_MODULE = replace(
@@ -216,13 +216,13 @@ TRANSFORMERS_MODULE = replace(
         ('attn.value.', 'attention.v_proj.'),
         ('attn.', 'attention.relative_position_bias.'),
     ),
-    lacks=(SWIN_V2, *TRANSFORMERS.lacks),
+    unsupported=(SWIN_V2, *TRANSFORMERS.unsupported),
 )
 MASKFORMER = replace(
     TRANSFORMERS,
-    norm=TRANSFORMERS.other_norm,
+    norm=TRANSFORMERS.alternative_norm,
     roots=('model.', 'model.'),
-    lacks=(SWIN_V2, *TRANSFORMERS.lacks),
+    unsupported=(SWIN_V2, *TRANSFORMERS.unsupported),
 )
 
 # 'timm' differs from 'original' only in the position of patch merging, which is checked after renaming.
@@ -237,7 +237,7 @@ READABLE = (
     TRANSFORMERS_MODULE,
 )
 # The key, after any prefix, by which each is recognised.
-ANCHORS = {fill(dialect.block, 0) + dialect.first: dialect for dialect in READABLE}
+ANCHORS = {fill(layout.block, 0) + layout.first: layout for layout in READABLE}
 # What ``swin-backbone convert`` calls the layouts that it writes.
 WRITABLE = {
     'original': ORIGINAL,

@@ -40,7 +40,7 @@ from swin_backbone.errors import InputError
 
 LOGGER = logging.getLogger('swin_backbone')
 BUFFERS = ('attn_mask', 'relative_position_index', 'relative_coords_table')
-OWN = ('patch_embed.', 'layers.')
+BACKBONE_PREFIXES = ('patch_embed.', 'layers.')
 QUERIES = ('.attn.logit_scale', '.attn.q_bias')
 BIASES = ('.relative_position_bias_table', '.cpb_mlp.0.weight', '.cpb_mlp.0.bias', '.cpb_mlp.2.weight')
 
@@ -155,7 +155,7 @@ def convert_on_load(module: nn.Module, state_dict: dict[str, Any], prefix: str, 
     if network_of(found.state) != network:
         return
     values, report = merge(found, module, label)
-    foreign = found.dialect != ORIGINAL.name or 'norm.weight' in {*found.state, *found.names}
+    foreign = found.layout != ORIGINAL.name or 'norm.weight' in {*found.state, *found.names}
     rule = decide_output_norms(found.state, (), parameters, final=network == VIDEO)
     classifier = foreign and rule.partial
     kept = {
@@ -196,7 +196,7 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
     """Match ``found`` with ``model`` without changing either.
 
     A parameter of the model may be absent from the file only if it is the absolute embedding, or an output norm for
-    which :func:`.output_norms.decide_output_norms` says so. For what the file may have to spare, see :func:`is_spare`.
+    which :func:`.output_norms.decide_output_norms` says so. For what the file may have to spare, see :func:`may_be_dropped`.
 
     Returns:
         A value in the model's shape for every parameter that the file covers, and the report.
@@ -223,12 +223,12 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
         values = reorder_merges(values, official_to_unfold)
         optional |= added_stages(found.state, wanted)
     absent = [name for name in wanted if name not in values and name not in misfits]
-    spare = {name: is_spare(name, wanted) for name in found.state if name not in values and name not in misfits}
+    spare = {name: may_be_dropped(name, wanted) for name in found.state if name not in values and name not in misfits}
     new = tuple(name for name in absent if name in optional)
     dropped = tuple(name for name, allowed in spare.items() if allowed)
     report = LoadReport(
         source=source,
-        dialect=found.dialect,
+        dialect=found.layout,
         network=network_of(found.state),
         version=found.version,
         loaded=tuple(values),
@@ -236,7 +236,7 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
         adapted=adapted,
         new=new,
         dropped=dropped,
-        beside=found.beside,
+        beside=found.other_tensors,
         ignored=found.ignored,
         missing=tuple(name for name in absent if name not in optional),
         leftover=tuple(name for name, allowed in spare.items() if not allowed),
@@ -272,12 +272,12 @@ def values_only(wanted: Mapping[str, Tensor]) -> bool:
     return projection is not None and projection.shape[0] == projection.shape[1]
 
 
-def is_spare(name: str, wanted: Mapping[str, Tensor]) -> bool:
+def may_be_dropped(name: str, wanted: Mapping[str, Tensor]) -> bool:
     """Whether a file may have ``name`` although a model with the parameters ``wanted`` has not.
 
     These are buffers, heads, other outputs, later stages, and what this position encoding does without.
     """
-    if not name.startswith(OWN) or name.rpartition('.')[2] in BUFFERS:
+    if not name.startswith(BACKBONE_PREFIXES) or name.rpartition('.')[2] in BUFFERS:
         return True
     last, stage = last_stage(wanted), last_stage([name])
     if stage > last or name.startswith(fill(NATIVE_MERGE, last)):

@@ -7,19 +7,19 @@ from torch import nn
 
 from swin_backbone.checkpoint.layouts import MMDET, rename
 
-HOOKED = ('_checkpoint_wrapped_module', '_fsdp_wrapped_module', '_fpw_module')
+HOOKED_WRAPPERS = ('_checkpoint_wrapped_module', '_fsdp_wrapped_module', '_fpw_module')
 """Wrappers that take names without their word when a state dict is loaded."""
 
-KEPT = ('_orig_mod',)
+UNHOOKED_WRAPPERS = ('_orig_mod',)
 """Those that do not (torch.compile)."""
 
 
-def words(names: tuple[str, ...]) -> re.Pattern[str]:
+def wrapper_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
     """What finds any of ``names`` as a part of a path."""
     return re.compile(rf'(?:^|(?<=\.))(?:{"|".join(names)})\.')
 
 
-ANY, NOT_IN_STATE_DICTS = words((*HOOKED, *KEPT)), words(HOOKED)
+ANY, NOT_IN_STATE_DICTS = wrapper_pattern((*HOOKED_WRAPPERS, *UNHOOKED_WRAPPERS)), words(HOOKED)
 
 
 def plain(name: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from swin_backbone.checkpoint.pickles import load_arrays, safe_globals
-from swin_backbone.checkpoint.shards import Shards, check_shard, in_folder, listed
+from swin_backbone.checkpoint.shards import Shards, check_shard, find_in_folder, read_index
 from swin_backbone.errors import InputError
 
 EXPECTED = 'expected a .pth or .safetensors checkpoint'
@@ -38,7 +38,7 @@ def read_checkpoint(path: Path) -> Mapping[Any, Any]:
         InputError: there is no such file, it is no checkpoint, it is incomplete, or it needs code to be run.
     """
     if path.is_dir():
-        inside = in_folder(path)
+        inside = find_in_folder(path)
         return read_shards(inside) if isinstance(inside, dict) else read_checkpoint(inside)
     check_shard(path)
     return read_file(path)
@@ -46,7 +46,7 @@ def read_checkpoint(path: Path) -> Mapping[Any, Any]:
 
 def read_file(path: Path) -> Mapping[Any, Any]:
     """Everything that a file holds."""
-    start, size = look(path)
+    start, size = read_start(path)
     # The length of a JSON header, and the header.
     if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < MAX_HEADER:
         return read_safetensors(path, start, size)
@@ -55,7 +55,7 @@ def read_file(path: Path) -> Mapping[Any, Any]:
         return read_npz(path) if names and all(name.endswith('.npy') for name in names) else read_pickle(path, True)
     if start.startswith(b'\x80'):
         return read_pickle(path, TORCH_PICKLE in start[:32])
-    shards = listed(path) if start.lstrip().startswith(b'{') else None
+    shards = read_index(path) if start.lstrip().startswith(b'{') else None
     if shards is not None:
         return read_shards(shards)
     if path.suffix == '.safetensors' and 0 < size <= 8:
@@ -63,7 +63,7 @@ def read_file(path: Path) -> Mapping[Any, Any]:
     raise InputError(f'{path} is {describe(start, size)}: {EXPECTED}.')
 
 
-def look(path: Path) -> tuple[bytes, int]:
+def read_start(path: Path) -> tuple[bytes, int]:
     """The first bytes of a file and its size."""
     try:
         with open(path, 'rb') as file:
@@ -194,7 +194,7 @@ def read_pickle(path: Path, by_torch: bool) -> Mapping[Any, Any]:
             else:
                 contents = load_arrays(file)
     except UnpicklingError as error:
-        raise refused(path, error) from error
+        raise refusal(path, error) from error
     except Exception as error:  # whatever else a damaged or made-up file makes the reader stumble over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f'{path} is damaged or incomplete ({reason}): download or save it again.') from error
@@ -205,7 +205,7 @@ def read_pickle(path: Path, by_torch: bool) -> Mapping[Any, Any]:
     return contents
 
 
-def refused(path: Path, error: UnpicklingError) -> InputError:
+def refusal(path: Path, error: UnpicklingError) -> InputError:
     """The error for a file that needs more than reading."""
     named = re.search(r'GLOBAL (\S+)', str(error)) or re.search(r'function (.+)$', str(error).splitlines()[0])
     if named is None:

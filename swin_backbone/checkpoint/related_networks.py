@@ -22,7 +22,7 @@ def is_mixture(state: Mapping[str, Tensor]) -> bool:
     return any_name(r'\.mlp\._moe_layer\.', state) or (v2 and v1 and not any_name(r'\.logit_scale$', state))
 
 
-STRANGERS: dict[str, Callable[[Mapping[str, Tensor]], bool]] = {
+RELATED_NETWORKS: dict[str, Callable[[Mapping[str, Tensor]], bool]] = {
     'a Swin-UNETR (MONAI), whose windows, patches and merging layers are those of volumes': partial(
         any_name, r'(^|\.)layers[1-4]c?\.0\.(0\.)?blocks\.\d+\.'
     ),
@@ -33,12 +33,12 @@ STRANGERS: dict[str, Callable[[Mapping[str, Tensor]], bool]] = {
 }
 
 
-def refuse_strangers(state: Mapping[str, Tensor], source: str) -> None:
+def refuse_related_networks(state: Mapping[str, Tensor], source: str) -> None:
     """Raise an error if ``state`` belongs to one of these networks.
 
     Raises:
         InputError: it does; the message names the network and what to do.
     """
-    for name, is_one in STRANGERS.items():
+    for name, is_one in RELATED_NETWORKS.items():
         if is_one(state):
             raise InputError(f'{source} holds {name}: this backbone cannot use its weights. {ADVICE}')

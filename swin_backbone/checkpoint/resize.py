@@ -59,7 +59,7 @@ def window_of_table(table: Tensor) -> tuple[int, int] | None:
     return ((side + 1) // 2, (side + 1) // 2) if side * side == len(table) and side % 2 else None
 
 
-def window_told(state: State, stem: str) -> tuple[int, int] | None:
+def stored_window(state: State, stem: str) -> tuple[int, int] | None:
     """The window of the block whose names begin with ``stem``, from its buffers or its square table, if it has them."""
     index, coords = state.get(f'{stem}attn.relative_position_index'), state.get(f'{stem}attn.relative_coords_table')
     if index is not None and index.numel():

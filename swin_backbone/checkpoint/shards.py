@@ -24,7 +24,7 @@ Shards = dict[Path, frozenset[str]]
 """The files, each with the names of the tensors that must be in it."""
 
 
-def in_folder(folder: Path) -> Path | Shards:
+def find_in_folder(folder: Path) -> Path | Shards:
     """The file in ``folder`` that holds or lists its weights, or its numbered shards.
 
     Raises:
@@ -38,7 +38,7 @@ def in_folder(folder: Path) -> Path | Shards:
     if len(sets) == 1:
         stem, total, suffix = sets.pop()
         numbers = (str(number).zfill(len(total)) for number in range(1, int(total) + 1))
-        return present({folder / f'{stem}-{number}-of-{total}{suffix}': frozenset() for number in numbers}, folder)
+        return check_present({folder / f'{stem}-{number}-of-{total}{suffix}': frozenset() for number in numbers}, folder)
     inside = [name for name in names if name.endswith(WEIGHTS)]
     hint = (
         f'name a file in it, such as {folder / inside[0]}' if inside else 'expected a .pth or .safetensors checkpoint'
@@ -46,7 +46,7 @@ def in_folder(folder: Path) -> Path | Shards:
     raise InputError(f'{folder} is a folder: {hint}.')
 
 
-def listed(index: Path) -> Shards | None:
+def read_index(index: Path) -> Shards | None:
     """The shards that an index file lists; None if it is no index.
 
     Raises:
@@ -65,10 +65,10 @@ def listed(index: Path) -> Shards | None:
         if Path(file).name != file:
             raise InputError(f'{index} names {file!r}: expected names of files beside it.')
         shards[index.parent / file] = frozenset(name for name, place in weight_map.items() if place == file)
-    return present(shards, index)
+    return check_present(shards, index)
 
 
-def present(shards: Shards, source: Path) -> Shards:
+def check_present(shards: Shards, source: Path) -> Shards:
     """``shards``, if all of them are there."""
     absent = [path.name for path in shards if not path.is_file()]
     if absent:

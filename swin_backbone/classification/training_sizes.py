@@ -12,7 +12,7 @@ from swin_backbone.checkpoint.layouts import NATIVE_BLOCK, fill
 from swin_backbone.checkpoint.output_norms import State
 from swin_backbone.checkpoint.published import WEIGHTS
 from swin_backbone.checkpoint.report import Anatomy
-from swin_backbone.checkpoint.resize import EMBEDDING, trained_window, window_told
+from swin_backbone.checkpoint.resize import EMBEDDING, trained_window, stored_window
 from swin_backbone.errors import InputError
 
 Window = tuple[int, int]
@@ -86,7 +86,7 @@ def told_by_weights(state: State, anatomy: Anatomy) -> Trained:
     if anatomy.mixed:
         found: list[Window | None] = [(math.isqrt(tokens), math.isqrt(tokens)) for tokens in anatomy.mixed]
     else:
-        found = [next(filter(None, (window_told(state, place) for place in blocks)), None) for blocks in places]
+        found = [next(filter(None, (stored_window(state, place) for place in blocks)), None) for blocks in places]
     windows = tuple(window for window in found if window is not None)
     coords = [state.get(f'{first}attn.relative_coords_table') for first, *_ in places]
     pretrained = tuple(trained_window(table) for table in coords if table is not None and table.dim() == 4)

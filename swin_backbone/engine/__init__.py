@@ -1,8 +1,8 @@
-"""Glue to mmengine's Runner. Nothing is imported here, so that single modules stay cheap to use."""
+"""Training, testing and prediction through mmengine's Runner. Modules are imported on first use to keep imports fast."""
 
 from typing import TYPE_CHECKING, Any
 
-import swin_backbone.mmcv_ops  # noqa: F401  serves mmcv's operators
+import swin_backbone.mmcv_ops  # noqa: F401  provides mmcv's operators
 
 if TYPE_CHECKING:
     from swin_backbone.engine.predict import Predictor

@@ -1,4 +1,4 @@
-"""One rule for checkpoints of whole models when testing, predicting and resuming: read as data only, and complete."""
+"""Checkpoints of whole models for testing, prediction and resuming: safe reading and strict loading."""
 
 import logging
 import os
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from mmengine.logging import HistoryBuffer  # noqa: F401  the safe reader rebuilds it only where it is loaded
+from mmengine.logging import HistoryBuffer  # noqa: F401  the safe reader needs it to be imported
 from mmengine.runner import CheckpointLoader, Runner, checkpoint
 from torch import nn
 
 from swin_backbone import SwinTransformer
 from swin_backbone.checkpoint import read_checkpoint, safe_globals
 from swin_backbone.checkpoint.find import find_file, is_remote
-from swin_backbone.checkpoint.heads import left_over, translate_heads
+from swin_backbone.checkpoint.heads import unused_weights, translate_heads
 from swin_backbone.checkpoint.load import match
 from swin_backbone.checkpoint.published import released_for
 from swin_backbone.errors import InputError
@@ -23,36 +23,36 @@ from swin_backbone.errors import InputError
 LOGGER = logging.getLogger('swin_backbone')
 
 FORCE_SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
-ADVICE = 'give the config of its training.'
+ADVICE = 'give the config it was trained with.'
 RELEASED = 'released'
-"""In the place of a checkpoint: the file that the authors released for a config."""
+"""Value of the CHECKPOINT argument that selects the file that the authors released for the config."""
 
 
 def choose_source(checkpoint: str, config: str) -> str:
-    """The source that CHECKPOINT means on a command line, which :func:`find_file` downloads if need be.
+    """Return the checkpoint source for the CHECKPOINT argument of a command; :func:`find_file` downloads remote ones.
 
     Args:
-        checkpoint: a source of :func:`find_file`, or :data:`RELEASED`.
+        checkpoint: a source that :func:`find_file` accepts, or :data:`RELEASED`.
         config: the name or path of the config.
 
     Raises:
-        InputError: a file is not there, or none was released for the config.
+        InputError: if the file does not exist, or none was released for the config.
     """
     source = released_for(config) if checkpoint == RELEASED else checkpoint
     if not is_remote(source) and not find_file(source).exists():
         raise InputError(
-            f'there is no checkpoint {source}: give a .pth file that training has written, a published name, or '
-            f"{RELEASED!r} for the authors' own file."
+            f'checkpoint {source} does not exist: give a .pth file written by training, the name of a published file, '
+            f'or {RELEASED!r} for the file that the authors released.'
         )
     return source
 
 
 @contextmanager
 def reading_safely() -> Iterator[None]:
-    """Let mmengine read checkpoints as data only, without leaving a trace in the process.
+    """Make mmengine read checkpoints as data only; the previous state of the process is restored on exit.
 
-    What is no URL goes through :func:`read_whole`. For other places, mmengine 0.10 calls ``torch.load`` with its
-    default, which refuses log histories; the maintained forks fall back to unpickling anything.
+    Local files are read by :func:`read_whole`. For remote files, mmengine 0.10 calls ``torch.load`` with its default,
+    which rejects log histories, and the maintained forks fall back to unrestricted unpickling.
     """
     schemes = {
         **CheckpointLoader._schemes,
@@ -64,7 +64,7 @@ def reading_safely() -> Iterator[None]:
         stack.enter_context(safe_globals())
         stack.enter_context(patch.object(CheckpointLoader, '_schemes', schemes))
         if hasattr(checkpoint, 'get_torch_safe_globals'):
-            # The forks add numpy's own constructors on each read: PyTorch would take theirs or ours, at random.
+            # The forks add numpy's constructors on each read; PyTorch would pick theirs or ours nondeterministically.
             stack.enter_context(patch.object(checkpoint, 'get_torch_safe_globals', list))
         os.environ[FORCE_SAFE] = '1'
         try:
@@ -76,33 +76,33 @@ def reading_safely() -> Iterator[None]:
 
 
 def load_from_local(path: str, map_location: Any = None) -> dict[str, Any]:
-    """Read what a source means onto the CPU; the name is the one that mmengine logs."""
+    """Read a checkpoint from a source onto the CPU. mmengine logs the name of this function."""
     return read_whole(path)
 
 
 def load_from_http(url: str, map_location: Any = None) -> dict[str, Any]:
-    """Read a URL as mmengine does, from its own cache."""
+    """Read a checkpoint from a URL through mmengine's cache."""
     return translate(checkpoint.load_from_http(url, map_location), url)
 
 
 def read_whole(source: str | Path) -> dict[str, Any]:
-    """Read a checkpoint of a whole model, with necks and heads under today's names.
+    """Read a checkpoint of a whole model and translate its necks and heads to current parameter names.
 
     Raises:
-        InputError: it cannot be found or read, or its heads cannot be translated.
+        InputError: if the file cannot be found or read, or its heads cannot be translated.
     """
     return translate(read_checkpoint(find_file(source)), source)
 
 
 def translate(content: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint with necks and heads under today's names, and without ``module.`` before them.
+    """Translate the necks and heads of a checkpoint to current parameter names and strip the prefix ``module.``.
 
     Raises:
-        InputError: it holds no state dict, or its heads cannot be translated.
+        InputError: if the checkpoint has no state dict, or its heads cannot be translated.
     """
     state = content.get('state_dict', content)
     if not isinstance(state, Mapping):
-        raise InputError(f'{source} holds no state dict: give a checkpoint that training has written.')
+        raise InputError(f'{source} contains no state dict: give a checkpoint written by training.')
     state = translate_heads({str(name).removeprefix('module.'): value for name, value in state.items()}, str(source))
     if isinstance(content.get('meta'), dict):
         content['meta'].pop('config', None)  # mmengine would run this text as Python when it resumes
@@ -110,27 +110,27 @@ def translate(content: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
 
 
 def load_safely(runner: Runner) -> None:
-    """Have a Runner read everything that it loads within :func:`reading_safely`."""
+    """Make a Runner load all weights and checkpoints inside :func:`reading_safely`."""
     for method in ('_init_model_weights', 'load_or_resume'):
         setattr(runner, method, reading_safely()(getattr(runner, method)))
 
 
 def load_whole(model: nn.Module, source: str | Path, content: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-    """Load every parameter of a model from a checkpoint, which may have parts that the model has not.
+    """Load every parameter of a model from a checkpoint, which may contain parts that the model does not have.
 
-    Parts that are left out, such as the mask head of a model that predicts boxes alone, are named in a warning.
+    Such parts, for example the mask head when the model predicts boxes only, are skipped with a warning.
 
     Args:
         model: a detector or segmenter.
-        source: as for :func:`find_file`.
-        content: what :func:`read_whole` returned for it, if it was read already.
+        source: a source that :func:`find_file` accepts.
+        content: the result of :func:`read_whole` for this source, if it was read already.
 
     Returns:
-        What the checkpoint holds.
+        The content of the checkpoint.
 
     Raises:
-        InputError: it cannot be read, has another backbone, lacks weights of the right shape, or has some to spare in a
-            part that the model has too.
+        InputError: if the checkpoint cannot be read, has a different backbone, has missing or mismatched weights, or
+            has unexpected weights in a part that the model also has.
     """
     if content is None:
         content = read_whole(source)
@@ -144,29 +144,29 @@ def load_whole(model: nn.Module, source: str | Path, content: Mapping[str, Any] 
     for kind, names in (('parameters', [*dict(model.named_parameters())]), ('batch statistics', statistics)):
         absent = sorted(set(result.missing_keys).intersection(names))
         if absent:
-            reason = f'it has no weights for {len(absent)} of its {len(names)} {kind}, the first is {absent[0]}'
+            reason = f'{len(absent)} of the {len(names)} {kind} of the model are missing, the first is {absent[0]}'
             raise other_model(source, reason)
     checked = tuple(f'{path}.' for path in backbones_of(model))
-    parts, strays = left_over((name for name in result.unexpected_keys if not name.startswith(checked)), model)
+    parts, strays = unused_weights((name for name in result.unexpected_keys if not name.startswith(checked)), model)
     if strays:
-        raise other_model(source, f'it has no place for {len(strays)} weights of the file, the first is {strays[0]}')
+        raise other_model(source, f'{len(strays)} weights of the file are unexpected, the first is {strays[0]}')
     if parts:
         LOGGER.warning(
-            '%s: not loaded, because the model in this config has no such part: %s', source, ', '.join(parts)
+            '%s: not loaded, because the model of this config has no such part: %s', source, ', '.join(parts)
         )
     return content
 
 
 def other_model(source: str | Path, reason: str) -> InputError:
-    """The error for a checkpoint of another model than the config's."""
-    return InputError(f'{source} is no checkpoint of the model in this config ({reason}): {ADVICE}')
+    """Return the error for a checkpoint that belongs to a different model than the config's."""
+    return InputError(f'{source} is not a checkpoint of the model in this config ({reason}): {ADVICE}')
 
 
 def check_backbones(model: nn.Module, source: str | Path, content: Mapping[str, Any]) -> None:
     """Check that a checkpoint covers each Swin backbone of a model exactly.
 
     Raises:
-        InputError: it does not.
+        InputError: if weights are missing, unexpected or of the wrong shape.
     """
     state = content.get('state_dict', content)
     for path, module in backbones_of(model).items():
@@ -175,5 +175,5 @@ def check_backbones(model: nn.Module, source: str | Path, content: Mapping[str, 
 
 
 def backbones_of(model: nn.Module) -> dict[str, SwinTransformer]:
-    """The Swin backbones of a model by their paths."""
+    """Return the Swin backbones of a model, keyed by module path."""
     return {path: module for path, module in model.named_modules() if isinstance(module, SwinTransformer)}

@@ -1,4 +1,4 @@
-"""Compare the classes of a config with the annotations and label maps of its data, before anything is built."""
+"""Comparison of a config's classes with its annotation files and label maps, before the model is built."""
 
 import difflib
 import inspect
@@ -16,18 +16,20 @@ from swin_backbone.engine.config import EVALUATORS, LOADERS, dicts_in
 from swin_backbone.errors import InputError
 
 PAIRS = dict(zip(LOADERS[1:], EVALUATORS, strict=True))
-"""Loaders with their evaluators."""
+"""Evaluator of each loader."""
 
 LOGGER = logging.getLogger('swin_backbone')
 SAMPLED_MAPS = 20
+"""Number of label maps that are read to find the highest label."""
+
 SEARCHED_MAPS = 1000
-"""Label maps that are read for their highest label, and for one that seems never to occur."""
+"""Number of label maps that are read to find classes that do not occur."""
 
 SHOWN = 10
 
 
 def find_data_sets(config: Config, loaders: Sequence[str] = LOADERS) -> Iterator[dict[str, Any]]:
-    """The innermost data sets of loaders."""
+    """Yield the innermost data sets of loaders, without their wrappers."""
     waiting = [(config.get(loader) or {}).get('dataset') for loader in reversed(loaders)]
     while waiting:
         node = waiting.pop()
@@ -41,22 +43,22 @@ def find_data_sets(config: Config, loaders: Sequence[str] = LOADERS) -> Iterator
 
 
 def annotation_file(data_set: dict[str, Any]) -> str:
-    """The COCO file of a data set; empty if it has none or it is not there, which is for others to say."""
+    """Return the COCO file of a data set; empty if it has none or the file is missing (reported elsewhere)."""
     name = data_set.get('ann_file') or ''
     path = os.path.join(data_set.get('data_root') or '', name) if isinstance(name, str) else ''
     return path if path.endswith('.json') and os.path.isfile(path) else ''
 
 
 def read_categories(path: str) -> list[str]:
-    """The names of the categories of a COCO file, in its order."""
+    """Return the category names of a COCO file, in the order of the file."""
     try:
         return [category['name'] for category in load_categories(path)]
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f'{path} is no annotation file in the format of COCO ({error}): convert it first.') from error
+        raise InputError(f'{path} is not an annotation file in COCO format ({error}): convert it first.') from error
 
 
 def load_categories(path: str) -> list[dict[str, Any]]:
-    """The categories of a COCO file, which may have hundreds of megabytes of annotations beside them."""
+    """Load only the categories of a COCO file, because its annotations may be hundreds of megabytes."""
     text = Path(path).read_text(encoding='utf-8')
     for position in (text.rfind('"categories"'), text.find('"categories"')):
         start = text.find('[', position)
@@ -69,55 +71,55 @@ def load_categories(path: str) -> list[dict[str, Any]]:
 
 
 def missing_class(name: str, path: str) -> str:
-    """The error for a class that an annotation file does not have."""
+    """Return the error message for a class that an annotation file does not have."""
     there = read_categories(path)
     close = difflib.get_close_matches(name, there, n=1)
-    hint = f'did you mean {close[0]!r}?' if close else 'give names from the file.'
+    hint = f'did you mean {close[0]!r}?' if close else 'use names from the file.'
     some = ', '.join(there[:10]) + (f' and {len(there) - 10} more' if len(there) > 10 else '')
     return f'class {name!r} is not in {path}, which has {some}: {hint}'
 
 
 def shortened(names: Sequence[str]) -> str:
-    """A list of names, cut after the first ones."""
+    """Join the first :data:`SHOWN` names and the count of the others."""
     return ', '.join(map(str, names[:SHOWN])) + (f' and {len(names) - SHOWN} more' if len(names) > SHOWN else '')
 
 
 def maps_of(data_set: dict[str, Any]) -> list[Path]:
-    """The label maps of a data set of MMSegmentation."""
+    """Return the label maps of an MMSegmentation data set."""
     folder = Path(data_set.get('data_root') or '', (data_set.get('data_prefix') or {}).get('seg_map_path', ''))
     return sorted(folder.rglob(f'*{data_set.get("seg_map_suffix", ".png")}'))
 
 
 def labels_in(path: Path) -> set[int]:
-    """The labels in a map, without 255.
+    """Return the labels that occur in a label map, without 255.
 
     Raises:
-        InputError: it cannot be read, or is no label map.
+        InputError: if the file cannot be read or is not a label map.
     """
     label_map = read_map(str(path))
     if label_map.problem:
         raise InputError(f'label map {path} cannot be read ({label_map.problem}): save it again as PNG.')
     if label_map.mode in CHANNELS:
         raise InputError(
-            f'{path} is a colour image of {CHANNELS[label_map.mode]} channels, label maps have one: convert colours to '
-            'the numbers of the classes.'
+            f'{path} is a colour image with {CHANNELS[label_map.mode]} channels, but label maps have one: convert the '
+            'colours to class labels.'
         )
     return set(label_map.labels)
 
 
 def check_labels(data_set: dict[str, Any], maps: Sequence[Path], names: Sequence[str]) -> set[int]:
-    """Refuse label maps with labels beyond the classes, by a sample of them.
+    """Check in a sample of label maps that every label belongs to a class.
 
     Args:
-        data_set: of MMSegmentation, with all classes in the order of their labels.
+        data_set: the MMSegmentation data set.
         maps: its label maps.
-        names: the classes.
+        names: all classes in the order of their labels.
 
     Returns:
-        The labels seen.
+        The labels that occur in the sample.
 
     Raises:
-        InputError: a map has a label beyond the classes.
+        InputError: if a map has a label beyond the last class.
     """
     first = 1 if data_set.get('reduce_zero_label') else 0
     seen: set[int] = set()
@@ -126,18 +128,18 @@ def check_labels(data_set: dict[str, Any], maps: Sequence[Path], names: Sequence
         highest = max(labels, default=0)
         if highest >= first + len(names):
             raise InputError(
-                f'{path} holds label {highest}, but {len(names)} classes have the labels {first} to '
-                f'{first + len(names) - 1}: name all classes, in the order of their labels.'
+                f'{path} contains label {highest}, but the {len(names)} classes have the labels {first} to '
+                f'{first + len(names) - 1}: list all classes in the order of their labels.'
             )
         seen |= labels
     return seen
 
 
 def check_occurrence(maps: Sequence[Path], seen: set[int], names: Sequence[str], first: int) -> None:
-    """Refuse an ignored label 0 where all labels occur but the highest; else name the classes that do not occur.
+    """Check that every class occurs in the label maps, and warn about those that do not.
 
     Raises:
-        InputError: the labels seem to count from 0 and are read as if they counted from 1.
+        InputError: if label 0 is ignored and only the highest label never occurs, so labels seem to start at 0.
     """
     wanted = set(range(first, first + len(names)))
     for path in maps[:: max(1, len(maps) // SEARCHED_MAPS)]:
@@ -151,21 +153,21 @@ def check_occurrence(maps: Sequence[Path], seen: set[int], names: Sequence[str],
             for key in ('reduce_zero_label', 'pipeline.1.reduce_zero_label')
         )
         raise InputError(
-            f'the maps beside {maps[0]} have label 0 and never label {len(names)} ({names[-1]}), but reduce_zero_label '
-            f'ignores label 0 and counts the classes from 1: if label 0 is {names[0]}, add --cfg-options {options}; if '
-            'it is unlabelled, leave out classes that never occur.'
+            f'the label maps in {maps[0].parent} have label 0 but never label {len(names)} ({names[-1]}), and '
+            f'reduce_zero_label ignores label 0 and numbers the classes from 1: if label 0 is {names[0]}, add '
+            f'--cfg-options {options}; if it means unlabelled, remove the classes that never occur.'
         )
     absent = [names[label - first] for label in sorted(wanted - seen)]
     if absent:
         ignored = ' (label 0 occurs, and reduce_zero_label ignores it)' if first == 1 and 0 in seen else ''
-        LOGGER.warning('no label map in %s has the classes %s%s', maps[0].parent, shortened(absent), ignored)
+        LOGGER.warning('no label map in %s contains the classes %s%s', maps[0].parent, shortened(absent), ignored)
 
 
 def check_classes(config: Config, loaders: Sequence[str]) -> None:
     """Compare the classes of the data sets of ``loaders`` with their files.
 
     Raises:
-        InputError: the files have other classes, other endings or another meaning of label 0.
+        InputError: if the files have different classes or file suffixes, or the data sets use label 0 differently.
     """
     reduced: dict[str, bool] = {}
     for loader in loaders:
@@ -179,7 +181,7 @@ def check_classes(config: Config, loaders: Sequence[str]) -> None:
             classes = classes_of(data_set, kind, where)
             if not isinstance(data_set.get('ann_file', ''), (str, type(None))):
                 raise InputError(
-                    f'{where}: ann_file is a list, and {kind.__name__} reads one file: merge the files, or use '
+                    f'{where}: ann_file is a list, but {kind.__name__} reads a single file: merge the files, or use '
                     "type='ConcatDataset' with one data set per file."
                 )
             if is_coco(kind):
@@ -190,13 +192,11 @@ def check_classes(config: Config, loaders: Sequence[str]) -> None:
         reduced |= trained_with(config)
     if len(set(reduced.values())) > 1:
         listed = ', '.join(f'{value} in {loader}' for loader, value in reduced.items())
-        raise InputError(
-            f'{config.filename}: reduce_zero_label is {listed}, which are different labels: set one value.'
-        )
+        raise InputError(f'{config.filename}: reduce_zero_label is {listed}: set the same value everywhere.')
 
 
 def trained_with(config: Config) -> dict[str, bool]:
-    """Whether label 0 is ignored in the config's training data, if these are of MMSegmentation."""
+    """Return whether label 0 is ignored in the training data; empty if these are not an MMSegmentation data set."""
     for data_set in find_data_sets(config, ('train_dataloader',)):
         kind = data_set_type(config, data_set)
         if is_semantic(kind):
@@ -207,7 +207,7 @@ def trained_with(config: Config) -> dict[str, bool]:
 
 
 def data_set_type(config: Config, data_set: dict[str, Any]) -> Any:
-    """The class of a data set; None if there is none of its name, which building it will report."""
+    """Return the Python class of a data set; None if its name is not registered, which building it will report."""
     from mmengine.registry import DATASETS
 
     kind = data_set.get('type')
@@ -216,10 +216,10 @@ def data_set_type(config: Config, data_set: dict[str, Any]) -> Any:
 
 
 def classes_of(data_set: dict[str, Any], kind: Any, where: str) -> tuple[str, ...]:
-    """The classes of a data set; empty if it has none.
+    """Return the object classes of a data set; empty if it defines none.
 
     Raises:
-        InputError: they are a single string, which would be read letter by letter.
+        InputError: if ``metainfo.classes`` is a string that is not a file, which would be split into letters.
     """
     classes = (data_set.get('metainfo') or {}).get('classes') or getattr(kind, 'METAINFO', {}).get('classes') or ()
     if isinstance(classes, str):
@@ -230,7 +230,7 @@ def classes_of(data_set: dict[str, Any], kind: Any, where: str) -> tuple[str, ..
 
 
 def is_coco(kind: Any) -> bool:
-    """Whether a data set numbers its classes as MMDetection's CocoDataset does."""
+    """Return whether a data set class numbers its categories like MMDetection's CocoDataset."""
     try:
         from mmdet.datasets import CocoDataset
     except ImportError:
@@ -239,7 +239,7 @@ def is_coco(kind: Any) -> bool:
 
 
 def is_semantic(kind: Any) -> bool:
-    """Whether a data set reads folders of images and label maps as MMSegmentation does."""
+    """Return whether a data set class reads images and label maps like MMSegmentation's BaseSegDataset."""
     try:
         from mmseg.datasets import BaseSegDataset
     except ImportError:
@@ -248,10 +248,10 @@ def is_semantic(kind: Any) -> bool:
 
 
 def check_categories(data_set: dict[str, Any], classes: Sequence[str], where: str) -> None:
-    """Compare classes with the categories of a COCO file, by whose order MMDetection numbers them.
+    """Compare classes with the categories of a COCO file, whose order determines MMDetection's labels.
 
     Raises:
-        InputError: there are other categories, or they are in another order.
+        InputError: if the classes are missing in the file or are in a different order.
     """
     path = annotation_file(data_set)
     if not path:
@@ -260,27 +260,27 @@ def check_categories(data_set: dict[str, Any], classes: Sequence[str], where: st
     found = [name for name in there if name in classes]
     if not found:
         raise InputError(
-            f'{path} has the classes {shortened(there)}, and the config asks for {shortened(classes)}: none of them. '
-            f'Add --classes {",".join(there) if len(there) <= SHOWN else "A,B,..."} or set its metainfo ({where}).'
+            f'{path} has the classes {shortened(there)}, but none of the classes of the config, {shortened(classes)}. '
+            f'Add --classes {",".join(there) if len(there) <= SHOWN else "A,B,..."} or set metainfo in {where}.'
         )
     absent = [name for name in classes if name not in found]
     if absent:
-        raise InputError(f'{where}: {missing_class(absent[0], path)} Name the classes to use with --classes.')
+        raise InputError(f'{where}: {missing_class(absent[0], path)} Select the classes to use with --classes.')
     if found != list(classes):
         raise InputError(
-            f'{path} lists the classes as {shortened(found)} and the config as {shortened(classes)}; MMDetection '
-            f'numbers them in the order of each file: write them in one order everywhere ({where}).'
+            f'{path} lists the classes as {shortened(found)}, but the config as {shortened(classes)}. MMDetection '
+            f'numbers classes in the order of each file: use the same order everywhere ({where}).'
         )
 
 
 def check_semantic(data_set: dict[str, Any], kind: Any, classes: Sequence[str], where: str) -> bool:
-    """Compare endings, label 0 and labels of a data set of MMSegmentation with its files.
+    """Compare the file suffixes, ``reduce_zero_label`` and classes of an MMSegmentation data set with its files.
 
     Returns:
         Whether label 0 is ignored.
 
     Raises:
-        InputError: they do not fit.
+        InputError: if they do not match.
     """
     options = inspect.signature(kind.__init__).parameters
     stated = {
@@ -300,17 +300,17 @@ def check_semantic(data_set: dict[str, Any], kind: Any, classes: Sequence[str], 
         complete = {**data_set, **stated}
         maps = maps_of(complete)
         seen = check_labels(complete, maps, classes)
-        # A published data set numbers its labels right, and a sample of it may lack many classes.
+        # Published data sets have correct labels, and a subset of one may lack many classes.
         if not known and 'train_dataloader' in where:
             check_occurrence(maps, seen, classes, 1 if stated['reduce_zero_label'] else 0)
     return bool(stated['reduce_zero_label'])
 
 
 def check_endings(data_set: dict[str, Any], ending: str | None, where: str) -> None:
-    """Refuse a folder without an image of the data set's ending.
+    """Check that a folder contains images with the suffix of the data set.
 
     Raises:
-        InputError: names the endings that are there.
+        InputError: if there are none; the message lists the suffixes that occur.
     """
     prefix = (data_set.get('data_prefix') or {}).get('img_path')
     folder = Path(data_set.get('data_root') or '', prefix or '')
@@ -326,13 +326,11 @@ def check_endings(data_set: dict[str, Any], ending: str | None, where: str) -> N
             LOGGER.warning('%s: %s in %s are not read, only *%s', where, others, folder, ending)
         return
     best = max(counts, key=counts.__getitem__, default='')
-    remedy = (
-        f'set img_suffix={best} in every data set, as in --cfg-options {where.rpartition(" ")[2]}.dataset.img_suffix='
-    )
+    option = f'--cfg-options {where.rpartition(" ")[2]}.dataset.img_suffix={best}'
     raise InputError(
-        f'there is no *{ending} in {folder}, but {others}: {remedy}{best}.'
+        f'{folder} has no *{ending} files, but {others}: set img_suffix={best} in every data set, as in {option}.'
         if others
-        else f'there is no *{ending} in {folder}: give the folder of the data set with --data-root.'
+        else f'{folder} has no *{ending} files: set the folder of the data set with --data-root.'
     )
 
 
@@ -340,7 +338,7 @@ def check_truth(config: Config, loader: str, evaluator: str) -> None:
     """Compare the annotation files of an evaluator with those of its data sets.
 
     Raises:
-        InputError: the evaluator has none, or one of other images.
+        InputError: if the evaluator has no annotation file, or one of different images.
     """
     data_sets = list(find_data_sets(config, (loader,)))
     instances = all(reads_boxes(data_set_type(config, one)) for one in data_sets)
@@ -352,14 +350,14 @@ def check_truth(config: Config, loader: str, evaluator: str) -> None:
         if truth is None:
             steps = [step for one in data_sets for step in dicts_in(one.get('pipeline'))]
             if not any('instances' in step.get('meta_keys', ()) for step in steps):
-                several = ' The data are several files: merge them into one.' if len(set(files)) > 1 else ''
+                several = ' The data sets have several files: merge them into one.' if len(set(files)) > 1 else ''
                 raise InputError(f'{config.filename}: {evaluator} has no ann_file: set it to {files[0]}.{several}')
         elif any(os.path.realpath(truth) != os.path.realpath(file) for file in files) and len(set(files)) > 0:
             compare_images(truth, files, f'{config.filename}: {evaluator}.ann_file', loader, instances)
 
 
 def reads_boxes(kind: Any) -> bool:
-    """Whether a data set reads boxes and masks as MMDetection's CocoDataset does; panoptic ones read other files."""
+    """Return whether a data set class reads boxes and masks like MMDetection's CocoDataset; panoptic ones do not."""
     if not is_coco(kind):
         return False
     from mmdet.datasets import CocoDataset
@@ -368,41 +366,41 @@ def reads_boxes(kind: Any) -> bool:
 
 
 def as_list(node: Any) -> Iterable[Any]:
-    """The evaluators of a config, which may be one, several or none."""
+    """Return the evaluators of a config, which may be one, several or none, as a list."""
     return node if isinstance(node, (list, tuple)) else [node] if node else []
 
 
 def compare_images(truth: str, files: Sequence[str], where: str, loader: str, boxes: bool) -> None:
-    """Refuse an evaluator's file that has other images or boxes under the ids of a data set's file, or lacks some.
+    """Check that an evaluator's annotation file has the images and boxes of the data sets under the same ids.
 
     Args:
         truth: the evaluator's file.
-        files: those of the data sets.
-        where: the place in the config.
-        loader: whose data sets they are.
-        boxes: whether ``files`` have boxes, as those of panoptic data sets have not.
+        files: the files of the data sets.
+        where: the config file and key of the evaluator's file.
+        loader: the loader of the data sets.
+        boxes: whether ``files`` contain boxes; those of panoptic data sets do not.
 
     Raises:
-        InputError: it does.
+        InputError: if the evaluator's file does not exist, or an image or its boxes differ.
     """
     if not os.path.isfile(truth):
         wanted = f'the annotation file of {loader}, {files[0]}' if boxes else f'a file with the instances of {files[0]}'
-        raise InputError(f'{where} {truth} is not there: name {wanted}.')
+        raise InputError(f'{where} {truth} does not exist: set it to {wanted}.')
     known = images_of(truth, boxes)
     seen: dict[Any, str] = {}
     for file in dict.fromkeys(files):
         for number, content in images_of(file, boxes).items() if os.path.isfile(file) else ():
             if known.get(number) != content or seen.setdefault(number, file) != file:
                 raise InputError(
-                    f'{where} is {truth}, and {loader} reads {file}: image {content[0]} with the id {number!r} is '
-                    f'another one there{", or has other boxes" if boxes else ""}. Name '
+                    f'{where} is {truth}, but {loader} reads {file}: the image with id {number!r}, {content[0]}, is '
+                    f'missing or different there{" or has different boxes" if boxes else ""}. Use '
                     + ('the same file in both' if boxes else 'a file of the same images')
                     + (', with all images in it.' if len(set(files)) > 1 else '.')
                 )
 
 
 def images_of(path: str, boxes: bool) -> dict[Any, tuple[str, list[Any]]]:
-    """The file names, and the boxes if they are wanted, of a COCO file's images by id."""
+    """Return the file name, and optionally the boxes, of each image of a COCO file, keyed by image id."""
     with open(path, encoding='utf-8') as file:
         content = json.load(file)
     images: dict[Any, tuple[str, list[Any]]] = {one['id']: (one['file_name'], []) for one in content['images']}

@@ -1,4 +1,4 @@
-"""Check the data of a classifier: a folder of images for each class, or a list of images with their labels."""
+"""Checks of a classifier's data: a folder of images for each class, or a list of images with labels."""
 
 import inspect
 import os
@@ -15,14 +15,14 @@ from swin_backbone.engine.class_check import SHOWN, find_data_sets, shortened
 from swin_backbone.errors import InputError
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
-"""What MMPretrain takes for images."""
+"""File suffixes that MMPretrain reads as images."""
 
 SAMPLED_IMAGES = 200
 
 
 def reads_class_folders(kind: Any) -> bool:
-    """Whether a data set reads folders or lists of images as MMPretrain's CustomDataset does."""
-    # Whoever has such a class has imported its module, which takes seconds.
+    """Return whether a data set class reads folders or lists of images like MMPretrain's CustomDataset."""
+    # Importing the module takes seconds; if `kind` is such a class, the module was imported already.
     module = sys.modules.get('mmpretrain.datasets.custom')
     if module is None or not inspect.isclass(kind):
         return False
@@ -32,15 +32,15 @@ def reads_class_folders(kind: Any) -> bool:
 def check_class_folders(
     config: Config, loader: str, data_set: dict[str, Any], kind: Any, full: bool
 ) -> tuple[list[Findings], list[str]]:
-    """Check the folders and a sample of the images of a data set of MMPretrain.
+    """Check the class folders and a sample of the images of an MMPretrain data set.
 
     Returns:
-        What is wrong, and lines to report.
+        The problems found, and lines to log.
 
     Raises:
-        InputError: the folders are not those of the classes.
+        InputError: if the folders do not match the classes.
     """
-    folder, listing = places(data_set)
+    folder, listing = image_folder_and_list(data_set)
     if not os.path.isdir(folder) or data_set.get('with_label') is False:
         return [], []
     count = (config.model.get('head') or {}).get('num_classes')
@@ -58,8 +58,8 @@ def check_class_folders(
     return [findings], findings.notes
 
 
-def places(data_set: dict[str, Any]) -> tuple[str, str]:
-    """The folder of the images of a data set, and its list of labels, empty if it has none."""
+def image_folder_and_list(data_set: dict[str, Any]) -> tuple[str, str]:
+    """Return the image folder of a data set and its list of images and labels, which is empty if it has none."""
     root, split = data_set.get('data_root') or '', data_set.get('split')
     listing = os.path.join(root, data_set.get('ann_file') or (f'meta/{split}.txt' if split else ''))
     folder = os.path.join(root, (data_set.get('data_prefix') or {}).get('img_path') or '')
@@ -67,58 +67,56 @@ def places(data_set: dict[str, Any]) -> tuple[str, str]:
 
 
 def class_folders(folder: str) -> list[str]:
-    """The folders of the classes in the order of their labels."""
+    """Return the class folders in the order of their labels."""
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
 
 
 def check_names(names: Sequence[str], folder: str, stated: Sequence[str] | None, count: int | None) -> None:
-    """Compare the folders of the classes with the classes of a config.
+    """Compare the class folders with the classes of a config.
 
     Args:
-        names: the folders.
-        folder: where they are.
-        stated: the classes that the data set names, if it does.
-        count: the classes of the head, if it has a number.
+        names: the class folders.
+        folder: their parent folder.
+        stated: the classes in the metainfo of the data set, if any.
+        count: the number of classes of the head, if it is set.
 
     Raises:
-        InputError: there are no folders, others, or they are in another order.
+        InputError: if there are no folders, or their number or order differs from the classes of the config.
     """
     if not names:
-        raise InputError(
-            f'{folder} has no folders: a classifier reads a folder of images for each class; sort the images into them.'
-        )
+        raise InputError(f'{folder} has no subfolders: sort the images into one subfolder per class.')
     wanted = len(stated) if stated else count
     if wanted is not None and len(names) != wanted:
         listed = ','.join(names) if len(names) <= SHOWN else 'FILE with a folder per line'
         raise InputError(
-            f'{folder} has {len(names)} folders ({shortened(names)}), a class each, and the config has {wanted} '
-            f'classes: give the folder of its data set with --data-root, or the classes with --classes {listed}.'
+            f'{folder} has {len(names)} class folders ({shortened(names)}), but the config has {wanted} classes: set '
+            f'the folder of its data set with --data-root, or the classes with --classes {listed}.'
         )
     if stated and set(stated) == set(names) and list(stated) != list(names):
         raise InputError(
-            f'{folder}: labels follow the sorted names of folders, {shortened(names)}, and the config lists them as '
-            f'{shortened(stated)}: name the classes in that order.'
+            f'{folder}: labels follow the sorted folder names, {shortened(names)}, but the config lists the classes as '
+            f'{shortened(stated)}: list the classes in the order of the folders.'
         )
 
 
 def compare_folders(config: Config, names: Sequence[str], folder: str) -> None:
-    """Refuse to evaluate on other folders than those of the training, whose order gives the labels.
+    """Check that evaluation data have the same class folders as the training data, whose order gives the labels.
 
     Raises:
-        InputError: they differ.
+        InputError: if they differ.
     """
     for data_set in find_data_sets(config, ('train_dataloader',)):
-        trained, listing = places(data_set)
+        trained, listing = image_folder_and_list(data_set)
         if not listing and os.path.isdir(trained) and class_folders(trained) != list(names):
             other = sorted(set(class_folders(trained)) ^ set(names))
             raise InputError(
-                f'{trained} and {folder} have different folders ({shortened(other)} in one of them): labels follow '
-                'the sorted names of folders, so both need the same ones.'
+                f'{trained} and {folder} have different class folders ({shortened(other)} in only one of them): labels '
+                'follow the sorted folder names, so both need the same folders.'
             )
 
 
 def images_in(findings: Findings, folder: str, names: Sequence[str]) -> list[str]:
-    """The images in the folders of classes, relative to ``folder``; classes without any are noted."""
+    """Return the images in the class folders, relative to ``folder``, and record classes without images."""
     images: list[str] = []
     empty = []
     for name in names:
@@ -131,14 +129,17 @@ def images_in(findings: Findings, folder: str, names: Sequence[str]) -> list[str
         images += sorted(found)
         if not found:
             empty.append(name)
-    findings.add('class', 'without an image', 'it is neither learned nor evaluated', empty, fatal=False)
+    findings.add('class', 'without an image', 'the class is neither learned nor evaluated', empty, fatal=False)
     if not images:
-        raise InputError(f'the folders in {folder} have no image that ends in {", ".join(ENDINGS)}: check them.')
+        raise InputError(
+            f'the class folders in {folder} contain no images: add images with one of the suffixes '
+            f'{", ".join(ENDINGS)}.'
+        )
     return images
 
 
 def listed_images(findings: Findings, listing: str, count: int | None) -> list[str]:
-    """The images that a list names, a path and a label per line; lines and labels that do not fit are noted."""
+    """Return the images of a list with a path and a label per line, and record malformed lines and invalid labels."""
     images, wrong, beyond = [], [], []
     for line in Path(listing).read_text(encoding='utf-8').splitlines():
         name, _, label = line.strip().rpartition(' ')

@@ -87,14 +87,14 @@ def test_autocast_reaches_the_groups() -> None:
 
 def test_groups_are_for_plain_tensors_on_a_cpu_without_gradients_that_are_not_small() -> None:
     x = torch.zeros(1, 10, 11, 4)
-    assert not grouped.works_in_groups(x)
+    assert not grouped.can_run_in_groups(x)
     with torch.no_grad():
-        assert grouped.works_in_groups(x)
-        assert not grouped.works_in_groups(x[:, :, :5])
-        assert not grouped.works_in_groups(x.to('meta'))
-        assert not grouped.works_in_groups(nn.Parameter(x))
+        assert grouped.can_run_in_groups(x)
+        assert not grouped.can_run_in_groups(x[:, :, :5])
+        assert not grouped.can_run_in_groups(x.to('meta'))
+        assert not grouped.can_run_in_groups(nn.Parameter(x))
     with torch.inference_mode():
-        assert grouped.works_in_groups(x)
+        assert grouped.can_run_in_groups(x)
 
 
 def test_large_inputs_of_tokenwise_functions_are_cut() -> None:

@@ -97,7 +97,7 @@ def test_v2_is_the_same_where_kernels_see_to_unit_length(backend: str, monkeypat
     def raw(self: CosineWindowAttention, x: Tensor, pad_value: Tensor | None) -> tuple[Tensor, Tensor | None, bool]:
         return self.queries_keys_values(x), self.qkv_bias(), True
 
-    monkeypatch.setattr('swin_backbone.attention.window.trains_in_windows', lambda x: False)
+    monkeypatch.setattr('swin_backbone.attention.window.can_train_in_windows', lambda x: False)
     wanted = results()
     monkeypatch.setattr(CosineWindowAttention, 'kernel_inputs', raw)
     for ours, theirs in zip(results(), wanted, strict=True):

@@ -103,7 +103,7 @@ def test_processor_kernels_with_projections_serve_large_windows(shifted: bool) -
 @pytest.mark.parametrize('shifted', [False, True])
 @pytest.mark.parametrize('pairs', [1, 3 * HEADS * 20**2])
 def test_a_few_windows_at_a_time(plan: WindowPlan, shifted: bool, pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sequential, 'PAIRS', pairs)
+    monkeypatch.setattr(sequential, 'MAX_PAIRS', pairs)
     if shifted or type(plan) is WindowPlan:
         check(in_parts, plan, shifted, make_inputs(2, (plan.height, plan.width), plan.window))
 
@@ -159,7 +159,7 @@ def test_a_backbone_with_large_windows(version: int) -> None:
 @pytest.mark.parametrize('version', [1, 2])
 @pytest.mark.parametrize('method', ['shifted-cyclic', 'shifted-padding'])
 def test_sequential_stages_equal_the_others(version: int, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sequential, 'PAIRS', 2 * 16**2)
+    monkeypatch.setattr(sequential, 'MAX_PAIRS', 2 * 16**2)
     model = tiny_backbone(version=version, window_size=4, attention_method=method)
     parts = SwinTransformer(**TINY, version=version, window_size=4, attention_method=method, sequential=(0, 1))
     parts.load_state_dict(model.state_dict())
@@ -176,7 +176,7 @@ def test_sequential_stages_equal_the_others(version: int, method: str, monkeypat
 
 def test_sequential_attention_keeps_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """What autograd keeps between the passes does not grow with the pairs of tokens."""
-    monkeypatch.setattr(sequential, 'PAIRS', 1)
+    monkeypatch.setattr(sequential, 'MAX_PAIRS', 1)
     plan, inputs = WindowPlan(24, 24, (12, 12)), make_inputs(1, (24, 24), (12, 12))
     pairs = HEADS * plan.num_windows * plan.tokens**2
     kept = {}

@@ -71,8 +71,8 @@ def test_kernels_fit_into_registers_and_load_16_bytes(compiled: dict[str, Any]) 
 
 
 def pretend_kernels_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_launch, 'why_unsuitable', lambda device: None)
-    monkeypatch.setattr(triton_launch, 'why_failed', lambda device, kind: None)
+    monkeypatch.setattr(triton_launch, 'unsupported_device_reason', lambda device: None)
+    monkeypatch.setattr(triton_launch, 'failed_trial_reason', lambda device, kind: None)
 
 
 @pytest.mark.parametrize(
@@ -93,15 +93,15 @@ def test_reasons(changes: dict[str, Any], dropout: float, reason: str | None, mo
     qkv = torch.zeros(options['batch'], 8, 8, 3 * 2 * options['dim'], dtype=options['dtype'])
     plan = WindowPlan(8, 8, options['window'])
     plan = plan.with_pad_shift(True) if options['pad_shift'] else plan
-    found = triton_launch.why_not(Arguments(qkv, None, None, 1.0, 2, plan, True), dropout)
+    found = triton_launch.unsupported_reason(Arguments(qkv, None, None, 1.0, 2, plan, True), dropout)
     assert found is None if reason is None else found and reason in found
 
 
 def test_large_maps_are_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_kernels_run(monkeypatch)
-    monkeypatch.setattr(triton_launch, 'MOST_OFFSETS', 1000)
+    monkeypatch.setattr(triton_launch, 'MAX_OFFSETS', 1000)
     given = Arguments(torch.zeros(1, 8, 8, 96), None, None, 1.0, 2, WindowPlan(8, 8, (7, 7)), True)
-    assert 'too large' in triton_launch.why_not(given, 0.0)
+    assert 'too large' in triton_launch.unsupported_reason(given, 0.0)
 
 
 def change_gradient(number: int) -> Any:
@@ -139,14 +139,14 @@ def test_a_failed_trial_of_either_pass_is_a_reason(
     passes = {'attend': lambda given: window_attention_eager(given, 0.0), 'gradients': gradients} | changes
     for name, function in passes.items():
         monkeypatch.setattr(triton_launch, name, function)
-    monkeypatch.setattr(triton_launch, 'why_unsuitable', lambda device: None)
+    monkeypatch.setattr(triton_launch, 'unsupported_device_reason', lambda device: None)
     kind = (torch.bfloat16, 16, (8, 8), True)
     with torch.device('meta'), torch.autocast('cpu', torch.bfloat16), torch.inference_mode():
-        assert triton_launch.why_failed.__wrapped__(torch.device('cpu'), kind) == reason
+        assert triton_launch.failed_trial_reason.__wrapped__(torch.device('cpu'), kind) == reason
         if 'attend' not in changes:  # large windows have a kernel for the forward pass alone
-            assert triton_launch.why_failed.__wrapped__(torch.device('cpu'), (*kind[:2], (9, 8), True)) is None
-    monkeypatch.setattr(triton_launch, 'USUAL', kind)
-    monkeypatch.setattr(triton_launch, 'why_failed', triton_launch.why_failed.__wrapped__)
+            assert triton_launch.failed_trial_reason.__wrapped__(torch.device('cpu'), (*kind[:2], (9, 8), True)) is None
+    monkeypatch.setattr(triton_launch, 'COMMON_KIND', kind)
+    monkeypatch.setattr(triton_launch, 'failed_trial_reason', triton_launch.failed_trial_reason.__wrapped__)
     assert triton_launch.describe_choice() == (
         f"PyTorch's operators: {reason}" if reason else 'Triton kernels, where they can serve the input'
     )
@@ -175,7 +175,7 @@ import torch
 from swin_backbone.attention.kernels import triton_launch
 import os
 os.environ['TRITON_INTERPRET'] = '1'
-print(triton_launch.why_not_on(torch.device('cpu')))
+print(triton_launch.unavailable_reason(torch.device('cpu')))
 """
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert done.stdout.startswith('Triton does not import')
@@ -193,6 +193,6 @@ def test_sdpa_in_parts(shifted: bool, bias: bool, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         sdpa.F, 'scaled_dot_product_attention', lambda *a, **k: calls.append(a[0].shape[0]) or attention(*a, **k)
     )
-    monkeypatch.setitem(sdpa.MOST_ROWS, 'cpu', 5)
+    monkeypatch.setitem(sdpa.MAX_ROWS, 'cpu', 5)
     torch.testing.assert_close(window_attention(qkv, *options, backend='sdpa'), whole)
     assert max(calls) == 5 and sum(calls) == 18

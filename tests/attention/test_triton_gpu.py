@@ -13,7 +13,7 @@ from swin_backbone.attention.window_plan import WindowPlan
 from tests.attention.triton_cases import CASES, DTYPES, LIMITS, errors, inputs, run
 from tests.helpers import relative_error, tiny_backbone
 
-UNSUITABLE = triton_launch.why_unsuitable(torch.device('cuda'))
+UNSUITABLE = triton_launch.unsupported_device_reason(torch.device('cuda'))
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(UNSUITABLE is not None, reason=str(UNSUITABLE))]
 
 
@@ -43,7 +43,7 @@ def test_kernels_are_the_definition(name: str, dtype: str) -> None:
 @pytest.mark.parametrize('dtype', triton_launch.DTYPES)
 def test_first_trials_succeed(dtype: torch.dtype, window: tuple[int, int]) -> None:
     for dim in triton_launch.HEAD_DIMS:
-        assert triton_launch.why_failed(torch.device('cuda', 0), (dtype, dim, window, window == (8, 8))) is None
+        assert triton_launch.failed_trial_reason(torch.device('cuda', 0), (dtype, dim, window, window == (8, 8))) is None
 
 
 @pytest.mark.parametrize('name', ['7x7 shifted', '8x8 cosine'])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from swin_backbone.attention.kernels import window_attention
-from swin_backbone.attention.kernels.window_order import Attend, attend, attend_in_windows, trains_in_windows
+from swin_backbone.attention.kernels.window_order import Attend, attend, attend_in_windows, can_train_in_windows
 from swin_backbone.attention.window_plan import WindowPlan
 from tests.helpers import tiny_backbone
 
@@ -107,7 +107,7 @@ def test_transforms_of_functions_take_another_path() -> None:
     def loss(values: dict[str, Tensor]) -> Tensor:
         return torch.func.functional_call(model, values, (image,))[0].square().mean()
 
-    assert trains_in_windows(image)
+    assert can_train_in_windows(image)
     found = torch.func.grad(loss)(parameters)
     loss(parameters).backward()
     for name, parameter in parameters.items():

@@ -110,7 +110,7 @@ def test_cache_stays_within_its_bytes() -> None:
     like = torch.empty(0)
     for size in range(100, 200):
         cache.get(like, torch.zeros, size)
-        assert cache.held_bytes <= 4000
+        assert cache.cached_bytes <= 4000
     assert len(cache) > 1
 
 

@@ -51,7 +51,7 @@ CASES = {
     '16x16 cosine': Case(1, 17, 9, (16, 16), heads=1, cosine=True),
 }
 
-TRIALS = (triton_launch.USUAL, (torch.float16, 32, (8, 8), True), (torch.float32, 16, (1, 1), False))
+TRIALS = (triton_launch.COMMON_KIND, (torch.float16, 32, (8, 8), True), (torch.float32, 16, (1, 1), False))
 
 
 def inputs(case: Case, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
@@ -107,9 +107,9 @@ def zero_keys() -> dict[str, float]:
 def main() -> None:
     """Print the errors by case and dtype; with few programs, so that each has several windows."""
     torch.set_num_threads(1)
-    triton_launch.BUSY, triton_launch.BACKWARD_PROGRAMS = 4, 6
+    triton_launch.TARGET_PROGRAMS, triton_launch.BACKWARD_PROGRAMS = 4, 6
     table = {f'trial {kind}': triton_launch.trial_errors(torch.device('cpu'), kind) for kind in TRIALS}
-    triton_launch.why_failed = lambda device, kind: None  # the cases try more
+    triton_launch.failed_trial_reason = lambda device, kind: None  # the cases try more
     table |= {
         f'{name}/{kind}': errors(case, dtype, 'cpu') for name, case in CASES.items() for kind, dtype in DTYPES.items()
     }

@@ -176,7 +176,7 @@ def on_the_cpu(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ablations, 'stage_input', small_map)
     patch.setattr(ablations, 'BATCH', 1)
     patch.setattr(ablations, 'SHAPE', (32, 32))
-    patch.setattr(gpu, 'why_not_on', lambda device: None)
+    patch.setattr(gpu, 'unavailable_reason', lambda device: None)
     patch.setattr(timing, 'gpu_peak', lambda step: 2**20)
     patch.setattr(timing, 'environment', lambda device: FACTS)
     patch.setattr(torch.nn.Module, 'compile', lambda module: None)
@@ -229,7 +229,7 @@ except SystemExit as stop:
 
 from swin_backbone.benchmark import gpu, gpu_rows, timing
 
-gpu.why_not_on = lambda device: None
+gpu.unavailable_reason = lambda device: None
 gpu_rows.DEVICE = 'cpu'
 gpu_rows.milliseconds = lambda step, cold=False: float(len([step()]))
 gpu_rows.COPIED, gpu_rows.PRODUCT = 8, 8
@@ -258,7 +258,7 @@ def test_a_checkout_with_torch_alone(tmp_path: Path) -> None:
 
 
 def test_results_of_another_run_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, 'why_not_on', lambda device: None)
+    monkeypatch.setattr(gpu, 'unavailable_reason', lambda device: None)
     (tmp_path / 'gpu.json').write_text('{}')
     with pytest.raises(InputError, match='results of another run'):
         gpu.measure_gpu(tmp_path, 300)

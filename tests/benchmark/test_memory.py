@@ -45,8 +45,8 @@ def test_masks_of_many_sizes_stay_below_their_bound() -> None:
     cache = TensorCache(1000)
     for size in range(1, 100):
         cache.get(torch.zeros(1), torch.zeros, size)
-        assert cache.held_bytes <= 1000
-    assert CONSTANTS.held_bytes <= CONSTANTS.max_bytes
+        assert cache.cached_bytes <= 1000
+    assert CONSTANTS.cached_bytes <= CONSTANTS.max_bytes
 
 
 @pytest.mark.parametrize('options', [['--iterations', '0'], ['--sides', '9', '8'], ['--workers', '-1']])

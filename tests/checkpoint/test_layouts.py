@@ -227,10 +227,10 @@ def test_other_networks_are_refused(checkpoint: dict[str, Any]) -> None:
 @pytest.mark.parametrize(('layout', 'version'), CASES)
 @pytest.mark.parametrize('to', WRITABLE)
 def test_there_and_back_is_the_identity(layout: str, version: int, to: str) -> None:
-    if version == 2 and SWIN_V2 in WRITABLE[to].lacks:
+    if version == 2 and SWIN_V2 in WRITABLE[to].unsupported:
         pytest.skip('a layout of V1')
     native = find_backbone(layout_state(layout, SMALL, version), 'it').state
     back = find_backbone(from_native(native, WRITABLE[to]), 'it')
-    assert back.dialect == WRITABLE[to].name and back.version == version
+    assert back.layout == WRITABLE[to].name and back.version == version
     assert back.state.keys() == native.keys() - ({'norm.weight', 'norm.bias'} if 'head.weight' not in native else set())
     assert all(torch.equal(back.state[name], native[name]) for name in back.state)

@@ -8,7 +8,7 @@ from swin_backbone.attention.kernels.arguments import Arguments
 from swin_backbone.attention.kernels.custom_operator import window_attention_triton
 from swin_backbone.attention.kernels.eager import window_attention_eager
 from swin_backbone.attention.kernels.sdpa import window_attention_sdpa
-from swin_backbone.attention.kernels.triton_launch import why_not
+from swin_backbone.attention.kernels.triton_launch import unsupported_reason
 from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.attention.wrapped_layers import is_transformed
 from swin_backbone.errors import InputError
@@ -76,7 +76,7 @@ def window_attention(
     given = Arguments(qkv, bias, pad_value, scale, num_heads, plan, shifted, cosine)
     name = check_backend(backend)
     if name == 'auto':
-        name = 'sdpa' if why_not(given, dropout) else 'triton'
+        name = 'sdpa' if unsupported_reason(given, dropout) else 'triton'
     if name == 'sdpa' and is_transformed():  # some of PyTorch's fused kernels have neither tangents nor batching rules
         name = 'eager'
     return BACKENDS[name](given, dropout)

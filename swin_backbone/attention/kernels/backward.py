@@ -10,7 +10,7 @@ from swin_backbone.attention.window_plan import CONSTANTS, WindowPlan, window_pa
 Gradients = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
 """Gradients of ``qkv``, ``bias``, ``pad_value`` and ``scale``; None for what is not there, or no tensor."""
 
-SHORTEST = 1e-12
+MIN_NORM = 1e-12
 """Length that a vector is at least taken for, as by :func:`torch.nn.functional.normalize`."""
 
 
@@ -60,9 +60,9 @@ def gradient_of_direction(d_unit: Tensor, x: Tensor) -> Tensor:
     """Gradient of ``x`` ``[..., d]`` from that of :func:`unit` of it; zero where ``x`` is, which has no direction."""
     x = widen(x)
     length = x.norm(dim=-1, keepdim=True)
-    direction = x / length.clamp_min(SHORTEST)
+    direction = x / length.clamp_min(MIN_NORM)
     across = d_unit - direction * (d_unit * direction).sum(-1, keepdim=True)
-    return torch.where(length > SHORTEST, across / length.clamp_min(SHORTEST), 0.0)
+    return torch.where(length > MIN_NORM, across / length.clamp_min(MIN_NORM), 0.0)
 
 
 def padded_rows(plan: WindowPlan, shifted: bool, batch: int, like: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from swin_backbone.attention.kernels.eager import widen
 from swin_backbone.attention.window_plan import CONSTANTS, WindowPlan, window_tokens
-from swin_backbone.attention.wrapped_layers import is_ordinary, may_divide
+from swin_backbone.attention.wrapped_layers import is_ordinary, can_split_calls
 
 ROWS_PER_THREAD = 1024
 """Tokens of a group: enough for fast matrix products, few enough for a core's cache."""
@@ -25,14 +25,14 @@ SMALLEST = 512
 and gathering and putting back costs more than it saves. Between 441 and 576 tokens for 96 channels, measured."""
 
 
-def works_in_groups(x: Tensor, *modules: nn.Module) -> bool:
+def can_run_in_groups(x: Tensor, *modules: nn.Module) -> bool:
     """Whether applying ``modules`` to ``x`` ``[..., C]`` in groups is possible and pays.
 
     That is so for an ordinary tensor on a CPU, without gradients, and of more than :data:`SMALLEST` tokens.
     """
     if torch.is_grad_enabled() or not is_ordinary(x):  # first, so that no traced graph depends on the size
         return False
-    return x.numel() > SMALLEST * x.shape[-1] and may_divide(*modules)
+    return x.numel() > SMALLEST * x.shape[-1] and can_split_calls(*modules)
 
 
 def group_rows() -> int:
@@ -45,7 +45,7 @@ def tokenwise(function: Callable[[Tensor], Tensor], x: Tensor, *modules: nn.Modu
 
     ``modules`` are those that the function calls.
     """
-    if not works_in_groups(x, *modules) or x.numel() <= group_rows() * x.shape[-1]:
+    if not can_run_in_groups(x, *modules) or x.numel() <= group_rows() * x.shape[-1]:
         return function(x)
     return torch.cat([function(rows) for rows in x.flatten(0, -2).split(group_rows())]).view(x.shape)
 
@@ -117,7 +117,7 @@ def attend_in_groups(
         tokens = group.tokens[real] if padded else group.tokens
         qkv = project(rows.index_select(0, tokens))
         if padded:
-            qkv = among_padding(qkv, real, pad_value)
+            qkv = insert_padding(qkv, real, pad_value)
         values = attend(qkv, plan.tokens, num_heads, scale, group.mask)
         values = finish(values[real] if padded else values)
         out = values.new_empty(rows.shape[0], values.shape[1]) if out is None else out
@@ -126,7 +126,7 @@ def attend_in_groups(
     return out.view(*x.shape[:-1], out.shape[1])
 
 
-def among_padding(qkv: Tensor, real: Tensor, pad_value: Tensor | None) -> Tensor:
+def insert_padding(qkv: Tensor, real: Tensor, pad_value: Tensor | None) -> Tensor:
     """Rows ``[n, 3C]`` at the places where ``real`` ``[m]`` is true, ``pad_value`` at the others: ``[m, 3C]``."""
     full = qkv.new_zeros(real.shape[0], qkv.shape[1])
     if pad_value is not None:

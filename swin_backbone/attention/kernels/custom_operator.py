@@ -16,13 +16,13 @@ from torch.utils.flop_counter import register_flop_formula
 from swin_backbone.attention.kernels import triton_launch
 from swin_backbone.attention.kernels.arguments import Arguments
 from swin_backbone.attention.kernels.backward import gradients
-from swin_backbone.attention.kernels.cpu import attend_in_groups, works_in_groups
+from swin_backbone.attention.kernels.cpu import attend_in_groups, can_run_in_groups
 from swin_backbone.attention.kernels.sdpa import window_attention_sdpa
 from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.errors import InputError
 
 
-def unchanged(x: Tensor) -> Tensor:
+def identity(x: Tensor) -> Tensor:
     """``x``: the projections are outside the operator."""
     return x
 
@@ -54,13 +54,13 @@ def uses_triton(given: Arguments, backend: str) -> bool:
     """
     if backend not in ('auto', 'triton'):
         return False
-    reason = triton_launch.why_not(given, dropout=0.0)
+    reason = triton_launch.unsupported_reason(given, dropout=0.0)
     if reason and backend == 'triton':
-        raise InputError(refusal(reason))
+        raise InputError(unavailable_message(reason))
     return reason is None
 
 
-def refusal(reason: str) -> str:
+def unavailable_message(reason: str) -> str:
     """The error of ``backend='triton'`` where the kernels cannot run."""
     return f"backend='triton' cannot run here: {reason}; use backend='auto'."
 
@@ -98,9 +98,9 @@ def window_attention_op(
     if uses_triton(given, backend):
         return triton_launch.attend(given)
     with torch.no_grad():  # below autograd, which has saved the inputs
-        if works_in_groups(qkv) and not cosine:
+        if can_run_in_groups(qkv) and not cosine:
             return attend_in_groups(
-                qkv, unchanged, unchanged, bias, given.plan, given.shifted, num_heads, given.scale, pad_value
+                qkv, identity, identity, bias, given.plan, given.shifted, num_heads, given.scale, pad_value
             )
     return window_attention_sdpa(given, 0.0).contiguous()
 
@@ -170,8 +170,8 @@ def window_attention_triton(given: Arguments, dropout: float) -> Tensor:
     Raises:
         InputError: they cannot run.
     """
-    if reason := triton_launch.why_not(given, dropout):
-        raise InputError(refusal(reason))
+    if reason := triton_launch.unsupported_reason(given, dropout):
+        raise InputError(unavailable_message(reason))
     scale, factor = (given.scale, 1.0) if isinstance(given.scale, Tensor) else (None, given.scale)
     out: Tensor = window_attention_op(
         given.qkv, given.bias, given.pad_value, scale, factor, given.num_heads, list(given.plan.window), given.shifted,

@@ -20,13 +20,13 @@ from swin_backbone.attention.wrapped_layers import is_ordinary
 SMALLEST = 576
 """Tokens of a window from which on this is faster than all heads and windows at once."""
 
-PAIRS = 2**20
+MAX_PAIRS = 2**20
 """Pairs of a query and a key whose weights exist at a time in the backward pass."""
 
 Queries = slice | Tensor
 
 
-def works_by_heads(x: Tensor, plan: WindowPlan) -> bool:
+def can_run_by_heads(x: Tensor, plan: WindowPlan) -> bool:
     """Whether attention within the windows of ``x`` is computed here: large windows, an ordinary tensor on a CPU.
 
     A shift by padding is not: its frame needs another mask.
@@ -82,7 +82,7 @@ def window_masks(plan: WindowPlan, shifted: bool, like: Tensor) -> list[Tensor |
     return [masks[number] if number else None for number in plan.mask_numbers().tolist()]
 
 
-class Added:
+class LogitBias:
     """What is added to the logits of one head after the other; in memory that stays, as fresh memory costs time.
 
     Args:
@@ -130,7 +130,7 @@ class AttendByHeads(torch.autograd.Function):
         """Attended values ``[n, heads, N, d]`` of scaled queries, keys and values of that shape; zeros for padding."""
         ctx.save_for_backward(q, k, v, table)
         ctx.where = plan, shifted
-        queries, added = real_queries(plan, shifted, plan.tokens), Added(table, plan, shifted, q)
+        queries, added = real_queries(plan, shifted, plan.tokens), LogitBias(table, plan, shifted, q)
         out = torch.zeros(q.shape, dtype=q.dtype)
         for head in range(q.shape[1]):
             added.use_head(head)
@@ -152,8 +152,8 @@ class AttendByHeads(torch.autograd.Function):
             return differentiable_gradients(grads[0], q, k, v, table, plan, shifted)
         d_q, d_k, d_v = (torch.zeros(x.shape, dtype=widen(x[:0]).dtype) for x in (q, k, v))
         d_table = None if table is None else torch.empty_like(table)
-        queries = real_queries(plan, shifted, max(1, PAIRS // plan.tokens))
-        added = Added(table, plan, shifted, d_q)
+        queries = real_queries(plan, shifted, max(1, MAX_PAIRS // plan.tokens))
+        added = LogitBias(table, plan, shifted, d_q)
         d_bias = torch.empty_like(added.bias)
         for head in range(q.shape[1]):
             added.use_head(head)

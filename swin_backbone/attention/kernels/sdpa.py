@@ -13,7 +13,7 @@ from swin_backbone.attention.window_plan import from_window_grid, to_window_grid
 if TYPE_CHECKING:
     from swin_backbone.attention.window_plan import AnyPlan
 
-MOST_ROWS = {'cuda': 65_535}
+MAX_ROWS = {'cuda': 65_535}
 """Longest first axis by device: some of the fused kernels have one block per row in an axis of CUDA's grid."""
 
 
@@ -52,7 +52,7 @@ def window_attention_sdpa(given: Arguments, dropout: float) -> Tensor:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, scale: float) -> Tensor:
     """Call the fused kernel on ``[rows, n, N, d]``, in parts where there are more rows than it takes."""
-    most = MOST_ROWS.get(q.device.type)
+    most = MAX_ROWS.get(q.device.type)
     if most is None or torch.compiler.is_compiling() or q.shape[0] <= most:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
     parts = [slice(start, start + most) for start in range(0, q.shape[0], most)]

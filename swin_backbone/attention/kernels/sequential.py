@@ -14,7 +14,7 @@ from swin_backbone.attention.kernels import window_attention
 from swin_backbone.attention.kernels.eager import widen
 from swin_backbone.attention.window_plan import WindowPlan, window_partition, window_reverse
 
-PAIRS = 2**24
+MAX_PAIRS = 2**24
 """Pairs of tokens, over all heads, whose weights exist at a time."""
 
 
@@ -37,7 +37,7 @@ def window_attention_in_parts(
     """
     shifted = shifted and plan.shift != (0, 0)
     single = WindowPlan(*plan.window, plan.window)
-    at_a_time = max(1, PAIRS // (num_heads * plan.tokens**2))
+    at_a_time = max(1, MAX_PAIRS // (num_heads * plan.tokens**2))
 
     def compute(part: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
         if mask is not None:

@@ -21,7 +21,7 @@ VERSION = tuple(int(part) for part in triton.__version__.split('.')[:2])
 INTERPRETED = tl.constexpr(os.environ.get('TRITON_INTERPRET') == '1')
 MASKED = tl.constexpr(-100.0 * 1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
-SHORTEST = tl.constexpr(1e-12)  # what a vector's length is at least taken for, as by torch.nn.functional.normalize
+MIN_NORM = tl.constexpr(1e-12)  # what a vector's length is at least taken for, as by torch.nn.functional.normalize
 
 
 @triton.jit
@@ -68,8 +68,8 @@ def _unit(x):
     """Rows of ``x`` at unit length in float32, and the factor of their gradient, which is zero for rows of zeros."""
     x = x.to(tl.float32)
     length = tl.sqrt(tl.sum(x * x, 1))
-    inverse = 1.0 / tl.maximum(length, SHORTEST)
-    return x * inverse[:, None], tl.where(length > SHORTEST, inverse, 0.0)
+    inverse = 1.0 / tl.maximum(length, MIN_NORM)
+    return x * inverse[:, None], tl.where(length > MIN_NORM, inverse, 0.0)
 
 
 @triton.jit

@@ -20,26 +20,26 @@ from swin_backbone.attention.wrapped_layers import is_transformed
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 HEAD_DIMS = (16, 32, 64)
-OLDEST = (8, 0)
+MIN_CAPABILITY = (8, 0)
 """Compute capability from which on there are the tensor cores that the kernels are written for."""
 
-OLDEST_TRITON = (3, 3)
+MIN_TRITON = (3, 3)
 """Before, Triton ends the process while it compiles some of the kernels."""
 
 TILE_TOKENS = 64
 """Tokens of the largest window that is one tile; larger windows have no kernel for the backward pass."""
 
-MOST_TOKENS = 1024
-MOST_OFFSETS = 2**31
+MAX_TOKENS = 1024
+MAX_OFFSETS = 2**31
 """Offsets within an image are 32-bit integers."""
 
 LOG2E = math.log2(math.e)
 ALIGNMENT = 16  # bytes of the widest load
 
-BUSY = 4096
-"""Programs that fill any GPU: a program has as many windows as leave this number, at most :data:`MOST_WINDOWS`."""
+TARGET_PROGRAMS = 4096
+"""Programs that fill any GPU: a program has as many windows as leave this number, at most :data:`MAX_WINDOWS`."""
 
-MOST_WINDOWS = 8
+MAX_WINDOWS = 8
 BACKWARD_PROGRAMS = 512
 """Each program of the backward pass writes a gradient of the bias; their sum should fit into a GPU's cache."""
 
@@ -49,11 +49,11 @@ TRIAL_ERROR = 0.05
 Kind = tuple[torch.dtype, int, tuple[int, int], bool]
 """What kernels are tried for: dtype, channels of a head, window, and whether it is cosine attention."""
 
-USUAL: Kind = (torch.bfloat16, 32, (7, 7), False)
+COMMON_KIND: Kind = (torch.bfloat16, 32, (7, 7), False)
 
 
 @functools.cache
-def why_unsuitable(device: torch.device) -> str | None:
+def unsupported_device_reason(device: torch.device) -> str | None:
     """Why a device, or the Triton that is installed for it, cannot run the kernels, or None."""
     if os.environ.get('TRITON_INTERPRET') != '1':
         if device.type != 'cuda':
@@ -61,20 +61,20 @@ def why_unsuitable(device: torch.device) -> str | None:
         if torch.version.cuda is None or not torch.cuda.is_available():
             return 'the kernels need an NVIDIA GPU, and PyTorch finds none'
         found = torch.cuda.get_device_capability(device)
-        if found < OLDEST:
-            need = '.'.join(map(str, OLDEST))
+        if found < MIN_CAPABILITY:
+            need = '.'.join(map(str, MIN_CAPABILITY))
             return f'the kernels need compute capability {need}, and this GPU has {".".join(map(str, found))}'
     try:
         from swin_backbone.attention.kernels import triton
     except Exception as error:  # whatever an installation that does not fit raises
         return f'Triton does not import: {error}'
-    if triton.VERSION < OLDEST_TRITON:
+    if triton.VERSION < MIN_TRITON:
         return f'the kernels need Triton 3.3 or newer, and this is {triton.triton.__version__}'
     return None
 
 
 @functools.cache
-def why_failed(device: torch.device, kind: Kind) -> str | None:
+def failed_trial_reason(device: torch.device, kind: Kind) -> str | None:
     """Why the kernels are not used for tensors of a kind: they give another result than the definition, or none.
 
     The first call with each kind compiles and runs both passes.
@@ -120,24 +120,24 @@ def trial_errors(device: torch.device, kind: Kind) -> dict[str, float]:
         return {name: float((a.cpu().float() - b).norm() / b.norm().clamp_min(1e-6)) for name, (a, b) in pairs.items()}
 
 
-def why_not_on(device: torch.device) -> str | None:
+def unavailable_reason(device: torch.device) -> str | None:
     """Why the kernels cannot run on a device, or None; they are tried for the usual kind of tensors."""
-    return why_unsuitable(device) or why_failed(device, USUAL)
+    return unsupported_device_reason(device) or failed_trial_reason(device, COMMON_KIND)
 
 
 def describe_choice() -> str:
     """One sentence on which kernels ``backend='auto'`` uses on this machine, and why not the Triton kernels."""
-    reason = why_not_on(torch.device('cuda' if torch.cuda.is_available() else 'cpu'))
+    reason = unavailable_reason(torch.device('cuda' if torch.cuda.is_available() else 'cpu'))
     return f"PyTorch's operators: {reason}" if reason else 'Triton kernels, where they can serve the input'
 
 
-def why_not(given: Arguments, dropout: float) -> str | None:
+def unsupported_reason(given: Arguments, dropout: float) -> str | None:
     """Why the kernels cannot compute attention with these arguments, or None if they can."""
     qkv, plan = given.qkv, given.plan
     followed = torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transformed()
     if followed or type(qkv) not in (Tensor, torch.nn.Parameter):
         return 'the tensors are traced or transformed'
-    if reason := why_unsuitable(qkv.device):
+    if reason := unsupported_device_reason(qkv.device):
         return reason
     if type(plan) is not WindowPlan:
         return 'the kernels shift by rolling, not by padding'
@@ -147,13 +147,13 @@ def why_not(given: Arguments, dropout: float) -> str | None:
         return f'the kernels compute in float16, bfloat16 or float32, and the tensors are of {qkv.dtype}'
     if given.dim not in HEAD_DIMS:
         return f'the kernels are for heads of {", ".join(map(str, HEAD_DIMS))} channels, and these have {given.dim}'
-    if plan.tokens > MOST_TOKENS:
-        return f'the kernels are for windows of at most {MOST_TOKENS} tokens, and these have {plan.tokens}'
+    if plan.tokens > MAX_TOKENS:
+        return f'the kernels are for windows of at most {MAX_TOKENS} tokens, and these have {plan.tokens}'
     if qkv.numel() == 0:
         return 'the batch is empty'
-    if math.prod(plan.padded_size) * qkv.shape[-1] >= MOST_OFFSETS:
+    if math.prod(plan.padded_size) * qkv.shape[-1] >= MAX_OFFSETS:
         return 'a map is too large for the 32-bit offsets of the kernels'
-    return why_failed(qkv.device, (qkv.dtype, given.dim, plan.window, given.cosine))
+    return failed_trial_reason(qkv.device, (qkv.dtype, given.dim, plan.window, given.cosine))
 
 
 def packed(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -234,7 +234,7 @@ def attend(given: Arguments) -> Tensor:
     out = qkv.new_empty(*qkv.shape[:3], given.channels)
     with torch.cuda.device_of(qkv):
         if plan.tokens <= TILE_TOKENS:
-            per_program = max(1, min(MOST_WINDOWS, windows * heads // BUSY))
+            per_program = max(1, min(MAX_WINDOWS, windows * heads // TARGET_PROGRAMS))
             grid = (-(-windows // per_program) * heads,)
             triton.window_forward[grid](*tensors, out, *size, windows, **meta)
         else:

@@ -18,7 +18,7 @@ from swin_backbone.attention.window_plan import CONSTANTS, WindowPlan, window_pa
 from swin_backbone.attention.wrapped_layers import is_ordinary
 
 
-def trains_in_windows(x: Tensor) -> bool:
+def can_train_in_windows(x: Tensor) -> bool:
     """Whether attention to ``x`` is computed here: an ordinary tensor on a CPU, with gradients.
 
     Not in float16: the gradient of V2's unit vectors is infinite there for the zero keys of padding.
@@ -33,7 +33,7 @@ def window_order(plan: WindowPlan, shifted: bool, batch: int) -> Tensor:
     return window_partition(numbers, plan, shifted).flatten() - 1
 
 
-def order_or_first(plan: WindowPlan, shifted: bool, batch: int) -> Tensor:
+def gather_order(plan: WindowPlan, shifted: bool, batch: int) -> Tensor:
     """:func:`window_order` with any token, the first, in the places of padding."""
     return window_order(plan, shifted, batch).clamp(min=0)
 
@@ -164,7 +164,7 @@ def attend_in_windows(
     """
     shifted = shifted and plan.shift != (0, 0)
     where = (plan, shifted, x.shape[0])
-    order, places = CONSTANTS.get(x, order_or_first, *where), CONSTANTS.get(x, token_places, *where)
+    order, places = CONSTANTS.get(x, gather_order, *where), CONSTANTS.get(x, token_places, *where)
     padding, none = CONSTANTS.get(x, padding_places, *where), order[:0]
     qkv = project(Permute.apply(x.flatten(0, 2), order, padding, places, none))
     qkv = qkv.view(-1, plan.tokens, 3, num_heads, qkv.shape[1] // (3 * num_heads)).permute(2, 0, 3, 1, 4)
