@@ -1,1 +1,1 @@
-"""Attention of every kind as modules, the plan of windows they share, and their position information."""
+"""Attention modules, the window plan that they share, and position encodings."""

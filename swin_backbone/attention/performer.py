@@ -1,8 +1,8 @@
 """Linear attention over a whole map: FAVOR+ (Choromanski et al., Rethinking attention with Performers, ICLR 2021).
 
 The softmax kernel ``exp(q . k)`` is the mean of ``exp(w . q - |q|^2 / 2) exp(w . k - |k|^2 / 2)`` over Gaussian ``w``.
-With finitely many ``w``, orthogonal in blocks so that the estimate varies less, keys and values can be summed up before
-any query sees them, and the cost grows with the tokens instead of with their square.
+With a finite number of ``w``, keys and values are summed before they are multiplied by queries, so the cost is linear
+in the number of tokens instead of quadratic. The ``w`` are orthogonal in blocks, which reduces the variance.
 """
 
 import math
@@ -16,17 +16,17 @@ from swin_backbone.attention.window_plan import WindowPlan
 
 
 def default_features(head_dim: int) -> int:
-    """Random features per head: ``d ln d`` rounded, which the paper's bound asks for; 111 for ``d`` of 32."""
+    """Return the number of random features per head: ``d ln d``, as in the paper's bound (111 for ``d`` of 32)."""
     return max(1, round(head_dim * math.log(head_dim)))
 
 
 def orthogonal_features(count: int, head_dim: int, seed: int) -> Tensor:
-    """Directions ``[count, d]``, orthogonal in blocks of ``d``, as long as Gaussian vectors; float32, on the CPU."""
+    """Draw directions ``[count, d]``, orthogonal in blocks of ``d``, with lengths of Gaussian vectors; float32, CPU."""
     generator = torch.Generator('cpu').manual_seed(seed)
     blocks = -(-count // head_dim)
     gaussian = torch.randn(blocks, head_dim, head_dim, generator=generator, device='cpu')
     lengths = torch.randn(count, head_dim, generator=generator, device='cpu').norm(dim=1, keepdim=True)
-    # The signs make the rotations uniformly distributed, which those of the factorisation alone are not.
+    # The signs make the rotations uniformly distributed, which those of the QR decomposition alone are not.
     rotations, triangular = torch.linalg.qr(gaussian)
     signs = torch.where(triangular.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)
     rows = (rotations * signs[:, None, :]).transpose(1, 2).flatten(0, 1)
@@ -34,13 +34,13 @@ def orthogonal_features(count: int, head_dim: int, seed: int) -> Tensor:
 
 
 def exponents(x: Tensor, directions: Tensor) -> Tensor:
-    """Logarithms of the positive random features ``[..., tokens, m]`` of ``x`` ``[..., tokens, d]``, already scaled."""
-    # In place, here and below: what has m features is by far the largest, and fresh memory costs most of the time.
+    """Return the logarithms of the random features ``[..., tokens, m]`` of scaled ``x`` ``[..., tokens, d]``."""
+    # In place, here and below: allocating tensors with m features would take most of the time.
     return (x @ directions.t()).sub_(x.square().sum(dim=-1, keepdim=True) / 2)
 
 
 def performer_attention(qkv: Tensor, directions: Tensor, num_heads: int, scale: float) -> Tensor:
-    """Every token attends to all of its map, in linear time.
+    """Attend from every token to the whole map, in linear time.
 
     Args:
         qkv: queries, keys and values ``[B, H, W, 3C]``, ordered (q, k, v) x heads x head dim.
@@ -56,8 +56,8 @@ def performer_attention(qkv: Tensor, directions: Tensor, num_heads: int, scale: 
     q, k, v = tokens.to(dtype)  # each [B, heads, tokens, d]
     directions = directions.to(dtype)
     keys = exponents(k * scale**0.5, directions)  # [B, heads, tokens, m]
-    # Each feature's largest key becomes 1, the queries carry the factor, and each query's largest feature becomes 1.
-    # So every total is at least 1, whatever the inputs, and needs no constant beside it that would bias the estimate.
+    # Each feature is divided by its largest key, the queries are multiplied by the same factor, and then each query is
+    # divided by its largest feature. So every total is at least 1, and no constant is needed that would add a bias.
     peaks = keys.detach().amax(dim=-2, keepdim=True)
     keys = keys.sub_(peaks).exp_()
     queries = exponents(q * scale**0.5, directions).add_(peaks)
@@ -71,10 +71,10 @@ def performer_attention(qkv: Tensor, directions: Tensor, num_heads: int, scale: 
 class PerformerAttention(nn.Module):
     """V1's projections around linear attention over the whole map.
 
-    There is no relative position bias: it would need the weights of single pairs of tokens, which are never formed.
+    There is no relative position bias: it would need the weights of pairs of tokens, which are never computed.
 
-    The random features follow the module to other devices and precisions, and are no part of its state dict: they are
-    drawn from ``seed``, so that a model built again is the same function. They stay until :func:`redraw_features`.
+    The random features are a non-persistent buffer, drawn from ``seed``, so that a model that is built again computes
+    the same function. They are constant unless :func:`redraw_features` is called.
     """
 
     features: Tensor
@@ -90,12 +90,12 @@ class PerformerAttention(nn.Module):
         self.register_buffer('features', self.draw(options.seed).to(self.proj.weight.device), persistent=False)
 
     def draw(self, seed: int) -> Tensor:
-        """New random features ``[m, d]``."""
+        """Draw random features ``[m, d]``."""
         head_dim = self.proj.in_features // self.num_heads
         return orthogonal_features(default_features(head_dim), head_dim, seed)
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
-        """Attend over all of ``x`` ``[B, H, W, C]``, whatever ``plan`` and ``shifted``; same shape out."""
+        """Attend over all of ``x`` ``[B, H, W, C]``; same shape out. ``plan`` and ``shifted`` are ignored."""
         qkv = self.qkv(x)
         with without_autocast(x.device.type):
             out = performer_attention(qkv, self.features, self.num_heads, self.scale)
@@ -103,7 +103,7 @@ class PerformerAttention(nn.Module):
 
 
 def redraw_features(model: nn.Module, seed: int) -> None:
-    """Give every Performer of ``model`` new random features. Trained with them, a model needs ``seed`` to be itself."""
+    """Draw new random features for every Performer of ``model``. State dicts do not contain them: keep ``seed``."""
     for number, module in enumerate(m for m in model.modules() if isinstance(m, PerformerAttention)):
         with torch.no_grad():
             module.features.copy_(module.draw(seed + number))

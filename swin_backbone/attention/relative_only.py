@@ -1,4 +1,4 @@
-"""Attention by position alone: the paper's 'rel. pos. w/o app.' (Swin paper, Table 4)."""
+"""Attention by relative position only: 'rel. pos. w/o app.' of the Swin paper, Table 4."""
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ def relative_only_attention(
         values: values of the real tokens ``[B, H, W, C]``, ordered heads x head dim.
         bias: the logits ``[heads, N, N]``, the same in every window.
         plan: how ``(H, W)`` is cut into windows of ``N`` tokens.
-        shifted: whether the windows are shifted by ``plan.shift``, with the mask that this needs.
+        shifted: whether the windows are shifted by ``plan.shift`` and masked.
         num_heads: attention heads.
         pad_value: value of a padded token ``[C]``; zeros if None.
         dropout: probability of dropping an attention weight; 0 outside training.
@@ -41,7 +41,7 @@ def relative_only_attention(
     if shifted:
         logits = logits + plan.mask(values).to(logits.dtype)[:, None]  # [nW, heads, N, N]
     weights = logits.softmax(dim=-1).to(v.dtype)
-    if dropout > 0.0:  # every window of every image drops its own
+    if dropout > 0.0:  # dropout is independent in every window of every image
         weights = F.dropout(weights.expand(*v.shape[:2], *weights.shape[-3:]), dropout)
         out = torch.einsum('bwhij,bwjhd->bwihd', weights, v)
     elif shifted:
@@ -52,10 +52,10 @@ def relative_only_attention(
 
 
 class RelativeOnlyAttention(nn.Module):
-    """V1 without queries and keys: each window averages its values with the softmax of the position bias.
+    """V1's attention without queries and keys: weights are the softmax of the position bias.
 
-    The projection has ``C`` outputs, the value rows of the full one's ``3C``, and keeps its name ``qkv``, so that files
-    of full attention can be read.
+    The projection has ``C`` outputs, the values of the ``3C`` of full attention. It keeps the name ``qkv``, so that
+    checkpoints of full attention can be loaded.
     """
 
     def __init__(self, options: AttentionOptions) -> None:
@@ -78,27 +78,27 @@ class RelativeOnlyAttention(nn.Module):
         self.relative_position_bias_table = position_encoding.relative_table(options.window, options.num_heads)
 
     def project(self, x: Tensor) -> Tensor:
-        """Values of tokens, ``[..., C]``."""
+        """Return the values ``[..., C]`` of tokens."""
         return self.qkv(x)
 
     def pad_value(self) -> Tensor | None:
-        """Value of a padded token ``[C]``; None for zeros."""
+        """Return the value of a padded token ``[C]``; None for zeros."""
         return self.qkv.bias
 
     def position_table(self, window: tuple[int, int]) -> Tensor:
-        """The logit of every offset between tokens of a window, ``[(2Mh-1)(2Mw-1), heads]``."""
+        """Return the logit of every offset between tokens of a window, ``[(2Mh-1)(2Mw-1), heads]``."""
         return position_encoding.clip_table(self.relative_position_bias_table, self.window, window)
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Average within the windows of ``x`` ``[B, H, W, C]``; same shape out."""
         if is_plain(self.qkv):
             return self.average(x, plan, shifted, self.pad_value())
-        # What another module makes of a padded token is not known before it is called, so it is called on the padding.
+        # A wrapped or hooked projection may treat zeros in any way, so it has to see the padding.
         padded = plan.padded()
         return self.average(pad_to_windows(x, plan, None), padded, shifted, None)[:, : plan.height, : plan.width]
 
     def average(self, x: Tensor, plan: WindowPlan, shifted: bool, pad_value: Tensor | None) -> Tensor:
-        """:meth:`forward` with the value of padded tokens ``[C]``."""
+        """Average within windows, with ``pad_value`` ``[C]`` as the value of padded tokens."""
         if self.pad_shift:
             plan = plan.with_pad_shift(shifted)
         dropout = self.attn_drop if self.training else 0.0
@@ -108,29 +108,29 @@ class RelativeOnlyAttention(nn.Module):
 
 
 class ContinuousRelativeOnlyAttention(RelativeOnlyAttention):
-    """The same for V2, whose position bias is a network's. Cosines and their scale do not exist here."""
+    """:class:`RelativeOnlyAttention` with V2's continuous position bias; it has no cosines and no logit scale."""
 
     def build(self, options: AttentionOptions) -> None:
-        """Create the network of position biases, and the projection of values with its bias."""
+        """Create the network of position biases and the projection of values with its bias."""
         self.pretrained_window = options.pretrained_window
         self.cpb_mlp = position_encoding.ContinuousBias(options.num_heads)
         self.qkv = nn.Linear(options.dim, options.dim, bias=False)
         self.v_bias = nn.Parameter(torch.zeros(options.dim)) if options.qkv_bias else None
 
     def build_position(self, options: AttentionOptions) -> None:
-        """Nothing: :meth:`build` creates the network."""
+        """Do nothing: :meth:`build` creates the network."""
 
     def project(self, x: Tensor) -> Tensor:
-        """Values of tokens, ``[..., C]``."""
+        """Return the values ``[..., C]`` of tokens."""
         if is_plain(self.qkv):
             return F.linear(x, self.qkv.weight, self.v_bias)
         values = self.qkv(x)
         return values if self.v_bias is None else values + self.v_bias
 
     def pad_value(self) -> Tensor | None:
-        """Value of a padded token ``[C]``; None for zeros."""
+        """Return the value of a padded token ``[C]``; None for zeros."""
         return self.v_bias
 
     def position_table(self, window: tuple[int, int]) -> Tensor:
-        """The logit of every offset between tokens of a window, ``[(2Mh-1)(2Mw-1), heads]``."""
+        """Return the logit of every offset between tokens of a window, ``[(2Mh-1)(2Mw-1), heads]``."""
         return self.cpb_mlp.table(window, self.pretrained_window)

@@ -1,13 +1,12 @@
-"""Attention in a neighbourhood of every token's own: the sliding windows of the paper's Tables 5 and 6.
+"""Sliding-window attention: every token attends to its neighbourhood (Swin paper, Tables 5 and 6).
 
-A token attends to the ``N = Mh * Mw`` places around it, from ``Mh // 2`` rows above and ``Mw // 2`` columns to the left
-(so that an even window reaches one further up and left). A place outside of the map has the logit
-:data:`swin_backbone.attention.window_plan.MASKED_LOGIT` instead of a product, gets its bias like any other place, takes
-part in the softmax and has the value zero. The layer whose kernel the authors of the paper refer to works in this way
-(Hu et al., Local relation networks, ICCV 2019).
+A token attends to the ``N = Mh * Mw`` positions around it, from ``Mh // 2`` rows above and ``Mw // 2`` columns to the
+left (so that an even window reaches one further up and left). A position outside of the map has the logit
+:data:`swin_backbone.attention.window_plan.MASKED_LOGIT` plus its bias, is part of the softmax, and has the value zero.
+This is how the layer works whose kernel the paper refers to (Hu et al., Local relation networks, ICCV 2019).
 
-Of existing implementations none serves: PyTorch's flex_attention has no backward pass on CPUs and is fast only when
-compiled, and neighbourhood attention (NATTEN) moves neighbourhoods inwards at borders, which is another function.
+Existing implementations cannot be used: PyTorch's flex_attention has no backward pass on CPUs and is fast only when
+compiled, and neighbourhood attention (NATTEN) moves neighbourhoods inwards at borders, which is a different function.
 """
 
 import math
@@ -31,7 +30,7 @@ def sliding_naive(
     scale: float | Tensor,
     dropout: float = 0.0,
 ) -> Tensor:
-    """The definition: gather keys and values of every neighbourhood, then dense operations on them.
+    """Compute the definition: gather keys and values of every neighbourhood, then use dense operations.
 
     Args:
         qkv: queries, keys and values ``[B, H, W, 3C]``, ordered (q, k, v) x heads x head dim.
@@ -56,25 +55,25 @@ def sliding_naive(
 
 
 def per_head(scale: float | Tensor) -> float | Tensor:
-    """``scale`` for queries ``[..., heads, d]``."""
+    """Reshape ``scale`` to broadcast over queries ``[..., heads, d]``."""
     return scale.flatten(1) if isinstance(scale, Tensor) else scale
 
 
 def margins(window: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """How far a neighbourhood reaches: rows above and columns left, rows below and columns right."""
+    """Return the extent of a neighbourhood: (rows above, columns left), (rows below, columns right)."""
     before = window[0] // 2, window[1] // 2
     return before, (window[0] - 1 - before[0], window[1] - 1 - before[1])
 
 
 def gather_neighbours(x: Tensor, window: tuple[int, int]) -> Tensor:
-    """The neighbourhood of every token of ``x`` ``[B, H, W, heads, d]``, zeros outside: ``[B, H, W, heads, d, N]``."""
+    """Gather the neighbourhoods of ``x`` ``[B, H, W, heads, d]``, zero-padded: ``[B, H, W, heads, d, N]``."""
     (top, left), (bottom, right) = margins(window)
     x = F.pad(x, (0, 0, 0, 0, left, right, top, bottom))
     return x.unfold(1, window[0], 1).unfold(2, window[1], 1).flatten(-2)
 
 
 def places_inside(size: tuple[int, int], window: tuple[int, int]) -> Tensor:
-    """Whether each place of each token's neighbourhood is inside of a map of ``size``, ``[H, W, N]``."""
+    """Return whether each position of each token's neighbourhood is inside a map of ``size``, ``[H, W, N]``."""
     return gather_neighbours(torch.ones(1, *size, 1, 1), window)[0, :, :, 0, 0] > 0
 
 
@@ -86,11 +85,12 @@ def sliding_kernel(
     scale: float | Tensor,
     dropout: float = 0.0,
 ) -> Tensor:
-    """The same as :func:`sliding_naive`, without copies of every neighbourhood, through PyTorch's fused attention.
+    """Compute :func:`sliding_naive` with PyTorch's fused attention, without a copy of every neighbourhood.
 
-    The map is cut into tiles as large as a window; a tile's queries attend to the tile and its margins, of which a mask
-    leaves each query its neighbourhood. Keys and values are copied less than four times instead of ``N`` times. What is
-    outside of the map is told by a feature more: 1 in queries, 0 in keys inside, the masked logit in keys outside.
+    The map is cut into tiles as large as a window. The queries of a tile attend to the tile and its margins, and a mask
+    restricts each query to its neighbourhood. Keys and values are copied less than four times instead of ``N`` times.
+    An additional feature marks positions outside of the map: it is 1 in queries, 0 in keys inside, and the masked logit
+    in keys outside.
     """
     tiles = -(-qkv.shape[1] // window[0]), -(-qkv.shape[2] // window[1])
     q, k, v = qkv.unflatten(-1, (3, num_heads, -1)).unbind(3)  # each [B, H, W, heads, d]
@@ -102,19 +102,19 @@ def sliding_kernel(
     mask = band_mask(bias, window, like=q)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=1.0)[..., :dim]
 
-    # [B * tiles, heads, N, d] back to the map, without what the last tiles have too much
+    # [B * tiles, heads, N, d] back to the map, cropped where the last tiles extend beyond it
     out = out.reshape(qkv.shape[0], *tiles, num_heads, *window, dim).permute(0, 1, 4, 2, 5, 3, 6)
     out = out.reshape(qkv.shape[0], tiles[0] * window[0], tiles[1] * window[1], -1)
     return out[:, : qkv.shape[1], : qkv.shape[2]]
 
 
 def feature_multiple(x: Tensor) -> int:
-    """Of what fused kernels want the features per head to be a multiple: 8 on GPUs, anything on CPUs."""
+    """Return the number that must divide the features per head for fused kernels: 8 on GPUs, 1 on CPUs."""
     return 1 if x.device.type == 'cpu' else 8
 
 
 def cut_tiles(x: Tensor, window: tuple[int, int], tiles: tuple[int, int]) -> Tensor:
-    """Tokens ``[B, H, W, heads, d]`` tile by tile, zeros beyond the map: ``[B * tiles, heads, N, d]``."""
+    """Cut tokens ``[B, H, W, heads, d]``, zero-padded, into tiles: ``[B * tiles, heads, N, d]``."""
     batch, height, width, heads, dim = x.shape
     x = F.pad(x, (0, 0, 0, 0, 0, tiles[1] * window[1] - width, 0, tiles[0] * window[0] - height))
     x = x.reshape(batch, tiles[0], window[0], tiles[1], window[1], heads, dim).permute(0, 1, 3, 5, 2, 4, 6)
@@ -124,14 +124,14 @@ def cut_tiles(x: Tensor, window: tuple[int, int], tiles: tuple[int, int]) -> Ten
 def cut_with_margins(
     x: Tensor, window: tuple[int, int], tiles: tuple[int, int], features: int, outside: float
 ) -> Tensor:
-    """Tokens ``[B, H, W, heads, d]`` tile by tile with margins, zeros beyond the map.
+    """Cut tokens ``[B, H, W, heads, d]``, zero-padded, into tiles with margins.
 
     Args:
         x: the tokens.
         window: rows and columns of a tile and of a neighbourhood.
         tiles: tiles per column and per row.
-        features: features of the result; the first added one is ``outside`` beyond the map.
-        outside: see ``features``.
+        features: features of the result, more than ``d``.
+        outside: value of feature ``d`` outside of the map; it is 0 inside.
 
     Returns:
         ``[B * tiles, heads, (2Mh - 1) * (2Mw - 1), features]``.
@@ -140,9 +140,9 @@ def cut_with_margins(
     (top, left), (bottom, right) = margins(window)
     bottom, right = bottom + tiles[0] * window[0] - height, right + tiles[1] * window[1] - width
     beyond = (0, 0, 0, 0, left, right, top, bottom)
-    told = F.pad(x.new_zeros(1, height, width, 1, 1), beyond, value=outside)
+    marker = F.pad(x.new_zeros(1, height, width, 1, 1), beyond, value=outside)
     padded = F.pad(x, beyond)
-    padded = torch.cat([padded, told.expand(batch, -1, -1, heads, -1)], dim=-1)
+    padded = torch.cat([padded, marker.expand(batch, -1, -1, heads, -1)], dim=-1)
     padded = F.pad(padded, (0, features - dim - 1))
     rows, cols = 2 * window[0] - 1, 2 * window[1] - 1
     cut = padded.unfold(1, rows, window[0]).unfold(2, cols, window[1])  # [B, *tiles, heads, features, rows, cols]
@@ -150,9 +150,9 @@ def cut_with_margins(
 
 
 def band_mask(bias: Tensor | None, window: tuple[int, int], like: Tensor) -> Tensor:
-    """Bias of a tile's queries to the keys of the tile and its margins ``[1, heads or 1, N, (2Mh-1)(2Mw-1)]``.
+    """Build the additive mask from a tile's queries to its keys with margins, ``[1, heads or 1, N, (2Mh-1)(2Mw-1)]``.
 
-    Minus infinity keeps a key from queries that it is no neighbour of.
+    It is the bias for keys in the neighbourhood of a query, and minus infinity for others.
     """
     tokens = window[0] * window[1]
     spread = like.new_zeros(1, tokens) if bias is None else bias.to(like.dtype)
@@ -161,7 +161,7 @@ def band_mask(bias: Tensor | None, window: tuple[int, int], like: Tensor) -> Ten
 
 
 def band_index(window: tuple[int, int]) -> Tensor:
-    """Where in a query's neighbourhood a key is, or N: every query of a tile, every key of it and its margins."""
+    """Return the position of each key in the neighbourhood of each query of a tile; N for keys outside of it."""
     size = (2 * window[0] - 1, 2 * window[1] - 1)
     query_row, query_col, key_row, key_col = torch.meshgrid(
         *(torch.arange(length) for length in (*window, *size)), indexing='ij'
@@ -172,11 +172,11 @@ def band_index(window: tuple[int, int]) -> Tensor:
 
 
 SLIDING: dict[str, Callable[..., Tensor]] = {'sliding-naive': sliding_naive, 'sliding-kernel': sliding_kernel}
-"""Methods of attention in neighbourhoods, the definition first."""
+"""Implementations of sliding-window attention; the first one is the definition."""
 
 
 class SlidingAttention(WindowAttention):
-    """V1's attention with a neighbourhood instead of a window, whose bias table has a row per place in it."""
+    """V1's attention in sliding windows; the bias table has a row per position of a neighbourhood."""
 
     def __init__(self, options: AttentionOptions) -> None:
         super().__init__(options)
@@ -188,12 +188,12 @@ class SlidingAttention(WindowAttention):
         self.relative_position_bias_table = table
 
     def position_bias(self, window: tuple[int, int] | None = None) -> Tensor | None:
-        """The bias of every place in a neighbourhood, ``[heads, N]``, whatever ``window``."""
+        """Return the bias of every position of a neighbourhood, ``[heads, N]``; ``window`` is ignored."""
         table = self.relative_position_bias_table
         return None if table is None else table.t()
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
-        """Attend in the neighbourhoods of ``x`` ``[B, H, W, C]``, whatever ``shifted``; same shape out."""
+        """Attend in the neighbourhoods of ``x`` ``[B, H, W, C]``; same shape out. ``shifted`` is ignored."""
         dropout = self.attn_drop if self.training else 0.0
         scale, bias = self.logit_scale_factor(), self.position_bias()
         out = self.slide(self.project(x), bias, self.window, self.num_heads, scale, dropout)
@@ -201,7 +201,7 @@ class SlidingAttention(WindowAttention):
 
 
 class CosineSlidingAttention(CosineWindowAttention):
-    """V2's attention with a neighbourhood instead of a window; its network of biases is asked for fewer offsets."""
+    """V2's attention in sliding windows."""
 
     def __init__(self, options: AttentionOptions) -> None:
         super().__init__(options)
@@ -210,7 +210,7 @@ class CosineSlidingAttention(CosineWindowAttention):
     forward = SlidingAttention.forward
 
     def position_bias(self, window: tuple[int, int] | None = None) -> Tensor | None:
-        """The bias of every place in a neighbourhood, ``[heads, N]``, whatever ``window``."""
+        """Return the bias of every position of a neighbourhood, ``[heads, N]``; ``window`` is ignored."""
         if self.cpb_mlp is None:
             return None
         return position_encoding.central_bias(self.cpb_mlp.table(self.window, self.pretrained_window), self.window)

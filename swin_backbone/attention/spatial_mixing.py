@@ -1,8 +1,8 @@
-"""Spatial mixing, which Swin-Mixer has in place of attention: one learned matrix per head mixes the tokens of a window.
+"""Spatial mixing of Swin-Mixer, which replaces attention: one learned matrix per head mixes the tokens of a window.
 
-The semantics are those of the original code, whose networks are built for one image size, continued to any size. A
-shift frames the map with zeros instead of rolling it, so that no mask is needed: the first window of an axis begins
-``M - M // 2`` places before the map.
+The semantics are those of the original code, extended from one fixed image size to any size. A shift pads the map with
+zeros instead of rolling it, so that no mask is needed: the first window of an axis starts ``M - M // 2`` positions
+before the map.
 """
 
 import torch
@@ -16,10 +16,10 @@ INIT_STD = 0.02
 
 
 class SpatialMixing(nn.Module):
-    """A grouped 1x1 convolution over heads and places of a window, with the parameters of ``nn.Conv1d``.
+    """A grouped 1x1 convolution over heads and positions of a window, with the parameters of ``nn.Conv1d``.
 
     Args:
-        num_heads: heads; each has ``C / num_heads`` neighbouring channels, which share a matrix.
+        num_heads: heads; each is ``C / num_heads`` consecutive channels, which share a matrix.
         window: rows and columns of a window.
     """
 
@@ -33,18 +33,18 @@ class SpatialMixing(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The original initialisation."""
+        """Initialise the parameters as in the original code."""
         nn.init.trunc_normal_(self.weight, std=INIT_STD)
         nn.init.zeros_(self.bias)
 
     def extra_repr(self) -> str:
-        """The sizes, for printing."""
+        """Return the sizes, for printing."""
         return f'num_heads={self.num_heads}, window={self.window}'
 
     def forward(self, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
         """Mix the tokens within the windows of ``x`` ``[B, H, W, C]``; same shape out.
 
-        A map that is no larger than a window, in rows or in columns, is not shifted, as in the original.
+        A map that is no larger than a window, in rows or in columns, is not shifted, as in the original code.
         """
         before = tuple(side - side // 2 for side in self.window)
         if is_recording():
@@ -59,7 +59,7 @@ class SpatialMixing(nn.Module):
         return x[:, top : top + height, left : left + width]
 
     def mix(self, x: Tensor, rows: int, cols: int) -> Tensor:
-        """Mix the tokens within ``rows`` x ``cols`` windows of a map ``[B, H, W, C]`` that they cover exactly."""
+        """Mix the tokens within the ``rows`` x ``cols`` windows of a padded map ``[B, H, W, C]``."""
         (win_h, win_w), heads = self.window, self.num_heads
         batch, dim = x.shape[0], x.shape[-1] // heads
         x = x.reshape(batch, rows, win_h, cols, win_w, heads, dim).permute(5, 2, 4, 0, 1, 3, 6)
@@ -69,15 +69,15 @@ class SpatialMixing(nn.Module):
         return x.reshape(batch, rows * win_h, cols * win_w, heads * dim)
 
     def forward_recorded(self, x: Tensor, before: tuple[int, ...]) -> Tensor:
-        """:meth:`forward` for recorded graphs, where no step may depend on a condition on the size of the map.
+        """Compute :meth:`forward` without branches on the size of the map, for recorded graphs.
 
-        There are windows enough for a shift at every size; one that holds nothing but zeros changes no token.
+        There are enough windows for a shift at every size; a window of zeros has no effect on real tokens.
         """
         batch, height, width, channels = x.shape
         (win_h, win_w), heads = self.window, self.num_heads
         tokens = win_h * win_w
         rows, cols = (height + before[0] + win_h - 1) // win_h, (width + before[1] + win_w - 1) // win_w
-        # ONNX has few operators of a tensor and a number that depends on the size of the input: sizes are tensors here.
+        # Few ONNX operators combine a tensor with a number that depends on the input size, so sizes are tensors here.
         last_row, last_col, row_length = (as_tensor(n, x.device) for n in (height - 1, width - 1, cols))
         larger = ((last_row >= win_h) & (last_col >= win_w)).to(torch.int64)
         top, left = before[0] * larger, before[1] * larger

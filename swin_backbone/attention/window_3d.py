@@ -1,4 +1,4 @@
-"""Attention within windows that extend in time, too (Video Swin Transformer, section 3.2).
+"""Attention within windows of time and space (Video Swin Transformer, section 3.2).
 
 Windows, padding, shift and mask are those of images (:mod:`.window_plan`) with one more axis and one rule of the
 original code: along an axis that is no longer than the window, the window is as long as the axis and is not shifted.
@@ -22,11 +22,11 @@ Sides = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class VolumePlan:
-    """How one size of a map of clips is cut into windows; :class:`.window_plan.WindowPlan` for three axes.
+    """How a map of clips is cut into windows: :class:`.window_plan.WindowPlan` for three axes.
 
     Attributes:
         size: frames, rows and columns of real tokens.
-        largest: frames, rows and columns of a window on a map that is larger.
+        largest: frames, rows and columns of a window that is not clipped to the map.
     """
 
     size: Sides
@@ -40,7 +40,7 @@ class VolumePlan:
 
     @property
     def shift(self) -> Sides:
-        """By how much a shifted block moves the map: half a window, and nothing along an axis of one window."""
+        """Offset of a shifted block along every axis: half a window, and 0 along an axis of one window."""
         frames, rows, cols = (
             side // 2 if size > side else 0 for size, side in zip(self.size, self.largest, strict=True)
         )
@@ -54,7 +54,7 @@ class VolumePlan:
 
     @property
     def padded_size(self) -> Sides:
-        """Frames, rows and columns after padding at the ends to whole windows; padded tokens are keys."""
+        """Frames, rows and columns after padding at the ends to whole windows; padded tokens act as keys."""
         frames, rows, cols = (count * side for count, side in zip(self.window_grid, self.window, strict=True))
         return frames, rows, cols
 
@@ -74,19 +74,19 @@ class VolumePlan:
         return math.prod(self.window)
 
     def padded(self) -> 'VolumePlan':
-        """The plan of a map that is padded already."""
+        """Return the plan of the padded map."""
         return VolumePlan(self.padded_size, self.window)
 
     def mask(self, like: Tensor) -> Tensor:
-        """The additive mask of a shifted block on the device of ``like``: ``[nW, N, N]`` float32."""
+        """Return the additive mask of a shifted block, ``[nW, N, N]`` float32, on the device of ``like``."""
         return CONSTANTS.get(like, region_mask, self)
 
     def shift_map(self, x: Tensor) -> Tensor:
-        """Move a padded map ``[B, *padded_size, C]`` so that shifted windows can be cut."""
+        """Shift a padded map ``[B, *padded_size, C]`` before it is cut into windows."""
         return x.roll([-step for step in self.shift], dims=(1, 2, 3))
 
     def unshift_map(self, x: Tensor) -> Tensor:
-        """The inverse of :meth:`shift_map`."""
+        """Invert :meth:`shift_map`."""
         return x.roll(self.shift, dims=(1, 2, 3))
 
 
@@ -94,9 +94,9 @@ class VolumeAttention(WindowAttention):
     """V1's attention within windows of three axes.
 
     Args:
-        options: as in :class:`WindowAttention`, with its rows and columns for a window.
-        frames: length of a window in time.
-        exact_offsets: whether clipped windows find their biases by their own offsets, see :meth:`bias_within`.
+        options: as in :class:`WindowAttention`; ``window`` is the rows and columns.
+        frames: frames of a window.
+        exact_offsets: whether clipped windows use the biases of their true offsets, see :meth:`bias_within`.
     """
 
     window: Any
@@ -108,10 +108,10 @@ class VolumeAttention(WindowAttention):
         self.relative_position_bias_table = position_encoding.relative_table(self.window, options.num_heads)
 
     def bias_within(self, window: Sides) -> Tensor:
-        """What is added to the logits of every window, ``[heads, N, N]``, where it is clipped to ``window``.
+        """Return the bias added to the logits, ``[heads, N, N]``, of windows clipped to ``window``.
 
-        The original code takes the first rows and columns of the index of a whole window. Where rows or columns are
-        clipped, these are of other offsets than the tokens have.
+        The original code uses the first N rows and columns of the index of a full window. If a window is clipped in
+        rows or columns of the map, these entries belong to other offsets than those of the tokens.
         """
         table: Any = self.relative_position_bias_table
         if window == self.window or not self.exact_offsets:
@@ -122,11 +122,11 @@ class VolumeAttention(WindowAttention):
     def forward(self, x: Tensor, plan: VolumePlan, shifted: bool) -> Tensor:  # type: ignore[override]
         """Attend within the windows of ``x`` ``[B, T, H, W, C]``; same shape out."""
         shifted = shifted and any(plan.shift)
-        qkv = self.project(window_partition(x, plan, shifted))  # padding too, whose projection is the bias
+        qkv = self.project(window_partition(x, plan, shifted))  # includes padding, whose projection is the bias
         return self.proj_drop(window_reverse(self.proj(self.attend_within(qkv, plan, shifted)), plan, shifted))
 
     def attend_within(self, qkv: Tensor, plan: VolumePlan, shifted: bool) -> Tensor:
-        """Attended values ``[B, nW, N, C]`` of windows ``[B, nW, N, 3C]``."""
+        """Compute the attended values ``[B, nW, N, C]`` of windows ``[B, nW, N, 3C]``."""
         batch, windows, tokens, _ = qkv.shape
         dropout = self.attn_drop if self.training else 0.0
         bias, mask = self.bias_within(plan.window), plan.mask(qkv) if shifted else None

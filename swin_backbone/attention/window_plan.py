@@ -1,8 +1,8 @@
-"""Where tokens go: padding, cyclic shift and windows as pure inverse pairs, and the mask that the shift needs.
+"""Padding, cyclic shift and window partition, with their inverses, and the attention mask of shifted windows.
 
 The semantics are those of the original detection code: a map is padded at the right and bottom to whole windows, rolled
-up and left by half a window in shifted blocks, and cut into windows. The mask separates what the roll brought together;
-it does not hide padding, whose tokens are keys like any other (Swin paper, section 3.2 and figure 4).
+up and left by half a window in shifted blocks, and cut into windows. The mask separates regions that the roll made
+adjacent; it does not hide padding, so padded tokens act as keys (Swin paper, section 3.2 and figure 4).
 """
 
 import threading
@@ -18,13 +18,13 @@ from torch import Tensor
 from swin_backbone.attention.wrapped_layers import is_transformed
 
 MASKED_LOGIT = -100.0
-"""What the original adds to a logit between tokens of different regions: finite, hence safe in half precision."""
+"""Value added to a logit between tokens of different regions, as in the original code; finite in half precision."""
 
 CACHED_BYTES = 256 * 2**20
-"""Upper bound of what the cache of masks and indices keeps alive, over all sizes and devices."""
+"""Upper bound on the size of the cache of masks and indices, over all map sizes and devices."""
 
 AXIS_MASKS = 3
-"""Most masks that windows can have along one axis."""
+"""Largest number of different masks along one axis."""
 
 P = ParamSpec('P')
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class TensorCache:
-    """A least-recently-used cache of constant tensors, bounded in bytes and safe under threads."""
+    """A least-recently-used cache of constant tensors, bounded in bytes and thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -44,12 +44,12 @@ class TensorCache:
         self._lock = threading.Lock()
 
     def get(self, like: Tensor, build: Callable[P, Tensor], *args: P.args, **kwargs: P.kwargs) -> Tensor:
-        """``build(*args)`` on the device of ``like``, built at most once while it stays in the cache.
+        """Return ``build(*args)`` on the device of ``like``, from the cache if it is there.
 
-        It is built there, not copied: a copy from the host would wait for the queued kernels at each new image size.
+        The tensor is built on that device: copying it from the host would wait for all queued kernels.
 
-        Under tracing and transforms (torch.compile, export, torch.func, fake or subclassed tensors) nothing is read
-        from or written to the cache: a traced constant must not outlive its trace, and a real one must not enter it.
+        Under tracing and transforms (torch.compile, export, torch.func, fake or subclassed tensors) the cache is
+        neither read nor written: a traced constant must not outlive its trace, and a real one must not enter it.
         """
         if torch.compiler.is_compiling() or type(like) not in (Tensor, torch.nn.Parameter) or is_transformed():
             return build(*args, **kwargs).to(like.device)
@@ -71,7 +71,7 @@ class TensorCache:
         return value
 
     def clear(self) -> None:
-        """Forget every tensor."""
+        """Remove every tensor."""
         with self._lock:
             self._entries.clear()
             self.cached_bytes = 0
@@ -85,13 +85,13 @@ CONSTANTS = TensorCache(CACHED_BYTES)
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """How one map size is cut into windows. Plain integers: hashable, the same on every device and in every dtype.
+    """How a map of a given size is cut into windows. It has integers only: hashable, independent of device and dtype.
 
     Attributes:
         height: rows of real tokens.
         width: columns of real tokens.
         window: rows and columns of a window, ``(Mh, Mw)``.
-        shifts: whether shifted blocks move this map at all.
+        shifts: whether shifted blocks shift this map.
     """
 
     height: int
@@ -106,7 +106,7 @@ class WindowPlan:
 
     @property
     def padded_size(self) -> tuple[int, int]:
-        """Rows and columns after padding at the right and bottom to whole windows; padded tokens are keys."""
+        """Rows and columns after padding at the right and bottom to whole windows; padded tokens act as keys."""
         rows, cols = self.window
         return -(-self.height // rows) * rows, -(-self.width // cols) * cols
 
@@ -122,7 +122,7 @@ class WindowPlan:
 
     @property
     def shift(self) -> tuple[int, int]:
-        """By how much a shifted block moves the map, half a window."""
+        """Rows and columns by which a shifted block shifts the map: half a window."""
         return (self.window[0] // 2, self.window[1] // 2) if self.shifts else (0, 0)
 
     @property
@@ -136,14 +136,14 @@ class WindowPlan:
         return self.window[0] * self.window[1]
 
     def padded(self) -> 'WindowPlan':
-        """The plan of a map that is padded already."""
+        """Return the plan of the padded map."""
         return WindowPlan(*self.padded_size, self.window, self.shifts)
 
     def shrunk(self) -> 'WindowPlan':
-        """The plan of this map in the original classification code.
+        """Return the plan of this map in the original classification code.
 
-        Where a map is no larger than a window, in rows or in columns, nothing is shifted, and no side of a window is
-        longer than the shortest side of the map.
+        If a map is no larger than a window, in rows or in columns, it is not shifted, and window sides are limited to
+        the shortest side of the map.
         """
         rows, cols = self.window
         if self.height > rows and self.width > cols:
@@ -152,40 +152,40 @@ class WindowPlan:
         return WindowPlan(*self.size, (min(rows, shortest), min(cols, shortest)), shifts=False)
 
     def with_one_window_per_mask(self) -> 'WindowPlan':
-        """The smallest plan that has every mask of this one."""
+        """Return the smallest plan that has every mask of this one."""
         return WindowPlan(2 * self.window[0], 2 * self.window[1], self.window)
 
     def axis_mask_numbers(self, axis: int) -> Tensor:
-        """Number of the mask of every window along an axis of a shifted block: 1 for the last one, 0 for the others."""
+        """Return the mask number of every window along an axis: 1 for the last one, 0 for the others."""
         return (torch.arange(self.window_grid[axis]) == self.window_grid[axis] - 1).int()
 
     def mask_numbers(self) -> Tensor:
-        """Number of the mask that each window of a shifted block has, ``[nW]``: equal numbers, equal masks."""
+        """Return the mask number of each window of a shifted block, ``[nW]``; windows of one number share a mask."""
         return (AXIS_MASKS * self.axis_mask_numbers(0)[:, None] + self.axis_mask_numbers(1)[None, :]).flatten()
 
     def mask(self, like: Tensor) -> Tensor:
-        """The additive mask of a shifted block on the device of ``like``: ``[nW, N, N]`` float32."""
+        """Return the additive mask of a shifted block, ``[nW, N, N]`` float32, on the device of ``like``."""
         return CONSTANTS.get(like, region_mask, self)
 
     def with_pad_shift(self, shifted: bool) -> 'WindowPlan':
-        """The plan of a block that shifts by padding; this one without a shift."""
+        """Return the plan for a shift by padding, or this plan if there is no shift."""
         if not shifted or self.shift == (0, 0):
             return self
         return PadShiftPlan(self.height, self.width, self.window)
 
     def shift_map(self, x: Tensor) -> Tensor:
-        """Move a padded map ``[B, *padded_size, C]`` so that shifted windows can be cut, ``[B, *cut_size, C]``."""
+        """Shift a padded map ``[B, *padded_size, C]`` before it is cut into windows, ``[B, *cut_size, C]``."""
         return torch.roll(x, (-self.shift[0], -self.shift[1]), dims=(1, 2))
 
     def unshift_map(self, x: Tensor) -> Tensor:
-        """The inverse of :meth:`shift_map`."""
+        """Invert :meth:`shift_map`."""
         return torch.roll(x, self.shift, dims=(1, 2))
 
 
 def is_recording() -> bool:
-    """Whether ``torch.export`` or ``torch.jit.trace`` records the forward pass, for ONNX too, to run it at other sizes.
+    """Return whether ``torch.export`` or ``torch.jit.trace`` records the forward pass, for example for ONNX.
 
-    ``torch.compile`` guards what depends on a size and compiles anew where it differs; a recorded graph cannot.
+    ``torch.compile`` guards code that depends on a size and recompiles it for other sizes; a recorded graph cannot.
     """
     return torch.compiler.is_exporting() or torch.jit.is_tracing()
 
@@ -205,7 +205,7 @@ def pad_to_windows(x: Tensor, plan: 'AnyPlan', pad_value: Tensor | None) -> Tens
 
 
 def to_window_grid(x: Tensor, plan: 'AnyPlan', shifted: bool, pad_value: Tensor | None = None) -> Tensor:
-    """Pad ``x`` ``[B, H, W, C]``, shift it in a shifted block, and view windows ``[B, nH, Mh, nW, Mw, C]``."""
+    """Pad ``x`` ``[B, H, W, C]``, shift it if ``shifted``, and view it as windows ``[B, nH, Mh, nW, Mw, C]``."""
     x = pad_to_windows(x, plan, pad_value)
     if shifted:
         x = plan.shift_map(x)
@@ -214,7 +214,7 @@ def to_window_grid(x: Tensor, plan: 'AnyPlan', shifted: bool, pad_value: Tensor 
 
 
 def from_window_grid(x: Tensor, plan: 'AnyPlan', shifted: bool) -> Tensor:
-    """The inverse of :func:`to_window_grid`: ``[B, nH, Mh, nW, Mw, C]`` back to the real tokens ``[B, H, W, C]``."""
+    """Invert :func:`to_window_grid`: from ``[B, nH, Mh, nW, Mw, C]`` to the real tokens ``[B, H, W, C]``."""
     x = x.reshape(x.shape[0], *plan.cut_size, x.shape[-1])
     if shifted:
         x = plan.unshift_map(x)
@@ -230,7 +230,7 @@ def window_partition(x: Tensor, plan: 'AnyPlan', shifted: bool, pad_value: Tenso
 
 
 def window_reverse(windows: Tensor, plan: 'AnyPlan', shifted: bool) -> Tensor:
-    """The inverse of :func:`window_partition`: ``[B, nW, N, C]`` to the map ``[B, H, W, C]`` without padding."""
+    """Invert :func:`window_partition`: from ``[B, nW, N, C]`` to the map ``[B, H, W, C]`` without padding."""
     batch, _, _, channels = windows.shape
     x = windows.reshape(batch, *plan.window_grid, *plan.window, channels)
     axes, half = range(1, x.dim() - 1), len(plan.window)
@@ -239,13 +239,13 @@ def window_reverse(windows: Tensor, plan: 'AnyPlan', shifted: bool) -> Tensor:
 
 
 def axis_regions(length: int, window: int, shift: int) -> Tensor:
-    """Region of each position of a rolled axis ``[length]``: 0 undisturbed, 1 and 2 the halves of the last window."""
+    """Return the region of each position of a rolled axis, ``[length]``: 1 and 2 in the last window, 0 elsewhere."""
     position = torch.arange(length)
     return (position >= length - window).int() + (position >= length - shift).int()
 
 
 def region_ids(plan: 'AnyPlan') -> Tensor:
-    """Region of every token of the rolled map, in windows ``[nW, N]``; tokens of one region may see each other."""
+    """Return the region of every token of the rolled map, ``[nW, N]``; tokens attend within their region."""
     ids = torch.zeros((), dtype=torch.int32)
     for axis in map(axis_regions, plan.cut_size, plan.window, plan.shift):
         ids = 3 * ids[..., None] + axis
@@ -253,19 +253,19 @@ def region_ids(plan: 'AnyPlan') -> Tensor:
 
 
 def region_mask(plan: 'AnyPlan') -> Tensor:
-    """Additive mask of a shifted block ``[nW, N, N]``: 0 within a region, :data:`MASKED_LOGIT` across."""
+    """Build the additive mask of a shifted block ``[nW, N, N]``: 0 within a region, :data:`MASKED_LOGIT` across."""
     ids = region_ids(plan)
     return (ids[:, :, None] != ids[:, None, :]) * MASKED_LOGIT
 
 
 def window_tokens(plan: WindowPlan, shifted: bool, batch: int) -> Tensor:
-    """Token of the flattened batch ``[B * H * W]`` at every place of every window: ``[B * nW, N]``, -1 for padding.
+    """Return indices into the flattened batch ``[B * H * W]`` for every window, ``[B * nW, N]``; -1 for padding.
 
-    In a shifted block windows are sorted by their mask, as :meth:`WindowPlan.mask_numbers` numbers them; then by image.
+    In a shifted block, windows are sorted by mask number (:meth:`WindowPlan.mask_numbers`), then by image.
     """
     per_image = plan.height * plan.width
     numbers = torch.arange(1, batch * per_image + 1).view(batch, plan.height, plan.width, 1)
-    windows = window_partition(numbers, plan, shifted)[..., 0] - 1  # padding is zero before
+    windows = window_partition(numbers, plan, shifted)[..., 0] - 1  # zeros are padding
     if not shifted:
         return windows.flatten(0, 1)
     masks = plan.mask_numbers()
@@ -274,11 +274,11 @@ def window_tokens(plan: WindowPlan, shifted: bool, batch: int) -> Tensor:
 
 @dataclass(frozen=True)
 class PadShiftPlan(WindowPlan):
-    """A shifted block by padding: the map is framed by half a window instead of rolled (Swin paper, Table 5).
+    """Plan of a block that shifts by padding: the map is framed instead of rolled (Swin paper, Table 5).
 
-    Where an axis shifts there is one more window than in a cyclic shift: regions that the cyclic shift separates by its
-    mask have windows of their own here, filled up with masked tokens. Padding at the right and bottom, up to
-    :attr:`padded_size`, takes part as in the cyclic shift, so that both give every token the same result.
+    A shifted axis has one window more than with a cyclic shift: regions that the cyclic shift separates by its mask are
+    in separate windows here, filled up with masked tokens. Padding at the right and bottom, up to :attr:`padded_size`,
+    acts as keys as in the cyclic shift, so that both give the same result for every token.
     """
 
     @property
@@ -289,38 +289,38 @@ class PadShiftPlan(WindowPlan):
 
     @property
     def before(self) -> tuple[int, int]:
-        """Masked rows above and columns left of the map; after it there are as many as ``shift``."""
+        """Masked rows above and columns left of the map; below and right of it there are ``shift``."""
         rows, cols = (size - shift if shift else 0 for size, shift in zip(self.window, self.shift, strict=True))
         return rows, cols
 
     def with_one_window_per_mask(self) -> WindowPlan:
-        """The smallest plan that has every mask of this one."""
+        """Return the smallest plan that has every mask of this one."""
         return PadShiftPlan(2 * self.window[0], 2 * self.window[1], self.window)
 
     def axis_mask_numbers(self, axis: int) -> Tensor:
-        """Number of the mask of every window along an axis: 0 for the first one, 2 for the last, 1 for the others."""
+        """Return the mask number of every window along an axis: 0 for the first, 2 for the last, 1 for the others."""
         number = torch.arange(self.window_grid[axis])
         if self.shift[axis] == 0:
             return torch.ones_like(number, dtype=torch.int)
         return (number > 0).int() + (number == self.window_grid[axis] - 1).int()
 
     def mask(self, like: Tensor) -> Tensor:
-        """The additive mask on the device of ``like``: ``[nW, N, N]`` float32, 0 or minus infinity."""
+        """Return the additive mask, ``[nW, N, N]`` float32 of 0 or minus infinity, on the device of ``like``."""
         return CONSTANTS.get(like, frame_mask, self)
 
     def shift_map(self, x: Tensor) -> Tensor:
-        """Frame a padded map ``[B, *padded_size, C]`` with tokens that are no keys, ``[B, *cut_size, C]``."""
+        """Frame a padded map ``[B, *padded_size, C]`` with masked tokens, ``[B, *cut_size, C]``."""
         (top, left), (bottom, right) = self.before, self.shift
         return F.pad(x, (0, 0, left, right, top, bottom))
 
     def unshift_map(self, x: Tensor) -> Tensor:
-        """The inverse of :meth:`shift_map`."""
+        """Invert :meth:`shift_map`."""
         (top, left), (rows, cols) = self.before, self.padded_size
         return x[:, top : top + rows, left : left + cols]
 
 
 def frame_mask(plan: PadShiftPlan) -> Tensor:
-    """Additive mask ``[nW, N, N]`` of :class:`PadShiftPlan`: minus infinity where a key is part of the frame."""
+    """Build the additive mask ``[nW, N, N]`` of :class:`PadShiftPlan`: minus infinity for keys of the frame."""
     unframed = torch.ones(1, *plan.padded_size, 1)
     keys = window_partition(unframed, PadShiftPlan(*plan.padded_size, plan.window), True)[0, :, :, 0]
     hidden = torch.zeros_like(keys).masked_fill(keys == 0, -torch.inf)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from swin_backbone.attention.kernels.custom_operator import window_attention_op
-from swin_backbone.attention.kernels.sequential import PAIRS
+from swin_backbone.attention.kernels.sequential import MAX_PAIRS
 from swin_backbone.attention.window import CosineWindowAttention, WindowAttention
 from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.backbones.swin import SwinTransformer
@@ -95,7 +95,7 @@ def estimate(backbone: dict[str, Any], shape: tuple[int, int], params: int | Non
         blocks.append(saved_bytes(stage, partial(stage.blocks[-1], x, plan)))
         pairs = plain.options.num_heads[index] * plan.tokens**2
         weights.append(FLOAT32 * pairs * plan.num_windows)
-        sequential.append(FLOAT32 * pairs * min(plan.num_windows, max(1, PAIRS // pairs)))
+        sequential.append(FLOAT32 * pairs * min(plan.num_windows, max(1, MAX_PAIRS // pairs)))
     return Memory(
         params=sum(p.numel() for p in plain.parameters()) if params is None else params,
         activations=saved_bytes(plain, partial(plain, image)),

@@ -1,8 +1,8 @@
-"""Compile the Triton kernels for GPUs that need not be there, and print what they take as JSON.
+"""Compile the Triton kernels without a GPU, and print the resources that they use as JSON.
 
     python -m tests.attention.compiled_kernels
 
-Triton's own assertions end the process, hence a process of its own.
+Failed assertions in Triton abort the process, so the tests run this as a subprocess.
 """
 
 import json
@@ -40,11 +40,11 @@ BUILDS: dict[str, tuple[Any, str, dict[str, Any]]] = {
 }
 
 SLOW = 'backward 7x7, float32'
-"""Products without tensor cores take Triton five seconds, so they are compiled once."""
+"""This takes Triton five seconds to compile, so it is compiled for one capability only."""
 
 
 def build(kernel: Any, dtype: str, settings: dict[str, Any], capability: int) -> Any:
-    """What a launch with aligned tensors of a dtype would compile."""
+    """Compile what a launch with aligned tensors of a dtype would compile."""
     constants = dict(settings)
     warps = constants.pop('num_warps', 4)
     names = kernel.arg_names
@@ -65,7 +65,7 @@ def build(kernel: Any, dtype: str, settings: dict[str, Any], capability: int) ->
 
 
 def resources(built: Any) -> dict[str, int]:
-    """Registers, bytes of spills, shared memory, loads by width, and matrix instructions of a compiled kernel."""
+    """Count registers, bytes of spills, shared memory, loads by width and matrix instructions of a compiled kernel."""
     with tempfile.NamedTemporaryFile(suffix='.cubin') as file:
         file.write(built.asm['cubin'])
         file.flush()
@@ -89,7 +89,7 @@ def resources(built: Any) -> dict[str, int]:
 
 
 def main() -> None:
-    """Print the resources by kernel and capability."""
+    """Print the resources for every kernel and capability."""
     found = {
         f'{name}/sm_{capability}': resources(build(*entry, capability))
         for capability in CAPABILITIES

@@ -1,4 +1,4 @@
-"""The fused backend against the definition, forward and gradients."""
+"""The sdpa backend compared with the eager one, forward and gradients."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def make_inputs(height: int, width: int, window: tuple[int, int], dtype: torch.d
 
 
 def run(backend: str, inputs: list[torch.Tensor], window: tuple[int, int], shifted: bool, **options: object) -> list:
-    """Output and the gradients of all inputs."""
+    """Return the output and the gradients of all inputs."""
     qkv, bias, pad = (x.detach().clone().requires_grad_() for x in inputs)
     plan = WindowPlan(qkv.shape[1], qkv.shape[2], window)
     scale = options.get('scale', DIM**-0.5)
@@ -41,23 +41,23 @@ def test_sdpa_equals_eager(size: tuple[int, int], window: tuple[int, int], shift
         expected = run('eager', inputs, window, shifted, **options)
         actual = run('sdpa', inputs, window, shifted, **options)
         assert len(expected) == len(actual)
-        for theirs, ours in zip(expected, actual, strict=True):
-            assert relative_error(ours, theirs) < 2e-5
+        for reference, ours in zip(expected, actual, strict=True):
+            assert relative_error(ours, reference) < 2e-5
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('shifted', [False, True])
-def test_sdpa_in_half_precision_errs_no_more_than_eager(dtype: torch.dtype, shifted: bool) -> None:
-    """Against float32, the fused error is at most twice that of the definition in the same precision."""
+def test_sdpa_error_in_half_precision_is_at_most_twice_that_of_eager(dtype: torch.dtype, shifted: bool) -> None:
+    """Errors are relative to eager in float32."""
     inputs = make_inputs(8, 13, (7, 7), dtype)
     exact = run('eager', [x.detach().float() for x in inputs], (7, 7), shifted)
     eager, fused = (run(backend, inputs, (7, 7), shifted) for backend in ('eager', 'sdpa'))
-    for truth, theirs, ours in zip(exact, eager, fused, strict=True):
-        allowed = 2 * relative_error(theirs.float(), truth) + torch.finfo(dtype).eps
-        assert relative_error(ours.float(), truth) <= allowed
+    for exact_value, reference, ours in zip(exact, eager, fused, strict=True):
+        allowed = 2 * relative_error(reference.float(), exact_value) + torch.finfo(dtype).eps
+        assert relative_error(ours.float(), exact_value) <= allowed
 
 
-def test_attention_is_the_plain_formula_on_one_window() -> None:
+def test_eager_equals_the_softmax_formula_on_one_window() -> None:
     qkv, bias, _ = make_inputs(3, 3, (3, 3), torch.float64)
     out = window_attention(qkv, bias, WindowPlan(3, 3, (3, 3)), False, HEADS, 0.3, backend='eager')
     for image in range(2):
@@ -67,8 +67,8 @@ def test_attention_is_the_plain_formula_on_one_window() -> None:
             assert torch.allclose(out[image].reshape(9, HEADS, DIM)[:, head], expected)
 
 
-def test_padded_tokens_are_keys_with_the_pad_value() -> None:
-    """One real token in a 2x2 window: the output mixes its value with three times the value of the padding."""
+def test_padded_tokens_act_as_keys_with_the_pad_value() -> None:
+    """There is one real token in a 2x2 window, so the output mixes its value with three times that of padding."""
     qkv, _, pad = make_inputs(1, 1, (2, 2), torch.float64)
     out = window_attention(qkv, None, WindowPlan(1, 1, (2, 2)), False, HEADS, 1.0, pad_value=pad, backend='eager')
     q, k, v = qkv[0, 0, 0].view(3, HEADS, DIM)
@@ -89,9 +89,9 @@ def test_dropout_is_applied_in_both_backends() -> None:
         assert not torch.allclose(out, plain)
 
 
-def test_unknown_backend_and_wrong_size_are_refused() -> None:
+def test_unknown_backend_and_wrong_size_raise_input_error() -> None:
     qkv = torch.randn(1, 2, 2, 3 * HEADS * DIM)
     with pytest.raises(InputError, match='unknown backend'):
         window_attention(qkv, None, WindowPlan(2, 2, (2, 2)), False, HEADS, 1.0, backend='fast')
-    with pytest.raises(InputError, match='as the plan says'):
+    with pytest.raises(InputError, match='from the plan'):
         window_attention(qkv, None, WindowPlan(3, 2, (2, 2)), False, HEADS, 1.0)

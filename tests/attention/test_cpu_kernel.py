@@ -1,4 +1,4 @@
-"""Attention and MLPs in groups, which inference on a CPU uses, against the definition."""
+"""Attention and MLPs in groups, as used for inference on a CPU, compared with the definition."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ SIZES = [(1, 1), (3, 5), (7, 7), (8, 13), (14, 9), (6, 30), (29, 22)]
 
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the small maps of the tests need several groups."""
+    """Reduce the group size, so that the small maps of the tests need several groups."""
     monkeypatch.setattr(grouped, 'ROWS_PER_THREAD', 100)
     monkeypatch.setattr(grouped, 'SMALLEST', 50)
 
@@ -41,7 +41,7 @@ def test_groups_equal_the_definition(size: tuple[int, int], window: tuple[int, i
 
 @pytest.mark.parametrize('size', SIZES)
 @pytest.mark.parametrize('shifted', [False, True])
-def test_every_token_of_every_image_stands_in_one_window_with_its_mask(size: tuple[int, int], shifted: bool) -> None:
+def test_groups_cover_every_token_once_with_the_mask_of_its_window(size: tuple[int, int], shifted: bool) -> None:
     plan, batch = WindowPlan(*size, (4, 3)), 2
     order = window_tokens(plan, shifted, batch)
     assert sorted(order[order >= 0].tolist()) == list(range(batch * size[0] * size[1]))
@@ -57,7 +57,7 @@ def test_every_token_of_every_image_stands_in_one_window_with_its_mask(size: tup
 
 
 def windows_of(plan: WindowPlan, shifted: bool, batch: int) -> list[tuple[int, ...]]:
-    """The tokens of every window in the order of the definition."""
+    """Return the tokens of every window in the order of ``window_partition``."""
     numbers = torch.arange(batch * plan.height * plan.width).view(batch, plan.height, plan.width, 1)
     windows = window_partition(numbers, plan, shifted, pad_value=torch.tensor([-1]))
     return [tuple(window.tolist()) for window in windows.flatten(0, 1)[..., 0]]
@@ -65,7 +65,7 @@ def windows_of(plan: WindowPlan, shifted: bool, batch: int) -> list[tuple[int, .
 
 @pytest.mark.parametrize('version', [1, 2])
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_a_backbone_gives_the_same_maps_with_and_without_gradients(version: int, dtype: torch.dtype) -> None:
+def test_backbone_maps_are_equal_with_and_without_gradients(version: int, dtype: torch.dtype) -> None:
     model = tiny_backbone(version=version).eval().to(dtype)
     image = torch.randn(2, 3, 75, 130, dtype=dtype)
     allowed = {torch.bfloat16: 0.3, torch.float16: 0.05}.get(dtype, 2e-5)
@@ -75,7 +75,7 @@ def test_a_backbone_gives_the_same_maps_with_and_without_gradients(version: int,
         assert actual.dtype == dtype and relative_error(actual.float(), expected.float()) < allowed
 
 
-def test_autocast_reaches_the_groups() -> None:
+def test_attention_in_groups_supports_autocast() -> None:
     attn = tiny_backbone().eval().layers[0].blocks[1].attn
     x = torch.randn(1, 20, 20, 16)
     with torch.no_grad():
@@ -85,7 +85,7 @@ def test_autocast_reaches_the_groups() -> None:
     assert actual.dtype == torch.bfloat16 and relative_error(actual.float(), expected) < 0.1
 
 
-def test_groups_are_for_plain_tensors_on_a_cpu_without_gradients_that_are_not_small() -> None:
+def test_groups_require_a_large_plain_cpu_tensor_without_gradients() -> None:
     x = torch.zeros(1, 10, 11, 4)
     assert not grouped.can_run_in_groups(x)
     with torch.no_grad():
@@ -97,7 +97,7 @@ def test_groups_are_for_plain_tensors_on_a_cpu_without_gradients_that_are_not_sm
         assert grouped.can_run_in_groups(x)
 
 
-def test_large_inputs_of_tokenwise_functions_are_cut() -> None:
+def test_tokenwise_splits_large_inputs() -> None:
     seen = []
 
     def function(tokens: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The operator of compiled graphs against the definition: values, all gradients, PyTorch's checks of operators."""
+"""The custom operator compared with eager: values and all gradients; and PyTorch's operator checks."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def inputs(case: tuple, dtype: torch.dtype) -> tuple[list[Tensor | None], list]:
 @pytest.mark.parametrize(
     ('dtype', 'tolerance'), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.05)]
 )
-def test_values_and_gradients_are_the_definitions(case: tuple, dtype: torch.dtype, tolerance: float) -> None:
+def test_operator_values_and_gradients_equal_eager(case: tuple, dtype: torch.dtype, tolerance: float) -> None:
     tensors, options = inputs(case, dtype)
     leaves = [None if t is None else t.clone().requires_grad_() for t in tensors]
     found = window_attention_op(*leaves, *options)
@@ -54,20 +54,22 @@ def test_values_and_gradients_are_the_definitions(case: tuple, dtype: torch.dtyp
     gradient = torch.randn_like(wanted)
     found.backward(gradient.to(dtype))
     wanted.backward(gradient.to(dtype).double())
-    for ours, theirs in zip(leaves, exact, strict=True):
+    for ours, reference in zip(leaves, exact, strict=True):
         if ours is not None:
-            theirs_grad = torch.zeros_like(theirs) if theirs.grad is None else theirs.grad
-            assert relative_error(ours.grad.double(), theirs_grad) < 4 * tolerance or theirs_grad.abs().max() < 1e-12
+            reference_grad = torch.zeros_like(reference) if reference.grad is None else reference.grad
+            assert (
+                relative_error(ours.grad.double(), reference_grad) < 4 * tolerance or reference_grad.abs().max() < 1e-12
+            )
 
 
 @pytest.mark.parametrize('case', CASES[:4])
-def test_pytorch_accepts_the_operator(case: tuple) -> None:
+def test_operator_passes_opcheck(case: tuple) -> None:
     tensors, options = inputs(case, torch.float32)
     leaves = [None if t is None else t.requires_grad_() for t in tensors]
     torch.library.opcheck(window_attention_op, (*leaves, *options))
 
 
-def test_the_gradient_of_a_direction_is_finite() -> None:
+def test_gradient_of_direction_equals_autograd_and_is_zero_for_zero_vectors() -> None:
     x = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
     gradient = torch.randn(5, 4, dtype=torch.float64)
     wanted = torch.autograd.grad(unit(x), x, gradient)[0]
@@ -75,7 +77,7 @@ def test_the_gradient_of_a_direction_is_finite() -> None:
     assert gradient_of_direction(gradient, torch.zeros(5, 4)).abs().max() == 0
 
 
-def test_products_are_counted() -> None:
+def test_operator_flops_are_counted() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     tensors, options = inputs(CASES[0], torch.float32)
@@ -85,8 +87,8 @@ def test_products_are_counted() -> None:
 
 
 @pytest.mark.parametrize('backend', ['eager', 'sdpa'])
-def test_v2_is_the_same_where_kernels_see_to_unit_length(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, whose kernels get queries and keys of any length."""
+def test_v2_is_the_same_if_the_kernel_normalizes(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the kernels normalize queries and keys; this simulates it on the CPU."""
     model, image = tiny_backbone(version=2, backend=backend).double(), torch.randn(2, 3, 90, 70, dtype=torch.float64)
 
     def results() -> list[Tensor]:
@@ -100,5 +102,5 @@ def test_v2_is_the_same_where_kernels_see_to_unit_length(backend: str, monkeypat
     monkeypatch.setattr('swin_backbone.attention.window.can_train_in_windows', lambda x: False)
     wanted = results()
     monkeypatch.setattr(CosineWindowAttention, 'kernel_inputs', raw)
-    for ours, theirs in zip(results(), wanted, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+    for ours, reference in zip(results(), wanted, strict=True):
+        torch.testing.assert_close(ours, reference, rtol=1e-9, atol=1e-12)

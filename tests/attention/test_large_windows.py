@@ -1,4 +1,4 @@
-"""Large windows and windows a few at a time: every kernel against the definition, forward and gradients."""
+"""Large windows, and a few windows at a time: every kernel compared with eager, forward and gradients."""
 
 from collections.abc import Callable
 from typing import Any
@@ -60,7 +60,7 @@ def in_parts(plan: WindowPlan, shifted: bool, qkv: Tensor, table: Tensor, pad: T
 
 
 def run(kernel: Kernel, plan: WindowPlan, shifted: bool, inputs: Inputs) -> list[Tensor]:
-    """Output and the gradients of all inputs."""
+    """Return the output and the gradients of all inputs."""
     out = kernel(plan, shifted, **inputs)
     weight = torch.linspace(-1, 1, out.numel()).view(out.shape)
     return [out, *torch.autograd.grad((out * weight).sum(), list(inputs.values()), allow_unused=True)]
@@ -68,15 +68,15 @@ def run(kernel: Kernel, plan: WindowPlan, shifted: bool, inputs: Inputs) -> list
 
 def check(kernel: Kernel, plan: WindowPlan, shifted: bool, inputs: Inputs, tolerance: float = 2e-5) -> None:
     expected, ours = (run(each, plan, shifted, inputs) for each in (by_definition, kernel))
-    for theirs, value in zip(expected, ours, strict=True):
-        if theirs is not None or value is not None:
-            assert relative_error(value, theirs) < tolerance
+    for reference, value in zip(expected, ours, strict=True):
+        if reference is not None or value is not None:
+            assert relative_error(value, reference) < tolerance
 
 
 @pytest.mark.parametrize('window', [(24, 24), (20, 30)])
 @pytest.mark.parametrize('size', [(24, 30), (48, 24), (10, 65)])
 @pytest.mark.parametrize('shifted', [False, True])
-def test_heads_one_by_one(window: tuple[int, int], size: tuple[int, int], shifted: bool) -> None:
+def test_attention_by_heads_equals_eager(window: tuple[int, int], size: tuple[int, int], shifted: bool) -> None:
     check(by_heads, WindowPlan(*size, window), shifted, make_inputs(2, size, window))
 
 
@@ -84,12 +84,14 @@ def test_heads_one_by_one(window: tuple[int, int], size: tuple[int, int], shifte
 @pytest.mark.parametrize(
     ('side', 'size', 'shifted'), [(32, (33, 20), True), (48, (20, 48), True), (56, (28, 30), False)]
 )
-def test_every_kernel_serves_large_windows(kernel: Kernel, side: int, size: tuple[int, int], shifted: bool) -> None:
+def test_every_kernel_equals_eager_for_large_windows(
+    kernel: Kernel, side: int, size: tuple[int, int], shifted: bool
+) -> None:
     check(kernel, WindowPlan(*size, (side, side)), shifted, make_inputs(1, size, (side, side), heads=1), 1e-4)
 
 
 @pytest.mark.parametrize('shifted', [False, True])
-def test_processor_kernels_with_projections_serve_large_windows(shifted: bool) -> None:
+def test_cpu_kernels_with_projections_equal_eager_for_large_windows(shifted: bool) -> None:
     plan, x = WindowPlan(33, 20, (32, 32)), torch.randn(1, 33, 20, 3 * DIM)
     bias, same = torch.randn(1, plan.tokens, plan.tokens), torch.nn.Identity()
     expected = window_attention(x, bias, plan, shifted, 1, 0.3, backend='eager')
@@ -102,13 +104,15 @@ def test_processor_kernels_with_projections_serve_large_windows(shifted: bool) -
 @pytest.mark.parametrize('plan', [WindowPlan(10, 17, (4, 5)), PadShiftPlan(10, 17, (4, 5)), WindowPlan(3, 4, (4, 5))])
 @pytest.mark.parametrize('shifted', [False, True])
 @pytest.mark.parametrize('pairs', [1, 3 * HEADS * 20**2])
-def test_a_few_windows_at_a_time(plan: WindowPlan, shifted: bool, pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_in_parts_equals_eager(
+    plan: WindowPlan, shifted: bool, pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sequential, 'MAX_PAIRS', pairs)
     if shifted or type(plan) is WindowPlan:
         check(in_parts, plan, shifted, make_inputs(2, (plan.height, plan.width), plan.window))
 
 
-def test_gradients_of_gradients() -> None:
+def test_second_derivatives_by_heads_equal_eager() -> None:
     plan, inputs = WindowPlan(26, 24, (24, 24)), make_inputs(1, (26, 24), (24, 24), heads=1)
     seconds = []
     for kernel in (by_definition, by_heads):
@@ -116,24 +120,24 @@ def test_gradients_of_gradients() -> None:
         grads = torch.autograd.grad(out.square().sum(), list(inputs.values()), create_graph=True)
         total = sum(grad.square().sum() for grad in grads)
         seconds.append(torch.autograd.grad(total, list(inputs.values())))
-    for theirs, ours in zip(*seconds, strict=True):
-        assert relative_error(ours, theirs) < 1e-3
+    for reference, ours in zip(*seconds, strict=True):
+        assert relative_error(ours, reference) < 1e-3
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float64])
-def test_other_precisions(dtype: torch.dtype) -> None:
+def test_attention_by_heads_supports_bfloat16_and_float64(dtype: torch.dtype) -> None:
     plan, inputs = WindowPlan(26, 24, (24, 24)), make_inputs(1, (26, 24), (24, 24))
     exact = run(by_definition, plan, True, inputs)
     cast = {name: value.detach().to(dtype).requires_grad_() for name, value in inputs.items()}
-    theirs, ours = (run(kernel, plan, True, cast) for kernel in (by_definition, by_heads))
-    for truth, their, our in zip(exact, theirs, ours, strict=True):
-        assert our.dtype == their.dtype
-        allowed = 2 * relative_error(their.to(truth.dtype), truth) + 2 * max(torch.finfo(dtype).eps, 1e-5)
-        assert relative_error(our.to(truth.dtype), truth) <= allowed
+    reference, ours = (run(kernel, plan, True, cast) for kernel in (by_definition, by_heads))
+    for exact_value, ref, our in zip(exact, reference, ours, strict=True):
+        assert our.dtype == ref.dtype
+        allowed = 2 * relative_error(ref.to(exact_value.dtype), exact_value) + 2 * max(torch.finfo(dtype).eps, 1e-5)
+        assert relative_error(our.to(exact_value.dtype), exact_value) <= allowed
 
 
 @pytest.mark.parametrize('window', [(7, 7), (3, 5), (1, 4)])
-def test_the_spread_table_is_the_indexed_one(window: tuple[int, int]) -> None:
+def test_gather_bias_equals_indexing_the_table(window: tuple[int, int]) -> None:
     table = torch.randn((2 * window[0] - 1) * (2 * window[1] - 1), 3)
     tokens = window[0] * window[1]
     indexed = table[relative_position_index(window)].view(tokens, tokens, 3).permute(2, 0, 1)
@@ -141,7 +145,7 @@ def test_the_spread_table_is_the_indexed_one(window: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize('version', [1, 2])
-def test_a_backbone_with_large_windows(version: int) -> None:
+def test_backbone_with_large_windows_equals_eager(version: int) -> None:
     options = dict(version=version, window_size=24, out_indices=(0, 1))
     model = tiny_backbone(**options, backend='eager')
     image = torch.randn(1, 3, 60, 130)
@@ -158,7 +162,7 @@ def test_a_backbone_with_large_windows(version: int) -> None:
 
 @pytest.mark.parametrize('version', [1, 2])
 @pytest.mark.parametrize('method', ['shifted-cyclic', 'shifted-padding'])
-def test_sequential_stages_equal_the_others(version: int, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sequential_stages_equal_normal_stages(version: int, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequential, 'MAX_PAIRS', 2 * 16**2)
     model = tiny_backbone(version=version, window_size=4, attention_method=method)
     parts = SwinTransformer(**TINY, version=version, window_size=4, attention_method=method, sequential=(0, 1))
@@ -174,8 +178,8 @@ def test_sequential_stages_equal_the_others(version: int, method: str, monkeypat
             assert relative_error(b, a) < 1e-5
 
 
-def test_sequential_attention_keeps_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What autograd keeps between the passes does not grow with the pairs of tokens."""
+def test_sequential_attention_saves_no_attention_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No saved tensor is as large as the attention weights of all windows."""
     monkeypatch.setattr(sequential, 'MAX_PAIRS', 1)
     plan, inputs = WindowPlan(24, 24, (12, 12)), make_inputs(1, (24, 24), (12, 12))
     pairs = HEADS * plan.num_windows * plan.tokens**2
@@ -207,7 +211,7 @@ def test_sequential_attention_keeps_no_weights(monkeypatch: pytest.MonkeyPatch) 
         (dict(similarity='dot', version=2, position_encoding='relative-only'), 'leave similarity=None'),
     ],
 )
-def test_options_that_do_not_fit_are_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_attention_options_raise_input_error(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as error:
         SwinTransformer(**TINY, **options)
     assert message in str(error.value)

@@ -1,4 +1,4 @@
-"""Shifted windows by padding against the cyclic shift: every real token, every gradient."""
+"""The shift by padding compared with the cyclic shift: output of every real token, and all gradients."""
 
 import random
 
@@ -28,13 +28,15 @@ def outputs_and_gradients(inputs: list[Tensor], out: Tensor) -> list[Tensor]:
     return [out, *torch.autograd.grad((out * weight).sum(), inputs, allow_unused=True, materialize_grads=True)]
 
 
-def largest_difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
-    return max((a - b).abs().max().item() / max(1.0, b.abs().max().item()) for a, b in zip(ours, theirs, strict=True))
+def largest_difference(ours: list[Tensor], reference: list[Tensor]) -> float:
+    return max(
+        (a - b).abs().max().item() / max(1.0, b.abs().max().item()) for a, b in zip(ours, reference, strict=True)
+    )
 
 
 @pytest.mark.parametrize('window', WINDOWS)
 @pytest.mark.parametrize('backend', ['eager', 'sdpa'])
-def test_equals_the_cyclic_shift_over_random_sizes(window: tuple[int, int], backend: str) -> None:
+def test_pad_shift_equals_cyclic_shift(window: tuple[int, int], backend: str) -> None:
     tokens, worst = window[0] * window[1], 0.0
     for size in random_sizes(window):
         shapes = [(2, *size, 3 * HEADS * DIM), (HEADS, tokens, tokens), (3 * HEADS * DIM,), (HEADS, 1, 1)]
@@ -52,7 +54,7 @@ def test_equals_the_cyclic_shift_over_random_sizes(window: tuple[int, int], back
 
 
 @pytest.mark.parametrize('window', WINDOWS)
-def test_without_queries_and_keys_too(window: tuple[int, int]) -> None:
+def test_pad_shift_equals_cyclic_shift_for_relative_only_attention(window: tuple[int, int]) -> None:
     tokens = window[0] * window[1]
     for size in random_sizes(window):
         shapes = [(2, *size, HEADS * DIM), (HEADS, tokens, tokens), (HEADS * DIM,)]
@@ -67,7 +69,7 @@ def test_without_queries_and_keys_too(window: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize('window', WINDOWS)
-def test_in_groups_too(window: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pad_shift_equals_cyclic_shift_in_groups(window: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grouped, 'ROWS_PER_THREAD', 100)
     channels, tokens = HEADS * DIM, window[0] * window[1]
     project, finish = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
@@ -82,7 +84,7 @@ def test_in_groups_too(window: tuple[int, int], monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize('window', WINDOWS)
-def test_join_inverts_split(window: tuple[int, int]) -> None:
+def test_window_reverse_inverts_partition_of_a_pad_shift(window: tuple[int, int]) -> None:
     for size in random_sizes(window):
         plan = PadShiftPlan(*size, window)
         x = torch.randn(2, *size, 3)
@@ -91,14 +93,14 @@ def test_join_inverts_split(window: tuple[int, int]) -> None:
         assert torch.equal(window_reverse(windows, plan, True), x)
 
 
-def test_has_one_window_more_along_every_axis_that_shifts() -> None:
+def test_pad_shift_has_one_more_window_along_each_shifted_axis() -> None:
     assert PadShiftPlan(14, 15, (7, 7)).window_grid == (3, 4)
     assert PadShiftPlan(14, 15, (1, 7)).window_grid == (14, 4)
     assert PadShiftPlan(14, 15, (7, 7)).before == (4, 4)  # the paper's padding: 4 before, 3 after
 
 
-def test_no_token_sees_what_is_framed_around_the_map() -> None:
-    """What stands there cannot matter even where it would dominate: every visible logit is far below zero."""
+def test_frame_of_a_pad_shift_is_masked_for_any_logits() -> None:
+    """The frame has no effect even where all visible logits are far below zero, so that it would dominate."""
     qkv = torch.randn(1, 3, 3, 3 * HEADS * DIM, dtype=torch.float64)
     pad = torch.full((3 * HEADS * DIM,), 30.0, dtype=torch.float64)
     bias = torch.full((HEADS, 16, 16), -500.0, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""FAVOR+: its linear form against a plain loop, its estimate against the softmax."""
+"""FAVOR+: its linear form compared with a loop, and its estimate with the softmax."""
 
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ CHANNELS = HEADS * DIM
 
 
 def token_by_token(qkv: Tensor, directions: Tensor, scale: float) -> Tensor:
-    """Weights of single pairs of tokens, formed one by one from the same features."""
+    """Compute the weight of each pair of tokens separately from the same features."""
     batch, height, width, _ = qkv.shape
     out = torch.zeros(batch, height * width, HEADS, DIM, dtype=qkv.dtype)
     for image in range(batch):
@@ -29,13 +29,13 @@ def token_by_token(qkv: Tensor, directions: Tensor, scale: float) -> Tensor:
 
 
 @pytest.mark.parametrize('size', [(1, 1), (3, 5)])
-def test_linear_form_is_what_the_loops_say(size: tuple[int, int]) -> None:
+def test_linear_form_equals_pairwise_loops(size: tuple[int, int]) -> None:
     qkv = torch.randn(2, *size, 3 * CHANNELS, dtype=torch.float64, requires_grad=True)
     directions = orthogonal_features(6, DIM, seed=1).double()
     expected, actual = token_by_token(qkv, directions, 0.5), performer_attention(qkv, directions, HEADS, 0.5)
     weight = torch.randn_like(actual)
-    theirs, ours = (torch.autograd.grad((out * weight).sum(), qkv)[0] for out in (expected, actual))
-    assert (actual - expected).abs().max() < 1e-12 and (ours - theirs).abs().max() < 1e-12
+    reference, ours = (torch.autograd.grad((out * weight).sum(), qkv)[0] for out in (expected, actual))
+    assert (actual - expected).abs().max() < 1e-12 and (ours - reference).abs().max() < 1e-12
 
 
 def softmax_attention(qkv: Tensor, scale: float) -> Tensor:
@@ -55,12 +55,12 @@ def test_converges_to_the_softmax_with_many_features() -> None:
         ]
         errors.append(sum(((run - expected) ** 2).mean().item() for run in runs) ** 0.5 / 2)
     print('root mean square error with 8, 128, 2048, 32768 features:', [f'{error:.1e}' for error in errors])
-    # Four times fewer for sixteen times as many features: the rate of an estimate by chance.
+    # Monte Carlo error decreases by 4 for 16 times as many features.
     assert all(later < earlier / 2.5 for earlier, later in pairwise(errors))
     assert errors[-1] < 0.02 * expected.square().mean().sqrt()
 
 
-def test_directions_are_orthogonal_in_blocks_and_as_long_as_gaussian_ones() -> None:
+def test_directions_are_orthogonal_in_blocks_with_lengths_of_gaussian_vectors() -> None:
     directions = orthogonal_features(1000, 8, seed=3)
     assert directions.shape == (1000, 8)
     blocks = torch.nn.functional.normalize(directions, dim=1).view(-1, 8, 8)
@@ -71,7 +71,7 @@ def test_directions_are_orthogonal_in_blocks_and_as_long_as_gaussian_ones() -> N
     assert not torch.equal(directions, orthogonal_features(1000, 8, seed=4))
 
 
-def test_drawing_leaves_the_global_generator_alone() -> None:
+def test_drawing_features_keeps_the_global_random_state() -> None:
     state = torch.get_rng_state()
     orthogonal_features(10, 4, seed=0)
     assert torch.equal(torch.get_rng_state(), state)

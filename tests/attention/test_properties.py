@@ -1,4 +1,4 @@
-"""Laws of window attention, on sizes, windows, heads and precisions that hypothesis draws."""
+"""Properties of window attention for sizes, windows, heads and precisions drawn by hypothesis."""
 
 import math
 from dataclasses import dataclass, field
@@ -25,14 +25,14 @@ EXACT = {torch.float64: 1e-12, torch.float32: 2e-5}
 
 
 def examples(count: int) -> settings:
-    """The same examples in every run; a failing one is not shrunk, which takes minutes."""
+    """Return settings with the same examples in every run, without shrinking, which takes minutes."""
     return settings(
         max_examples=count,
         deadline=None,
         derandomize=True,
         database=None,
         phases=(Phase.generate,),
-        # The fixture that seeds every test acts once for all examples, which draw their own seeds or set one.
+        # The fixture that seeds every test runs once for all examples, but these set or draw their own seeds.
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 
@@ -49,7 +49,7 @@ class Case:
     padding: bool
 
     def run(self, backend: str, dtype: torch.dtype, plan: WindowPlan | None = None) -> list[Tensor]:
-        """The output and the gradients of all inputs, computed in ``dtype``."""
+        """Return the output and the gradients of all inputs, computed in ``dtype``."""
         qkv, bias, pad_value, scale = inputs = [x.to(dtype).requires_grad_() for x in self.inputs]
         out = window_attention(
             qkv,
@@ -75,15 +75,15 @@ def cases(draw: st.DrawFn) -> Case:
     shapes = [(batch, plan.height, plan.width, channels), (heads, plan.tokens, plan.tokens), (channels,)]
     inputs = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
     scale = torch.rand(heads, 1, 1, generator=generator, dtype=torch.float64) + dim**-0.5
-    # Rounded once to the coarsest precision, so that every precision is given the same numbers.
+    # Rounded to the lowest precision, so that every precision gets the same numbers.
     inputs = [x.bfloat16().double() for x in (*inputs, scale)]
     return Case(plan, draw(st.booleans()), heads, inputs, draw(st.booleans()), draw(st.booleans()))
 
 
-def errors(ours: list[Tensor], theirs: list[Tensor]) -> list[float]:
-    """Largest differences, relative to the largest value, or to the rounding noise of a sum where that is larger."""
-    noise = [max(1.0, theirs[0].numel() / x.numel()) ** 0.5 for x in theirs]
-    triples = zip(ours, theirs, noise, strict=True)
+def errors(ours: list[Tensor], reference: list[Tensor]) -> list[float]:
+    """Return largest differences relative to the largest value, or to the rounding noise of a sum if that is larger."""
+    noise = [max(1.0, reference[0].numel() / x.numel()) ** 0.5 for x in reference]
+    triples = zip(ours, reference, noise, strict=True)
     return [((a - b).abs().max() / b.abs().max().clamp_min(floor)).item() for a, b, floor in triples]
 
 
@@ -91,14 +91,14 @@ def errors(ours: list[Tensor], theirs: list[Tensor]) -> list[float]:
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32])
 @given(case=cases())
 @examples(40)
-def test_every_kernel_computes_what_eager_does(backend: str, dtype: torch.dtype, case: Case) -> None:
+def test_every_backend_equals_eager(backend: str, dtype: torch.dtype, case: Case) -> None:
     assert max(errors(case.run(backend, dtype), case.run('eager', dtype))) < EXACT[dtype]
 
 
 @pytest.mark.parametrize('backend', [name for name in CPU_BACKENDS if name != 'eager'])
 @given(case=cases())
 @examples(40)
-def test_in_half_precision_no_kernel_errs_more_than_twice_as_much_as_eager(backend: str, case: Case) -> None:
+def test_backend_errors_in_bfloat16_are_at_most_twice_those_of_eager(backend: str, case: Case) -> None:
     exact = case.run('eager', torch.float64)
     eager, ours = (errors(case.run(name, torch.bfloat16), exact) for name in ('eager', backend))
     for allowed, error in zip(eager, ours, strict=True):
@@ -108,7 +108,7 @@ def test_in_half_precision_no_kernel_errs_more_than_twice_as_much_as_eager(backe
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32])
 @given(case=cases())
 @examples(40)
-def test_groups_of_windows_compute_what_eager_does(dtype: torch.dtype, case: Case) -> None:
+def test_attention_in_groups_equals_eager(dtype: torch.dtype, case: Case) -> None:
     with torch.no_grad():
         qkv, bias, pad, scale = (x.to(dtype) for x in case.inputs)
         options = (bias if case.bias else None, case.plan, case.shifted, case.heads, scale)
@@ -121,7 +121,7 @@ def test_groups_of_windows_compute_what_eager_does(dtype: torch.dtype, case: Cas
 @pytest.mark.parametrize('backend', CPU_BACKENDS)
 @given(case=cases())
 @examples(40)
-def test_shift_by_padding_computes_what_the_cyclic_shift_does(backend: str, case: Case) -> None:
+def test_shift_by_padding_equals_cyclic_shift(backend: str, case: Case) -> None:
     framed = case.plan.with_pad_shift(case.shifted)
     assert max(errors(case.run(backend, torch.float64, framed), case.run(backend, torch.float64))) < 1e-12
 
@@ -137,7 +137,7 @@ def test_shift_by_padding_computes_what_the_cyclic_shift_does(backend: str, case
 def test_reverse_inverts_partition(
     size: tuple[int, int], window: tuple[int, int], kind: type[WindowPlan], shifted: bool, dtype: torch.dtype
 ) -> None:
-    shifted = shifted or kind is PadShiftPlan  # which is the plan of a shifted block
+    shifted = shifted or kind is PadShiftPlan  # PadShiftPlan is for shifted blocks only
     plan, x = kind(*size, window), torch.arange(2 * math.prod(size) * 3, dtype=dtype).view(2, *size, 3)
     windows = window_partition(x, plan, shifted, pad_value=torch.full((3,), -1.0))
     assert windows.shape == (2, plan.num_windows, plan.tokens, 3)
@@ -154,7 +154,7 @@ def test_reverse_inverts_partition(
     shifted=st.booleans(),
 )
 @examples(6)
-def test_gradients_are_finite_differences(
+def test_gradients_equal_finite_differences(
     attention: type[WindowAttention],
     backend: str,
     method: str,
@@ -163,7 +163,7 @@ def test_gradients_are_finite_differences(
     heads: int,
     shifted: bool,
 ) -> None:
-    """Of the map and of every parameter: projections, their biases (which pad), position bias, logit scale."""
+    """This covers the map and every parameter: projections with biases, position bias, logit scale."""
     torch.manual_seed(0)
     module = attention(AttentionOptions(2 * heads, window, heads, backend=backend, method=method))
     names, parameters = zip(*randomize(module.double()).named_parameters(), strict=True)

@@ -1,4 +1,4 @@
-"""Sliding windows: the definition against plain loops, the fast way against the definition."""
+"""Sliding windows: the naive implementation compared with loops, and the kernel with the naive implementation."""
 
 import random
 
@@ -21,7 +21,7 @@ def random_sizes(window: tuple[int, int], count: int = 6) -> list[tuple[int, int
 
 
 def token_by_token(qkv: Tensor, bias: Tensor, window: tuple[int, int], scale: Tensor) -> Tensor:
-    """What one query and head see at a time."""
+    """Compute sliding-window attention for one query and head at a time."""
     batch, height, width, _ = qkv.shape
     q, k, v = qkv.view(batch, height, width, 3, HEADS, DIM).unbind(3)
     out = torch.zeros_like(q)
@@ -52,13 +52,15 @@ def outputs_and_gradients(inputs: list[Tensor], out: Tensor) -> list[Tensor]:
     return [out, *torch.autograd.grad((out * weight).sum(), inputs, allow_unused=True, materialize_grads=True)]
 
 
-def largest_difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
-    return max((a - b).abs().max().item() / max(1.0, b.abs().max().item()) for a, b in zip(ours, theirs, strict=True))
+def largest_difference(ours: list[Tensor], reference: list[Tensor]) -> float:
+    return max(
+        (a - b).abs().max().item() / max(1.0, b.abs().max().item()) for a, b in zip(ours, reference, strict=True)
+    )
 
 
 @pytest.mark.parametrize('window', [(3, 3), (4, 4), (3, 2)])
 @pytest.mark.parametrize('size', [(1, 1), (3, 6), (5, 4)])
-def test_the_definition_is_what_the_loops_say(size: tuple[int, int], window: tuple[int, int]) -> None:
+def test_sliding_naive_equals_loops(size: tuple[int, int], window: tuple[int, int]) -> None:
     qkv, bias, scale = (x.detach() for x in make_inputs(size, window))
     expected = token_by_token(qkv, bias, window, scale)
     assert (sliding_naive(qkv, bias, window, HEADS, scale) - expected).abs().max() < 1e-12
@@ -71,15 +73,15 @@ def test_kernel_equals_naive_over_random_sizes(window: tuple[int, int]) -> None:
         inputs = make_inputs(size, window)
         qkv, bias, scale = inputs
         for arguments in ((bias, window, HEADS, scale), (bias, window, HEADS, 0.5), (None, window, HEADS, 0.5)):
-            theirs = outputs_and_gradients(inputs, sliding_naive(qkv, *arguments))
+            reference = outputs_and_gradients(inputs, sliding_naive(qkv, *arguments))
             ours = outputs_and_gradients(inputs, sliding_kernel(qkv, *arguments))
-            worst[0] = max(worst[0], largest_difference(ours[:1], theirs[:1]))
-            worst[1] = max(worst[1], largest_difference(ours[1:], theirs[1:]))
+            worst[0] = max(worst[0], largest_difference(ours[:1], reference[:1]))
+            worst[1] = max(worst[1], largest_difference(ours[1:], reference[1:]))
     print(f'kernel against naive, window {window}: forward {worst[0]:.1e}, backward {worst[1]:.1e}')
     assert max(worst) < 1e-12
 
 
-def test_features_that_fill_up_a_multiple_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_feature_padding_does_not_change_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
     qkv, bias, scale = make_inputs((9, 5), (4, 3))
     expected = sliding_kernel(qkv, bias, (4, 3), HEADS, scale)
     monkeypatch.setattr(sliding, 'feature_multiple', lambda x: 8)
@@ -87,8 +89,8 @@ def test_features_that_fill_up_a_multiple_change_nothing(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize('run', [sliding_naive, sliding_kernel])
-def test_places_outside_of_the_map_take_part_with_their_bias_and_the_value_zero(run: object) -> None:
-    """One token among 8 places outside whose bias lifts them to its own level: a ninth of its value remains."""
+def test_positions_outside_the_map_have_their_bias_and_the_value_zero(run: object) -> None:
+    """The bias cancels the masked logit of the 8 positions outside, so the token has a weight of one ninth."""
     qkv = torch.randn(1, 1, 1, 3 * HEADS * DIM, dtype=torch.float64)
     bias = torch.full((HEADS, 9), 100.0, dtype=torch.float64)
     bias[:, 4] = 0.0
@@ -97,7 +99,7 @@ def test_places_outside_of_the_map_take_part_with_their_bias_and_the_value_zero(
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_kernel_in_half_precision_errs_no_more_than_naive(dtype: torch.dtype) -> None:
+def test_kernel_error_in_half_precision_is_at_most_twice_that_of_naive(dtype: torch.dtype) -> None:
     inputs = make_inputs((9, 15), (7, 7), dtype)
     wide = [x.detach().float().requires_grad_() for x in inputs]
     exact = outputs_and_gradients(wide, sliding_naive(wide[0], wide[1], (7, 7), HEADS, wide[2]))
@@ -105,9 +107,9 @@ def test_kernel_in_half_precision_errs_no_more_than_naive(dtype: torch.dtype) ->
         outputs_and_gradients(inputs, run(inputs[0], inputs[1], (7, 7), HEADS, inputs[2]))
         for run in (sliding_naive, sliding_kernel)
     )
-    for truth, theirs, ours in zip(exact, naive, kernel, strict=True):
-        allowed = 2 * relative_error(theirs.float(), truth) + 2 * torch.finfo(dtype).eps
-        assert relative_error(ours.float(), truth) <= allowed
+    for exact_value, reference, ours in zip(exact, naive, kernel, strict=True):
+        allowed = 2 * relative_error(reference.float(), exact_value) + 2 * torch.finfo(dtype).eps
+        assert relative_error(ours.float(), exact_value) <= allowed
 
 
 @pytest.mark.parametrize('run', [sliding_naive, sliding_kernel])

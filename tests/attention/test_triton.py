@@ -1,4 +1,4 @@
-"""The Triton kernels against the definition: interpreted, and compiled for GPUs that need not be there."""
+"""The Triton kernels without a GPU: compared with eager under the interpreter, and compiled."""
 
 import json
 import os
@@ -25,7 +25,7 @@ FORWARD_REGISTERS, BACKWARD_SPILLS = 168, 64
 
 
 def module(name: str, cache: Path, **variables: str) -> dict[str, Any]:
-    """Run a module of these tests in a process of its own, and return what it prints."""
+    """Run a module of these tests in a subprocess, and return the JSON that it prints."""
     pytest.importorskip('triton', minversion='3.3')
     environment = {**os.environ, 'TRITON_CACHE_DIR': str(cache), 'OMP_NUM_THREADS': '1', **variables}
     command = [sys.executable, '-m', f'tests.attention.{name}']
@@ -46,18 +46,18 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.parametrize('dtype', DTYPES)
 @pytest.mark.parametrize('name', CASES)
-def test_interpreted_kernels_are_the_definition(name: str, dtype: str, interpreted: dict[str, Any]) -> None:
+def test_interpreted_kernels_equal_eager(name: str, dtype: str, interpreted: dict[str, Any]) -> None:
     found = interpreted[f'{name}/{dtype}']
     assert 'out' in found and 'qkv' in found and max(found.values()) < LIMITS[dtype], found
 
 
-def test_interpreted_trials_succeed(interpreted: dict[str, Any]) -> None:
+def test_trials_pass_under_the_interpreter(interpreted: dict[str, Any]) -> None:
     found = [errors for name, errors in interpreted.items() if name.startswith('trial')]
     assert len(found) > 2 and all(max(errors.values()) < triton_launch.TRIAL_ERROR / 2 for errors in found), found
 
 
-def test_zero_keys_of_padding_have_no_gradient(interpreted: dict[str, Any]) -> None:
-    """V2's keys have no bias. The gradient of a direction grows without limit towards zero."""
+def test_zero_keys_of_padding_have_zero_gradient(interpreted: dict[str, Any]) -> None:
+    """V2's keys have no bias, so keys of padding are zero, where the gradient of normalization would be infinite."""
     assert interpreted['zero keys'] == {'infinite': 0, 'gradient': 0.0}
 
 
@@ -66,11 +66,11 @@ def test_kernels_fit_into_registers_and_load_16_bytes(compiled: dict[str, Any]) 
         if name.startswith('forward'):
             assert used['registers'] <= FORWARD_REGISTERS and used['spills'] == 0, (name, used)
         assert used['spills'] <= BACKWARD_SPILLS, (name, used)
-        assert used['loads'] - used['wide_loads'] <= 1, (name, used)  # the scale alone
+        assert used['loads'] - used['wide_loads'] <= 1, (name, used)  # except the scale
         assert used['matrix'] > 0 or 'float32' in name, (name, used)
 
 
-def pretend_kernels_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def simulate_supported_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_launch, 'unsupported_device_reason', lambda device: None)
     monkeypatch.setattr(triton_launch, 'failed_trial_reason', lambda device, kind: None)
 
@@ -82,13 +82,15 @@ def pretend_kernels_run(monkeypatch: pytest.MonkeyPatch) -> None:
         ({'dim': 8}, 0.0, 'heads of 16, 32, 64 channels'),
         ({'batch': 0}, 0.0, 'batch is empty'),
         ({'window': (33, 33)}, 0.0, 'at most 1024 tokens'),
-        ({'pad_shift': True}, 0.0, 'not by padding'),
-        ({}, 0.1, 'do not drop'),
+        ({'pad_shift': True}, 0.0, 'shifts by padding'),
+        ({}, 0.1, 'dropout of attention weights'),
         ({}, 0.0, None),
     ],
 )
-def test_reasons(changes: dict[str, Any], dropout: float, reason: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend_kernels_run(monkeypatch)
+def test_unsupported_reason_names_the_limit(
+    changes: dict[str, Any], dropout: float, reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate_supported_device(monkeypatch)
     options = dict(batch=1, dim=16, window=(7, 7), dtype=torch.float32, pad_shift=False) | changes
     qkv = torch.zeros(options['batch'], 8, 8, 3 * 2 * options['dim'], dtype=options['dtype'])
     plan = WindowPlan(8, 8, options['window'])
@@ -97,8 +99,8 @@ def test_reasons(changes: dict[str, Any], dropout: float, reason: str | None, mo
     assert found is None if reason is None else found and reason in found
 
 
-def test_large_maps_are_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend_kernels_run(monkeypatch)
+def test_maps_beyond_32_bit_offsets_are_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate_supported_device(monkeypatch)
     monkeypatch.setattr(triton_launch, 'MAX_OFFSETS', 1000)
     given = Arguments(torch.zeros(1, 8, 8, 96), None, None, 1.0, 2, WindowPlan(8, 8, (7, 7)), True)
     assert 'too large' in triton_launch.unsupported_reason(given, 0.0)
@@ -132,10 +134,10 @@ def no_compiler(*_: Any) -> None:
         ({'gradients': no_compiler}, 'Triton does not work here: RuntimeError: Failed to find C compiler. Set CC'),
     ],
 )
-def test_a_failed_trial_of_either_pass_is_a_reason(
+def test_failed_trial_of_either_pass_is_reported(
     changes: dict[str, Any], reason: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where tensors are created on another device by default, under autocast and in inference mode."""
+    """The default device, autocast and inference mode have no effect on the trial."""
     passes = {'attend': lambda given: window_attention_eager(given, 0.0), 'gradients': gradients} | changes
     for name, function in passes.items():
         monkeypatch.setattr(triton_launch, name, function)
@@ -143,18 +145,18 @@ def test_a_failed_trial_of_either_pass_is_a_reason(
     kind = (torch.bfloat16, 16, (8, 8), True)
     with torch.device('meta'), torch.autocast('cpu', torch.bfloat16), torch.inference_mode():
         assert triton_launch.failed_trial_reason.__wrapped__(torch.device('cpu'), kind) == reason
-        if 'attend' not in changes:  # large windows have a kernel for the forward pass alone
+        if 'attend' not in changes:  # large windows have a kernel for the forward pass only
             assert triton_launch.failed_trial_reason.__wrapped__(torch.device('cpu'), (*kind[:2], (9, 8), True)) is None
     monkeypatch.setattr(triton_launch, 'COMMON_KIND', kind)
     monkeypatch.setattr(triton_launch, 'failed_trial_reason', triton_launch.failed_trial_reason.__wrapped__)
     assert triton_launch.describe_choice() == (
-        f"PyTorch's operators: {reason}" if reason else 'Triton kernels, where they can serve the input'
+        f"PyTorch's operators: {reason}" if reason else 'Triton kernels, if they support the input'
     )
 
 
 @pytest.mark.skipif('TRITON_INTERPRET' in os.environ, reason='the interpreter runs on CPUs')
-def test_a_cpu_has_no_kernels() -> None:
-    """'auto' takes another backend; asking for them is an error, in a compiled graph too."""
+def test_triton_backend_on_a_cpu_raises_input_error() -> None:
+    """'auto' uses another backend; backend='triton' is an error, also for the operator of compiled graphs."""
     qkv, plan = torch.randn(1, 3, 3, 96), WindowPlan(3, 3, (3, 3))
     auto, sdpa_out = (window_attention(qkv, None, plan, False, 2, 1.0, backend=name) for name in ('auto', 'sdpa'))
     torch.testing.assert_close(auto, sdpa_out)
@@ -178,13 +180,13 @@ os.environ['TRITON_INTERPRET'] = '1'
 print(triton_launch.unavailable_reason(torch.device('cpu')))
 """
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
-    assert done.stdout.startswith('Triton does not import')
+    assert done.stdout.startswith('Triton cannot be imported')
 
 
 @pytest.mark.parametrize('shifted', [False, True])
 @pytest.mark.parametrize('bias', [False, True])
-def test_sdpa_in_parts(shifted: bool, bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More windows than a GPU's fused kernels take at once."""
+def test_sdpa_in_parts_equals_one_call(shifted: bool, bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, the fused kernels limit the number of windows of a call."""
     qkv, plan = torch.randn(2, 9, 8, 48), WindowPlan(9, 8, (3, 3))
     options = (torch.randn(2, 9, 9) if bias else None, plan, shifted, 2, torch.rand(2, 1, 1), torch.randn(48))
     whole = window_attention(qkv, *options, backend='sdpa')

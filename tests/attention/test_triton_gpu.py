@@ -1,4 +1,4 @@
-"""The Triton kernels on a GPU: against the definition, compiled, under autocast, checkpointed and distributed."""
+"""The Triton kernels on a GPU: compared with eager, in compiled graphs, with autocast, checkpointing and DDP."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(UNSUITABLE is not None, reason
 
 
 def results(model: Any, image: Tensor, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """All maps and all gradients of a backbone, each as one vector."""
+    """Return all maps and all gradients of a backbone, each as one vector."""
     with torch.autocast(image.device.type, dtype, enabled=dtype is not torch.float32):
         maps = model(image)
     sum(m.float().square().mean() for m in maps).backward()
@@ -27,28 +27,30 @@ def results(model: Any, image: Tensor, dtype: torch.dtype = torch.float32) -> li
 
 
 def backbone(**options: Any) -> Any:
-    """A small backbone on the GPU, with the same weights in each call."""
+    """Create a small backbone on the GPU, with the same weights in each call."""
     torch.manual_seed(0)
     return tiny_backbone(**options).cuda()
 
 
 @pytest.mark.parametrize('dtype', DTYPES)
 @pytest.mark.parametrize('name', CASES)
-def test_kernels_are_the_definition(name: str, dtype: str) -> None:
+def test_kernels_equal_eager(name: str, dtype: str) -> None:
     found = errors(CASES[name], DTYPES[dtype], 'cuda')
     assert max(found.values()) < LIMITS[dtype], found
 
 
 @pytest.mark.parametrize('window', [(7, 7), (8, 8), (12, 12)])
 @pytest.mark.parametrize('dtype', triton_launch.DTYPES)
-def test_first_trials_succeed(dtype: torch.dtype, window: tuple[int, int]) -> None:
+def test_trials_pass_on_the_gpu(dtype: torch.dtype, window: tuple[int, int]) -> None:
     for dim in triton_launch.HEAD_DIMS:
-        assert triton_launch.failed_trial_reason(torch.device('cuda', 0), (dtype, dim, window, window == (8, 8))) is None
+        assert (
+            triton_launch.failed_trial_reason(torch.device('cuda', 0), (dtype, dim, window, window == (8, 8))) is None
+        )
 
 
 @pytest.mark.parametrize('name', ['7x7 shifted', '8x8 cosine'])
-def test_runs_are_equal_and_leave_nothing_unwritten(name: str) -> None:
-    """PyTorch fills new tensors with NaN while deterministic algorithms are on, so that a missed store shows."""
+def test_runs_are_deterministic_and_write_every_output(name: str) -> None:
+    """PyTorch fills new tensors with NaN in deterministic mode, so an element that is not written is not finite."""
     case = CASES[name]
     tensors = inputs(case, torch.bfloat16, 'cuda')
     d_out = torch.randn(case.batch, case.height, case.width, case.heads * case.dim, device='cuda')
@@ -61,7 +63,7 @@ def test_runs_are_equal_and_leave_nothing_unwritten(name: str) -> None:
         assert value.isfinite().all() and torch.equal(value, second[key]), key
 
 
-def test_unaligned_and_strided_inputs() -> None:
+def test_unaligned_and_strided_inputs_give_equal_results() -> None:
     case = CASES['7x7 shifted']
     tensors = {name: value.detach() for name, value in inputs(case, torch.float16, 'cuda').items()}
     moved = {
@@ -77,21 +79,23 @@ def test_unaligned_and_strided_inputs() -> None:
 @pytest.mark.parametrize('version', [1, 2])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('options', [{}, {'with_cp': True}])
-def test_backbone_errs_no_more_than_sdpa(version: int, dtype: torch.dtype, options: dict[str, Any]) -> None:
-    """Maps and gradients under autocast, against float32."""
+def test_backbone_error_is_at_most_twice_that_of_sdpa(
+    version: int, dtype: torch.dtype, options: dict[str, Any]
+) -> None:
+    """Errors are those of maps and gradients under autocast, relative to float32."""
     image = torch.randn(2, 3, 90, 122, device='cuda')
-    exact, theirs, ours = (
+    exact, reference, ours = (
         results(backbone(version=version, backend=backend, **options), image, precision)
         for backend, precision in (('sdpa', torch.float32), ('sdpa', dtype), ('triton', dtype))
     )
-    for truth, their, our in zip(exact, theirs, ours, strict=True):
-        assert (our - truth).norm() <= 2 * (their - truth).norm() + 1e-3 * truth.norm()
+    for exact_value, ref, our in zip(exact, reference, ours, strict=True):
+        assert (our - exact_value).norm() <= 2 * (ref - exact_value).norm() + 1e-3 * exact_value.norm()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('version', [1, 2])
-def test_compiled_backbone(version: int) -> None:
-    """Both passes, for two image sizes; with 'triton' the operator raises an error where it is not used."""
+def test_compiled_backbone_equals_eager_mode(version: int) -> None:
+    """Both passes are compared, for two image sizes; backend='triton' raises an error if the kernels cannot run."""
     model = backbone(version=version, backend='triton')
     compiled = torch.compile(model, fullgraph=True)
     for size in ((90, 122), (64, 70)):
@@ -100,12 +104,12 @@ def test_compiled_backbone(version: int) -> None:
         model.zero_grad(set_to_none=True)
         found = results(compiled, image)
         model.zero_grad(set_to_none=True)
-        for ours, theirs in zip(found, wanted, strict=True):
-            assert relative_error(ours, theirs) < 1e-3
+        for ours, reference in zip(found, wanted, strict=True):
+            assert relative_error(ours, reference) < 1e-3
 
 
 @pytest.mark.parametrize('with_cp', [False, True])
-def test_distributed_data_parallel(with_cp: bool, tmp_path: Path) -> None:
+def test_distributed_data_parallel_equals_a_single_process(with_cp: bool, tmp_path: Path) -> None:
     if not torch.distributed.is_nccl_available():
         pytest.skip('this PyTorch has no NCCL')
     image = torch.randn(2, 3, 90, 122, device='cuda')
@@ -120,8 +124,8 @@ def test_distributed_data_parallel(with_cp: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('shifted', [False, True])
-def test_sdpa_with_more_windows_than_a_grid_has_rows(shifted: bool) -> None:
-    """90,000 windows, of which PyTorch's fused attention takes 65,535 at a time."""
+def test_sdpa_supports_more_windows_than_a_cuda_grid_axis(shifted: bool) -> None:
+    """There are 90,000 windows; PyTorch's fused attention supports 65,535 per call."""
     qkv, bias = torch.randn(1, 600, 600, 48, device='cuda').half(), torch.randn(2, 4, 4, device='cuda')
     plan = WindowPlan(600, 600, (2, 2))
     inputs = [qkv.requires_grad_(), bias.requires_grad_()]
@@ -129,5 +133,5 @@ def test_sdpa_with_more_windows_than_a_grid_has_rows(shifted: bool) -> None:
     for backend in ('sdpa', 'eager'):
         out = window_attention(qkv, bias, plan, shifted, 2, 0.3, backend=backend)
         found.append([out, *torch.autograd.grad(out.float().square().sum(), inputs)])
-    for ours, theirs in zip(*found, strict=True):
-        assert (ours - theirs).float().norm() < 1e-2 * theirs.float().norm()
+    for ours, reference in zip(*found, strict=True):
+        assert (ours - reference).float().norm() < 1e-2 * reference.float().norm()

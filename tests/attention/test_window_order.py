@@ -1,4 +1,4 @@
-"""Attention on tokens in window order, which training on a CPU uses, against the definition."""
+"""Attention on tokens in window order, as used for training on a CPU, compared with eager."""
 
 from typing import Any
 
@@ -17,16 +17,14 @@ SIZES = [(1, 1), (3, 5), (7, 7), (8, 13), (14, 9), (29, 22)]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5}
 
 
-def relative(ours: Tensor, theirs: Tensor) -> float:
-    return ((ours.double() - theirs.double()).norm() / theirs.double().norm().clamp_min(1e-6)).item()
+def relative(ours: Tensor, reference: Tensor) -> float:
+    return ((ours.double() - reference.double()).norm() / reference.double().norm().clamp_min(1e-6)).item()
 
 
 @pytest.mark.parametrize('dtype', TOLERANCE)
 @pytest.mark.parametrize('kind', ['none', 'cyclic', 'padding'])
 @pytest.mark.parametrize('window', [(7, 7), (3, 4), (1, 5)])
-def test_outputs_and_all_gradients_are_those_of_the_definition(
-    dtype: torch.dtype, kind: str, window: tuple[int, int]
-) -> None:
+def test_attend_in_windows_equals_eager(dtype: torch.dtype, kind: str, window: tuple[int, int]) -> None:
     shifted, tokens = kind != 'none', window[0] * window[1]
     project = nn.Linear(CHANNELS, 3 * CHANNELS).to(dtype)
     finish = nn.Linear(CHANNELS, CHANNELS).to(dtype)
@@ -48,15 +46,15 @@ def test_outputs_and_all_gradients_are_those_of_the_definition(
             )
             actual = attend_in_windows(x, project, finish, given, plan, shifted, HEADS, factor)
             weight = torch.randn_like(expected)
-            theirs = torch.autograd.grad((expected * weight).sum(), inputs)
+            reference = torch.autograd.grad((expected * weight).sum(), inputs)
             ours = torch.autograd.grad((actual * weight).sum(), inputs)
-            for one, other in zip((actual, *ours), (expected, *theirs), strict=True):
-                if other.norm() > 1e-4 * other.numel() ** 0.5:  # a window of one real token has no gradient of its keys
+            for one, other in zip((actual, *ours), (expected, *reference), strict=True):
+                if other.norm() > 1e-4 * other.numel() ** 0.5:  # keys of a window of one token have zero gradient
                     assert relative(one, other) < TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize('shifted', [False, True])
-def test_in_bfloat16_no_result_errs_more_than_twice_as_much_as_the_definition(shifted: bool) -> None:
+def test_attend_in_windows_error_in_bfloat16_is_at_most_twice_that_of_eager(shifted: bool) -> None:
     plan = WindowPlan(29, 22, (7, 7))
     shapes = (2, 29, 22, CHANNELS), (3 * CHANNELS, CHANNELS), (3 * CHANNELS,), (HEADS, 49, 49)
     values = [torch.randn(shape).bfloat16().double() for shape in shapes]
@@ -81,7 +79,7 @@ def test_in_bfloat16_no_result_errs_more_than_twice_as_much_as_the_definition(sh
 
 @pytest.mark.parametrize('tensor_scale', [False, True])
 @pytest.mark.parametrize('masked', [False, True])
-def test_gradients_against_finite_differences(tensor_scale: bool, masked: bool) -> None:
+def test_attend_gradients_equal_finite_differences(tensor_scale: bool, masked: bool) -> None:
     x = torch.randn(3, 4, 2, 3, 2, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
     mask = -100.0 * torch.rand(2, 3, 3).round().double() if masked else None
@@ -99,7 +97,7 @@ def test_frozen_inputs_get_no_gradient() -> None:
     assert bias.grad is not None and x.grad is None
 
 
-def test_transforms_of_functions_take_another_path() -> None:
+def test_torch_func_grad_equals_backward() -> None:
     model = tiny_backbone(depths=(2,), num_heads=(1,), out_indices=(0,))
     image = torch.randn(1, 3, 33, 40)
     parameters = dict(model.named_parameters())

@@ -1,4 +1,4 @@
-"""Windows, shift and mask against plain definitions."""
+"""Windows, shift and mask compared with brute force; the cache of constants."""
 
 from typing import Any
 
@@ -30,7 +30,9 @@ def every_size(window: tuple[int, int]) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize('window', WINDOWS)
 @pytest.mark.parametrize('shifted', [False, True])
-def test_join_inverts_split_for_every_size_up_to_two_windows(window: tuple[int, int], shifted: bool) -> None:
+def test_window_reverse_inverts_partition_for_every_size_up_to_two_windows(
+    window: tuple[int, int], shifted: bool
+) -> None:
     for height, width in every_size(window):
         plan = WindowPlan(height, width, window)
         x = torch.randn(2, height, width, 3)
@@ -40,7 +42,7 @@ def test_join_inverts_split_for_every_size_up_to_two_windows(window: tuple[int, 
 
 
 def brute_force_windows(height: int, width: int, window: tuple[int, int], shifted: bool) -> torch.Tensor:
-    """Row-by-row definition: which token of the padded map (-1: padding) stands where in which window."""
+    """Return the token (-1: padding) at every position of every window, computed position by position."""
     plan = WindowPlan(height, width, window)
     padded_h, padded_w = plan.cut_size
     shift = plan.shift if shifted else (0, 0)
@@ -57,7 +59,7 @@ def brute_force_windows(height: int, width: int, window: tuple[int, int], shifte
 
 @pytest.mark.parametrize('window', [(2, 2), (3, 3), (2, 5)])
 @pytest.mark.parametrize('shifted', [False, True])
-def test_split_puts_every_token_where_the_definition_says(window: tuple[int, int], shifted: bool) -> None:
+def test_window_partition_equals_brute_force(window: tuple[int, int], shifted: bool) -> None:
     for height, width in every_size(window):
         tokens = torch.arange(height * width, dtype=torch.float32).view(1, height, width, 1)
         windows = window_partition(tokens, WindowPlan(height, width, window), shifted, pad_value=torch.tensor([-1.0]))
@@ -65,8 +67,8 @@ def test_split_puts_every_token_where_the_definition_says(window: tuple[int, int
 
 
 def brute_force_mask(plan: WindowPlan) -> torch.Tensor:
-    """Tokens see each other where the map between them was not torn by the roll: same window of the displaced grid,
-    and on the same side of the seam that the roll closed."""
+    """Return the mask computed pair by pair: tokens of a window attend to each other if both or neither are wrapped
+    around by the roll, along each axis."""
     padded_h, padded_w = plan.cut_size
     mask = torch.zeros(plan.num_windows, plan.tokens, plan.tokens)
     for number in range(plan.num_windows):
@@ -87,7 +89,7 @@ def brute_force_mask(plan: WindowPlan) -> torch.Tensor:
 
 
 @pytest.mark.parametrize('window', WINDOWS)
-def test_mask_against_a_brute_force_region_test(window: tuple[int, int]) -> None:
+def test_region_mask_equals_brute_force(window: tuple[int, int]) -> None:
     sizes = every_size(window) if window != (7, 7) else [(1, 1), (7, 7), (8, 13), (14, 3)]
     for height, width in sizes:
         plan = WindowPlan(height, width, window)
@@ -105,7 +107,7 @@ def test_mask_is_built_once_per_size_and_device(monkeypatch: pytest.MonkeyPatch)
     assert len(calls) == 1
 
 
-def test_cache_stays_within_its_bytes() -> None:
+def test_cache_size_stays_within_max_bytes() -> None:
     cache = TensorCache(max_bytes=4000)
     like = torch.empty(0)
     for size in range(100, 200):
@@ -114,7 +116,7 @@ def test_cache_stays_within_its_bytes() -> None:
     assert len(cache) > 1
 
 
-def test_cached_constants_made_in_inference_mode_serve_training() -> None:
+def test_constants_cached_in_inference_mode_can_be_used_in_training() -> None:
     cache = TensorCache(2**20)
     with torch.inference_mode():
         cache.get(torch.empty(1), torch.ones, 3)
@@ -123,7 +125,7 @@ def test_cached_constants_made_in_inference_mode_serve_training() -> None:
     assert weight.grad is not None
 
 
-def test_fake_tensors_neither_enter_nor_leave_the_cache() -> None:
+def test_cache_neither_stores_nor_returns_fake_tensors() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     cache = TensorCache(2**20)
@@ -149,7 +151,7 @@ class HostTensors(TorchDispatchMode):
 
 @pytest.mark.parametrize('plan', [WindowPlan(9, 12, (4, 4)), PadShiftPlan(9, 12, (4, 4))])
 def test_masks_and_indices_are_built_on_the_device(plan: WindowPlan) -> None:
-    """A copy from the host would make a GPU wait at every new image size; 'meta' is a device that is not the host."""
+    """A copy from the host would make a GPU wait at every new image size; 'meta' stands for a device here."""
     cache = TensorCache(2**20)
     like = torch.empty(1, device='meta')
     with HostTensors() as seen:

@@ -1,4 +1,4 @@
-"""Layers that somebody wrapped, quantized or hooked behave as in any other network."""
+"""Wrapped, quantized and hooked layers work as in other networks."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def build(**options: Any) -> SwinTransformer:
 
 
 class LowRank(nn.Module):
-    """A low-rank addition to a linear layer, as people write it by hand."""
+    """A linear layer with a low-rank update (LoRA)."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -49,8 +49,8 @@ def attentions(model: SwinTransformer) -> list[Any]:
 
 @pytest.mark.parametrize('options', KINDS, ids=str)
 @pytest.mark.parametrize('gradients', [False, True])
-def test_wrapped_projections_give_the_maps_of_plain_ones(options: dict[str, Any], gradients: bool) -> None:
-    """The second size pads and shifts at both stages, and has more tokens than inference in groups starts at."""
+def test_wrapped_projections_give_the_same_maps(options: dict[str, Any], gradients: bool) -> None:
+    """The second size needs padding and shifts in both stages, and has enough tokens for inference in groups."""
     model = build(**options)
     for size in ((64, 64), (97, 130)):
         x = torch.randn(2, 3, *size)
@@ -79,7 +79,7 @@ def test_dynamically_quantized_models_run(version: int) -> None:
 
 @pytest.mark.parametrize('name', ['attn.qkv', 'attn.proj', 'mlp.fc1', 'mlp.act', 'mlp.drop'])
 @pytest.mark.parametrize('version', [1, 2])
-def test_hooks_see_the_whole_map_once(name: str, version: int) -> None:
+def test_hooked_layers_are_called_once_on_the_whole_map(name: str, version: int) -> None:
     model = build(version=version)
     calls: list[int] = []
     module = model.layers[0].blocks[1].get_submodule(name)

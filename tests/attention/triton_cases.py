@@ -1,8 +1,8 @@
-"""The Triton kernels against the definition. As a module: the cases under Triton's interpreter, printed as JSON.
+"""The Triton kernels compared with eager. As a script, it runs all cases under Triton's interpreter and prints JSON.
 
     TRITON_INTERPRET=1 python -m tests.attention.triton_cases
 
-The variable must be set before triton is imported, hence a process of its own.
+The variable must be set before triton is imported, so the tests run this as a subprocess.
 """
 
 import json
@@ -16,14 +16,14 @@ from swin_backbone.attention.window_plan import WindowPlan
 
 DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 LIMITS = {'float32': 2e-5, 'float16': 2e-3, 'bfloat16': 2e-2}
-"""Largest error by dtype; the interpreter cuts bfloat16 off where a GPU rounds."""
+"""Largest error by dtype; the interpreter truncates to bfloat16 where a GPU rounds."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A map, its windows, and which inputs there are; ``cosine`` is V2: queries and keys of unit length, a scale each.
+    """A map, its windows and its optional inputs; ``cosine`` is V2's attention, with a scale per head.
 
-    ``mixed`` are bias and padding in float32 beside a map in half precision, as under autocast.
+    ``mixed``: bias and padding are float32 and the map is in half precision, as under autocast.
     """
 
     batch: int
@@ -55,7 +55,7 @@ TRIALS = (triton_launch.COMMON_KIND, (torch.float16, 32, (8, 8), True), (torch.f
 
 
 def inputs(case: Case, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
-    """Random inputs of a case by name."""
+    """Return random inputs of a case by name."""
     tokens, channels = case.window[0] * case.window[1], case.heads * case.dim
     other = torch.float32 if case.mixed else dtype
     found = {'qkv': torch.randn(case.batch, case.height, case.width, 3 * channels).to(dtype)}
@@ -69,32 +69,32 @@ def inputs(case: Case, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
 
 
 def run(case: Case, tensors: dict[str, Tensor], d_out: Tensor, backend: str) -> dict[str, Tensor]:
-    """Output and gradients of ``tensors`` by name."""
+    """Return output and gradients of ``tensors`` by name."""
     plan = WindowPlan(case.height, case.width, case.window)
     scale = tensors.get('scale', case.dim**-0.5)
     qkv, bias, pad = tensors['qkv'], tensors.get('bias'), tensors.get('pad_value')
     out = window_attention(qkv, bias, plan, case.shifted, case.heads, scale, pad, backend=backend, cosine=case.cosine)
-    # The padding value of a map without padding takes no part in the definition.
+    # The padding value of a map without padding is unused.
     found = torch.autograd.grad(out, list(tensors.values()), d_out.to(out.dtype), allow_unused=True)
     grads = {name: torch.zeros_like(t) if g is None else g for (name, t), g in zip(tensors.items(), found, strict=True)}
     return {'out': out.detach(), **grads}
 
 
 def errors(case: Case, dtype: torch.dtype, device: str) -> dict[str, float]:
-    """Difference of output and gradients to the definition in float64, by name, as a fraction of their norm."""
+    """Return the relative errors of output and gradients by name; the reference is eager in float64."""
     torch.manual_seed(0)
     tensors = inputs(case, dtype, device)
     d_out = torch.randn(case.batch, case.height, case.width, case.heads * case.dim).to(dtype).to(device)
     wide = {name: value.detach().double().requires_grad_() for name, value in tensors.items()}
     ours, exact = run(case, tensors, d_out, 'triton'), run(case, wide, d_out, 'eager')
-    # A gradient that is zero, as that of the queries of padding, has no norm to compare with.
+    # Clamped, as some gradients are zero, for example that of the queries of padding.
     return {
         name: float((ours[name].double() - exact[name]).norm() / exact[name].norm().clamp_min(1e-6)) for name in ours
     }
 
 
 def zero_keys() -> dict[str, float]:
-    """Gradient of a padded token's key of length zero, and how many other gradients are not finite."""
+    """Return the gradient of the zero key of padding, and the number of gradients that are not finite."""
     case = CASES['8x8 cosine']
     tensors = inputs(case, torch.float16, 'cpu')
     with torch.no_grad():
@@ -105,11 +105,11 @@ def zero_keys() -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the errors by case and dtype; with few programs, so that each has several windows."""
+    """Print the errors by case and dtype, with few programs, so that each has several windows."""
     torch.set_num_threads(1)
     triton_launch.TARGET_PROGRAMS, triton_launch.BACKWARD_PROGRAMS = 4, 6
     table = {f'trial {kind}': triton_launch.trial_errors(torch.device('cpu'), kind) for kind in TRIALS}
-    triton_launch.failed_trial_reason = lambda device, kind: None  # the cases try more
+    triton_launch.failed_trial_reason = lambda device, kind: None  # the cases cover more
     table |= {
         f'{name}/{kind}': errors(case, dtype, 'cpu') for name, case in CASES.items() for kind, dtype in DTYPES.items()
     }

@@ -1,4 +1,4 @@
-"""What attention within windows computes: one entry point and an ordered table of backends behind it."""
+"""Window attention: one entry point and an ordered table of backends."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ from swin_backbone.errors import InputError
 __all__ = ['BACKENDS', 'check_backend', 'window_attention']
 
 
-# In the order in which 'auto' prefers them; 'sdpa' serves every input.
+# In the order in which 'auto' prefers them; 'sdpa' supports every input.
 BACKENDS: dict[str, Callable[[Arguments, float], Tensor]] = {
     'triton': window_attention_triton,
     'sdpa': window_attention_sdpa,
@@ -25,10 +25,10 @@ BACKENDS: dict[str, Callable[[Arguments, float], Tensor]] = {
 
 
 def check_backend(name: str) -> str:
-    """``name``, if it is 'auto' or one of :data:`BACKENDS`.
+    """Return ``name`` if it is 'auto' or one of :data:`BACKENDS`.
 
     Raises:
-        InputError: it is neither.
+        InputError: if it is neither.
     """
     if name != 'auto' and name not in BACKENDS:
         raise InputError(f'unknown backend {name!r}: use one of auto, {", ".join(BACKENDS)}.')
@@ -47,36 +47,36 @@ def window_attention(
     backend: str = 'auto',
     cosine: bool = False,
 ) -> Tensor:
-    """Multi-head self-attention within the windows of a map (Swin paper, section 3.2).
+    """Compute multi-head self-attention within the windows of a map (Swin paper, section 3.2).
 
     Args:
         qkv: queries, keys and values of the real tokens, ``[B, H, W, 3C]``, ordered (q, k, v) x heads x head dim.
         bias: added to the logits, ``[heads, N, N]``.
         plan: how ``(H, W)`` is cut into windows of ``N`` tokens.
-        shifted: whether the windows are shifted by ``plan.shift``, with the mask that this needs.
+        shifted: whether the windows are shifted by ``plan.shift`` and masked.
         num_heads: attention heads.
         scale: factor on the logits before the bias; a number, or one per head ``[heads, 1, 1]``.
-        pad_value: query, key and value of a padded token ``[3C]``; zeros if None. Padded tokens are keys like others.
+        pad_value: query, key and value of a padded token ``[3C]``; zeros if None. Padded tokens act as keys.
         dropout: probability of dropping an attention weight; 0 outside training.
         backend: a key of :data:`BACKENDS`, or 'auto': 'triton' where it can run, else 'sdpa'.
-        cosine: whether queries and keys, also those of ``pad_value``, are brought to unit length first (Swin V2 paper,
-            section 3.2).
+        cosine: whether queries and keys, including those of ``pad_value``, are normalized to unit length first (Swin V2
+            paper, section 3.2).
 
     Returns:
         The attended values of the real tokens ``[B, H, W, C]``.
 
     Raises:
-        InputError: the shapes do not fit, or the backend cannot serve this input.
+        InputError: if the shapes do not match the plan, or the backend does not support this input.
     """
     if tuple(qkv.shape[1:3]) != (plan.height, plan.width):
         raise InputError(
-            f'expected qkv of [B, {plan.height}, {plan.width}, 3C] as the plan says, got {tuple(qkv.shape)}.'
+            f'expected qkv of shape [B, {plan.height}, {plan.width}, 3C] from the plan, got {tuple(qkv.shape)}.'
         )
     shifted = shifted and plan.shift != (0, 0)
     given = Arguments(qkv, bias, pad_value, scale, num_heads, plan, shifted, cosine)
     name = check_backend(backend)
     if name == 'auto':
         name = 'sdpa' if unsupported_reason(given, dropout) else 'triton'
-    if name == 'sdpa' and is_transformed():  # some of PyTorch's fused kernels have neither tangents nor batching rules
+    if name == 'sdpa' and is_transformed():  # not all of PyTorch's fused kernels support forward-mode AD and vmap
         name = 'eager'
     return BACKENDS[name](given, dropout)

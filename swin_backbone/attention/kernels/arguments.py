@@ -1,4 +1,4 @@
-"""The arguments of window attention, as its backends hand them on."""
+"""The arguments of window attention as one object, which the backends share."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,17 @@ from swin_backbone.attention.window_plan import WindowPlan
 
 @dataclass(frozen=True, eq=False)
 class Arguments:
-    """Arguments of :func:`swin_backbone.attention.kernels.window_attention`, which documents meaning and shapes.
+    """Arguments of :func:`swin_backbone.attention.kernels.window_attention`; see there for their meaning.
 
     Attributes:
         qkv: ``[B, H, W, 3C]``.
         bias: ``[heads, N, N]``.
         pad_value: ``[3C]``.
         scale: a number, or ``[heads, 1, 1]``.
-        num_heads: as there.
-        plan: as there.
-        shifted: as there, but false where ``plan`` has no shift.
-        cosine: as there.
+        num_heads: attention heads.
+        plan: the window plan of the map.
+        shifted: whether the windows are shifted; false if ``plan`` has no shift.
+        cosine: whether queries and keys are normalized to unit length first.
     """
 
     qkv: Tensor

@@ -1,4 +1,4 @@
-"""The backward pass of window attention, written out in PyTorch's operators."""
+"""The backward pass of window attention in PyTorch operators."""
 
 import torch
 from torch import Tensor
@@ -8,21 +8,21 @@ from swin_backbone.attention.kernels.eager import unit, widen
 from swin_backbone.attention.window_plan import CONSTANTS, WindowPlan, window_partition, window_reverse
 
 Gradients = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
-"""Gradients of ``qkv``, ``bias``, ``pad_value`` and ``scale``; None for what is not there, or no tensor."""
+"""Gradients of ``qkv``, ``bias``, ``pad_value`` and ``scale``; None for arguments that are not tensors."""
 
 MIN_NORM = 1e-12
-"""Length that a vector is at least taken for, as by :func:`torch.nn.functional.normalize`."""
+"""Lower bound of a norm that divides, as in :func:`torch.nn.functional.normalize`."""
 
 
 def gradients(d_out: Tensor, given: Arguments) -> Gradients:
-    """Gradients of window attention without dropout from that of its output ``[B, H, W, C]``."""
+    """Compute the gradients of window attention without dropout from that of its output ``[B, H, W, C]``."""
     plan, shifted, scale, qkv = given.plan, given.shifted, given.scale, given.qkv
     batch, channels, heads, dim = qkv.shape[0], given.channels, given.num_heads, given.dim
     parts = window_partition(qkv, plan, shifted, given.pad_value)
     parts = parts.reshape(batch, plan.num_windows, plan.tokens, 3, heads, dim)
     raw_q, raw_k, v = parts.permute(3, 0, 1, 4, 2, 5)  # each [B, nW, heads, N, d]
     q, k = (unit(raw_q), unit(raw_k)) if given.cosine else (raw_q, raw_k)
-    # Frames of a shift by padding and cropped padding get no gradient: their outputs are read nowhere.
+    # The outputs of padding, and of the frame of a shift by padding, are cropped, so their gradient is zero.
     d_out = window_partition(d_out, plan, shifted).reshape(batch, plan.num_windows, plan.tokens, heads, dim)
     d_out = d_out.transpose(2, 3)
 
@@ -57,7 +57,7 @@ def gradients(d_out: Tensor, given: Arguments) -> Gradients:
 
 
 def gradient_of_direction(d_unit: Tensor, x: Tensor) -> Tensor:
-    """Gradient of ``x`` ``[..., d]`` from that of :func:`unit` of it; zero where ``x`` is, which has no direction."""
+    """Compute the gradient of ``x`` ``[..., d]`` from that of ``unit(x)``; zero for zero vectors."""
     x = widen(x)
     length = x.norm(dim=-1, keepdim=True)
     direction = x / length.clamp_min(MIN_NORM)
@@ -66,11 +66,11 @@ def gradient_of_direction(d_unit: Tensor, x: Tensor) -> Tensor:
 
 
 def padded_rows(plan: WindowPlan, shifted: bool, batch: int, like: Tensor) -> Tensor:
-    """Which rows of the windows ``[B * nW * N]`` hold ``pad_value``: padding at the right and bottom, not a frame."""
+    """Return the rows of the windows ``[B * nW * N]`` that are ``pad_value``: padding at the right and bottom."""
     return CONSTANTS.get(like, build_padded_rows, plan, shifted, batch)
 
 
 def build_padded_rows(plan: WindowPlan, shifted: bool, batch: int) -> Tensor:
-    """See :func:`padded_rows`; indices, so that they stay small."""
+    """Compute :func:`padded_rows`: indices, which need less memory than a mask."""
     padding = window_partition(torch.zeros(batch, plan.height, plan.width, 1), plan, shifted, torch.ones(1))
     return padding.flatten().nonzero()[:, 0]

@@ -1,9 +1,9 @@
-"""Window attention a few windows at a time, projections included: inference on processors with caches.
+"""Window attention for a group of windows at a time, including the projections, for inference on CPUs.
 
-On a CPU a map's queries, keys and values, and what follows from them, do not fit into the caches, and fresh memory of
-that size costs about as much time as the arithmetic. Here a group of windows is gathered, projected, attended,
-projected back and put in its place before the next one, so that what lies between stays in the caches and no large
-intermediate exists. With gradients nothing would be saved: they need the intermediates.
+On a CPU the queries, keys and values of a map do not fit into the caches, and allocating memory of that size takes
+about as much time as the arithmetic. Here a group of windows is gathered, projected, attended, projected back and
+written to the output before the next group, so that intermediates are small and stay in the caches. Training needs the
+intermediates for gradients, so this is for inference only.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,35 +15,38 @@ from torch import Tensor, nn
 
 from swin_backbone.attention.kernels.eager import widen
 from swin_backbone.attention.window_plan import CONSTANTS, WindowPlan, window_tokens
-from swin_backbone.attention.wrapped_layers import is_ordinary, can_split_calls
+from swin_backbone.attention.wrapped_layers import can_split_calls, is_ordinary
 
 ROWS_PER_THREAD = 1024
-"""Tokens of a group: enough for fast matrix products, few enough for a core's cache."""
+"""Tokens of a group per thread: enough for fast matrix products, few enough for the cache of a core."""
 
 SMALLEST = 512
-"""Tokens up to which the whole map at once is faster: its intermediates are small enough for memory that is used again,
-and gathering and putting back costs more than it saves. Between 441 and 576 tokens for 96 channels, measured."""
+"""Number of tokens up to which the whole map at once is faster: its intermediates fit into memory that the allocator
+reuses, and gathering costs more than it saves. The measured limit is between 441 and 576 tokens for 96 channels."""
 
 
 def can_run_in_groups(x: Tensor, *modules: nn.Module) -> bool:
-    """Whether applying ``modules`` to ``x`` ``[..., C]`` in groups is possible and pays.
+    """Return whether applying ``modules`` to ``x`` ``[..., C]`` in groups is possible and faster.
 
-    That is so for an ordinary tensor on a CPU, without gradients, and of more than :data:`SMALLEST` tokens.
+    ``x`` has to be an ordinary tensor on a CPU, without gradients, of more than :data:`SMALLEST` tokens.
     """
-    if torch.is_grad_enabled() or not is_ordinary(x):  # first, so that no traced graph depends on the size
+    if torch.is_grad_enabled() or not is_ordinary(x):  # checked first, so that no traced graph depends on the size
         return False
     return x.numel() > SMALLEST * x.shape[-1] and can_split_calls(*modules)
 
 
 def group_rows() -> int:
-    """Rows to work on at a time."""
+    """Return the number of rows to process at a time."""
     return ROWS_PER_THREAD * torch.get_num_threads()
 
 
 def tokenwise(function: Callable[[Tensor], Tensor], x: Tensor, *modules: nn.Module) -> Tensor:
-    """``function(x)`` for a function of single tokens that keeps the shape ``[..., C]``; in groups where that pays.
+    """Return ``function(x)`` for a function that acts on each token of ``[..., C]``; in groups if that is faster.
 
-    ``modules`` are those that the function calls.
+    Args:
+        function: keeps the shape and treats every token independently.
+        x: the tokens.
+        modules: the modules that ``function`` calls.
     """
     if not can_run_in_groups(x, *modules) or x.numel() <= group_rows() * x.shape[-1]:
         return function(x)
@@ -55,8 +58,8 @@ class Group:
     """Windows that share a mask.
 
     Attributes:
-        tokens: the token of the flattened batch at every place of the windows, ``[n * N]``; -1 for padding.
-        mask: added to the logits, ``[1, heads or 1, N, N]``, or None.
+        tokens: indices into the flattened batch for every position of the windows, ``[n * N]``; -1 for padding.
+        mask: bias and mask added to the logits, ``[1, heads or 1, N, N]``, or None.
     """
 
     tokens: Tensor
@@ -64,7 +67,7 @@ class Group:
 
 
 def groups(plan: WindowPlan, shifted: bool, batch: int, bias: Tensor | None, like: Tensor) -> Iterator[Group]:
-    """Cut a batch of maps into groups of windows; ``like`` has the dtype of the masks."""
+    """Yield groups of the windows of a batch of maps; ``like`` has the dtype of the masks."""
     tokens = CONSTANTS.get(like, window_tokens, plan, shifted, batch)
     step = max(1, group_rows() // plan.tokens)
     mask_numbers = plan.mask_numbers() if shifted else torch.zeros(plan.num_windows)
@@ -75,7 +78,7 @@ def groups(plan: WindowPlan, shifted: bool, batch: int, bias: Tensor | None, lik
 
 
 def group_masks(bias: Tensor | None, plan: WindowPlan, shifted: bool, like: Tensor) -> dict[int, Tensor | None]:
-    """Bias and shift mask by mask number, each ``[1, heads or 1, N, N]``; None where there is neither."""
+    """Return the sum of bias and shift mask by mask number, each ``[1, heads or 1, N, N]``; None without either."""
     if not shifted:
         return {0: None if bias is None else bias[None].to(like.dtype)}
     plan = plan.with_one_window_per_mask()
@@ -96,18 +99,18 @@ def attend_in_groups(
     scale: float | Tensor,
     pad_value: Tensor | None,
 ) -> Tensor:
-    """``finish(window_attention(project(x), ...))`` without gradients.
+    """Compute ``finish(window_attention(project(x), ...))`` without gradients.
 
     Args:
         x: real tokens ``[B, H, W, C]``.
-        project: from tokens ``[n, C]`` to their queries, keys and values ``[n, 3C]``.
-        finish: from attended values ``[n, C]`` to results ``[n, C]``.
-        bias: as there.
-        plan: as there.
-        shifted: as there.
-        num_heads: as there.
-        scale: as there.
-        pad_value: as there.
+        project: maps tokens ``[n, C]`` to their queries, keys and values ``[n, 3C]``.
+        finish: maps attended values ``[n, C]`` to results ``[n, C]``.
+        bias: see :func:`swin_backbone.attention.kernels.window_attention`, as for the following ones.
+        plan: see above.
+        shifted: see above.
+        num_heads: see above.
+        scale: see above.
+        pad_value: see above.
     """
     rows = x.flatten(0, 2)
     out = None
@@ -122,12 +125,12 @@ def attend_in_groups(
         values = finish(values[real] if padded else values)
         out = values.new_empty(rows.shape[0], values.shape[1]) if out is None else out
         out.index_copy_(0, tokens, values)
-    assert out is not None  # every map has a window
+    assert out is not None  # every map has at least one window
     return out.view(*x.shape[:-1], out.shape[1])
 
 
 def insert_padding(qkv: Tensor, real: Tensor, pad_value: Tensor | None) -> Tensor:
-    """Rows ``[n, 3C]`` at the places where ``real`` ``[m]`` is true, ``pad_value`` at the others: ``[m, 3C]``."""
+    """Put rows ``[n, 3C]`` where ``real`` ``[m]`` is true, and ``pad_value`` elsewhere: ``[m, 3C]``."""
     full = qkv.new_zeros(real.shape[0], qkv.shape[1])
     if pad_value is not None:
         full[~real] = pad_value.to(qkv.dtype)
@@ -136,8 +139,8 @@ def insert_padding(qkv: Tensor, real: Tensor, pad_value: Tensor | None) -> Tenso
 
 
 def attend(qkv: Tensor, tokens: int, num_heads: int, scale: float | Tensor, mask: Tensor | None) -> Tensor:
-    """Attention within windows of ``tokens`` rows of ``qkv`` ``[n * N, 3C]``; ``[n * N, C]`` out."""
-    # Views suffice: the fused kernel for CPUs reads any strides, and takes a mask of four axes only.
+    """Attend within windows of ``tokens`` rows of ``qkv`` ``[n * N, 3C]``; ``[n * N, C]`` out."""
+    # The fused kernel for CPUs supports any strides, so views suffice, and requires a mask of four axes.
     q, k, v = qkv.view(-1, tokens, 3, num_heads, qkv.shape[1] // (3 * num_heads)).permute(2, 0, 3, 1, 4)
     if isinstance(scale, Tensor):
         q, scale = (q * scale).to(k.dtype), 1.0

@@ -1,10 +1,10 @@
-"""Window attention as one operator, ``torch.ops.swin_backbone.window_attention``: what compiled graphs hold.
+"""Window attention as one operator, ``torch.ops.swin_backbone.window_attention``, for compiled graphs.
 
-The geometry of windows depends on the image size. Traced step by step it would be part of a graph, which would then be
-compiled again for each size; here it stays inside the operator, whose shapes follow from those of ``qkv`` alone. The
-backward pass is written out and recomputes the weights, so nothing but the inputs is kept between the passes.
+The geometry of windows depends on the image size. If it were traced, a graph would be recompiled for each size; here it
+is inside the operator, whose output shape depends only on that of ``qkv``. The backward pass is handwritten and
+recomputes the weights, so only the inputs are saved.
 
-Both passes use the Triton kernels where these can run.
+Both passes use the Triton kernels if these can run.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ from swin_backbone.errors import InputError
 
 
 def identity(x: Tensor) -> Tensor:
-    """``x``: the projections are outside the operator."""
+    """Return ``x``: the projections are outside the operator."""
     return x
 
 
@@ -39,7 +39,7 @@ def gather(
     pad_shift: bool,
     cosine: bool,
 ) -> Arguments:
-    """The operator's arguments, with the plan of the map."""
+    """Build :class:`Arguments` from the operator's arguments."""
     plan = WindowPlan(qkv.shape[1], qkv.shape[2], (window[0], window[1]))
     shifted = shifted and plan.shift != (0, 0)
     plan = plan.with_pad_shift(shifted) if pad_shift else plan
@@ -47,10 +47,10 @@ def gather(
 
 
 def uses_triton(given: Arguments, backend: str) -> bool:
-    """Whether the Triton kernels compute attention.
+    """Return whether the Triton kernels compute attention.
 
     Raises:
-        InputError: ``backend`` is 'triton', and they cannot.
+        InputError: if ``backend`` is 'triton' and they cannot run.
     """
     if backend not in ('auto', 'triton'):
         return False
@@ -61,7 +61,7 @@ def uses_triton(given: Arguments, backend: str) -> bool:
 
 
 def unavailable_message(reason: str) -> str:
-    """The error of ``backend='triton'`` where the kernels cannot run."""
+    """Return the error message for ``backend='triton'`` if the kernels cannot run."""
     return f"backend='triton' cannot run here: {reason}; use backend='auto'."
 
 
@@ -79,7 +79,7 @@ def window_attention_op(
     backend: str = 'auto',
     cosine: bool = False,
 ) -> Tensor:
-    """Window attention without dropout; see :func:`swin_backbone.attention.kernels.window_attention`.
+    """Compute :func:`swin_backbone.attention.kernels.window_attention` without dropout.
 
     Args:
         qkv: ``[B, H, W, 3C]``.
@@ -92,12 +92,12 @@ def window_attention_op(
         shifted: whether the windows are shifted.
         pad_shift: whether the shift pads the map instead of rolling it.
         backend: 'auto' or 'triton'; any other name excludes the Triton kernels.
-        cosine: whether queries and keys are brought to unit length first.
+        cosine: whether queries and keys are normalized to unit length first.
     """
     given = gather(qkv, bias, pad_value, scale, factor, num_heads, window, shifted, pad_shift, cosine)
     if uses_triton(given, backend):
         return triton_launch.attend(given)
-    with torch.no_grad():  # below autograd, which has saved the inputs
+    with torch.no_grad():  # the operator's own backward pass computes gradients
         if can_run_in_groups(qkv) and not cosine:
             return attend_in_groups(
                 qkv, identity, identity, bias, given.plan, given.shifted, num_heads, given.scale, pad_value
@@ -125,12 +125,12 @@ def window_attention_backward(
     backend: str = 'auto',
     cosine: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of ``qkv``, ``bias``, ``pad_value`` and ``scale``; empty tensors for those that are None."""
+    """Compute the gradients of ``qkv``, ``bias``, ``pad_value`` and ``scale``; empty tensors for absent inputs."""
     given = gather(qkv, bias, pad_value, scale, factor, num_heads, window, shifted, pad_shift, cosine)
     fits = given.plan.tokens <= triton_launch.TILE_TOKENS
     compute = triton_launch.gradients if fits and uses_triton(given, backend) else gradients
     d_qkv, *others = compute(gradient, given)
-    # An operator may not return one tensor twice, hence a new one for each that is absent.
+    # An operator must not return the same tensor twice, so each absent gradient is a new tensor.
     d_bias, d_pad, d_scale = (qkv.new_empty(0) if other is None else other for other in others)
     return d_qkv, d_bias, d_pad, d_scale
 
@@ -165,10 +165,10 @@ window_attention_op.register_autograd(_backward, setup_context=_keep_inputs)
 
 
 def window_attention_triton(given: Arguments, dropout: float) -> Tensor:
-    """See :func:`swin_backbone.attention.kernels.window_attention`; by the Triton kernels.
+    """Compute :func:`swin_backbone.attention.kernels.window_attention` with the Triton kernels.
 
     Raises:
-        InputError: they cannot run.
+        InputError: if they cannot run.
     """
     if reason := triton_launch.unsupported_reason(given, dropout):
         raise InputError(unavailable_message(reason))
@@ -181,7 +181,7 @@ def window_attention_triton(given: Arguments, dropout: float) -> Tensor:
 
 
 def products(qkv_shape: Any, window: list[int]) -> int:
-    """Multiply-adds of one product of queries with keys, over all windows and heads of a map, padding included."""
+    """Count the multiply-adds of the product of queries and keys of a map, including padding."""
     batch, height, width, channels = qkv_shape
     windows = batch * -(-height // window[0]) * -(-width // window[1])
     return windows * (window[0] * window[1]) ** 2 * (channels // 3)

@@ -9,17 +9,17 @@ from swin_backbone.attention.window_plan import window_partition, window_reverse
 
 
 def widen(x: Tensor) -> Tensor:
-    """``x`` in at least float32: half precision is raised, anything wider is left alone."""
+    """Convert half precision to float32; return other dtypes unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def unit(x: Tensor) -> Tensor:
-    """``x`` ``[..., d]`` at unit length, computed in at least float32; zeros stay zeros."""
+    """Normalize ``x`` ``[..., d]`` to unit length, in at least float32; zero vectors stay zero."""
     return F.normalize(widen(x), dim=-1).to(x.dtype)
 
 
 def window_attention_eager(given: Arguments, dropout: float) -> Tensor:
-    """See :func:`swin_backbone.attention.kernels.window_attention`."""
+    """Compute :func:`swin_backbone.attention.kernels.window_attention` step by step."""
     plan, shifted, channels = given.plan, given.shifted, given.channels
     windows = window_partition(given.qkv, plan, shifted, given.pad_value)  # [B, nW, N, 3C]
     windows = windows.reshape(*windows.shape[:3], 3, given.num_heads, given.dim)

@@ -1,8 +1,8 @@
-"""Window attention for recorded graphs: the definition's numbers without a condition on the size of the map.
+"""Window attention for recorded graphs: equal to the definition, without branches on the size of the map.
 
-:mod:`swin_backbone.attention.kernels.eager` pads where a map needs it and cuts off what it added. Each such condition
-would be fixed in a recorded graph, which then serves the sizes that meet it and no other. Here every size takes the
-same steps: places of tokens are computed from the size, and tokens are looked up by them.
+:mod:`swin_backbone.attention.kernels.eager` pads a map if necessary and crops the result. A recorded graph would
+contain one side of each such branch and be wrong for other sizes. Here every size takes the same steps: token indices
+are computed from the size, and tokens are gathered by index.
 """
 
 import torch
@@ -14,10 +14,10 @@ from swin_backbone.attention.window_plan import MASKED_LOGIT
 
 
 def window_attention_exported(given: Arguments) -> Tensor:
-    """See :func:`swin_backbone.attention.kernels.window_attention`."""
+    """Compute :func:`swin_backbone.attention.kernels.window_attention` without branches on the size of the map."""
     qkv, plan, num_heads = given.qkv, given.plan, given.num_heads
     batch, height, width, channels = qkv.shape[0], plan.height, plan.width, given.channels
-    # The blocks of a stage share their plan: what one of them has computed serves the others.
+    # The blocks of a stage share their plan, so the indices are computed once per stage.
     known = vars(plan).setdefault('places', {})
     if given.shifted not in known:
         known[given.shifted] = Places(height, width, plan.window, plan.shift if given.shifted else (0, 0), qkv.device)
@@ -44,21 +44,21 @@ def window_attention_exported(given: Arguments) -> Tensor:
 
 
 class Places:
-    """The positions of tokens in the windows of a map, as integer tensors that are computed from its size.
+    """Token indices of the windows of a map, as integer tensors that are computed from its size.
 
     Args:
         height: rows of real tokens.
         width: columns of real tokens.
         window: rows and columns of a window.
         shift: rows and columns by which the map is rolled.
-        device: of the tensors.
+        device: device of the tensors.
 
     Attributes:
         windows: number of windows.
-        token: token ``[nW * N]`` at every place of every window; some real token for padding.
-        is_padding: whether the place holds padding, ``[nW * N]``.
-        region: region of the rolled map, ``[nW * N]``; tokens of one region may see each other.
-        of_token: place of every real token, ``[H * W]``.
+        token: index of the token at every position of every window, ``[nW * N]``; an arbitrary real token for padding.
+        is_padding: whether a position is padding, ``[nW * N]``.
+        region: region of the rolled map, ``[nW * N]``; tokens attend within their region.
+        of_token: position of every real token in the windows, ``[H * W]``.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Places:
     ) -> None:
         grid = (height + window[0] - 1) // window[0], (width + window[1] - 1) // window[1]
         self.windows = grid[0] * grid[1]
-        # ONNX has few operators of a tensor and a number that depends on the size of the input: sizes are tensors here.
+        # Few ONNX operators combine a tensor with a number that depends on the input size, so sizes are tensors here.
         last_row, last_col, grid_width = (as_tensor(n, device) for n in (height - 1, width - 1, grid[1]))
         rolled, regions, places = [], [], []
         for size, count, side, step in zip((height, width), grid, window, shift, strict=True):
@@ -91,5 +91,5 @@ class Places:
 
 
 def as_tensor(number: int, device: torch.device) -> Tensor:
-    """A size as a tensor ``[]``."""
+    """Return a size as a tensor ``[]``."""
     return torch.full((), number, dtype=torch.int64, device=device)

@@ -1,8 +1,9 @@
-"""Window attention with large windows on processors, one head of one window at a time.
+"""Window attention with large windows on CPUs, one head of one window at a time.
 
-For 24 heads and windows of 48 x 48 tokens, a block's bias spread over all pairs of tokens, and its weights in each
-window, are half a gigabyte each. Here the bias is spread for one head, and weights exist for some queries of it, few
-enough for caches; the backward pass computes them again. Queries of padding are left out: nobody reads their results.
+For 24 heads and windows of 48 x 48 tokens, the bias for all pairs of tokens and the attention weights of each window
+are half a gigabyte each. Here the bias is expanded for one head at a time, and weights exist for a few queries at a
+time, which fit into the caches; the backward pass recomputes them. Queries of padding are skipped, as their results are
+unused.
 """
 
 from typing import Any
@@ -18,18 +19,18 @@ from swin_backbone.attention.window_plan import CONSTANTS, WindowPlan, region_ma
 from swin_backbone.attention.wrapped_layers import is_ordinary
 
 SMALLEST = 576
-"""Tokens of a window from which on this is faster than all heads and windows at once."""
+"""Smallest window, in tokens, for which this is faster than all heads and windows at once."""
 
 MAX_PAIRS = 2**20
-"""Pairs of a query and a key whose weights exist at a time in the backward pass."""
+"""Largest number of attention weights that exist at a time in the backward pass."""
 
 Queries = slice | Tensor
 
 
 def can_run_by_heads(x: Tensor, plan: WindowPlan) -> bool:
-    """Whether attention within the windows of ``x`` is computed here: large windows, an ordinary tensor on a CPU.
+    """Return whether this kernel is used: for large windows and an ordinary tensor on a CPU.
 
-    A shift by padding is not: its frame needs another mask.
+    It does not support a shift by padding, which needs a different mask.
     """
     return plan.tokens >= SMALLEST and type(plan) is WindowPlan and is_ordinary(x)
 
@@ -43,16 +44,10 @@ def window_attention_by_heads(
     scale: float | Tensor,
     pad_value: Tensor | None,
 ) -> Tensor:
-    """Window attention without dropout; see :func:`swin_backbone.attention.kernels.window_attention`.
+    """Compute :func:`swin_backbone.attention.kernels.window_attention` without dropout.
 
-    Args:
-        qkv: as there.
-        table: position bias of every offset ``[(2Mh-1)(2Mw-1), heads]``, or None.
-        plan: as there.
-        shifted: as there.
-        num_heads: as there.
-        scale: as there.
-        pad_value: as there.
+    ``table`` has the position bias of every offset, ``[(2Mh-1)(2Mw-1), heads]``, or is None. The other arguments are
+    documented there.
     """
     shifted = shifted and plan.shift != (0, 0)
     windows = window_partition(qkv, plan, shifted, pad_value)  # [B, nW, N, 3C]
@@ -62,19 +57,19 @@ def window_attention_by_heads(
 
 
 def real_queries(plan: WindowPlan, shifted: bool, most: int) -> list[list[Queries]]:
-    """Places of the real tokens of every window of an image, counted backwards, at most ``most`` at a time."""
+    """Return the real tokens of every window of an image, in reversed positions, in parts of at most ``most``."""
     real = window_order(plan, shifted, 1).view(plan.num_windows, plan.tokens).flip(1) >= 0
     whole: list[Queries] = [slice(start, start + most) for start in range(0, plan.tokens, most)]
     return [whole if bool(row.all()) else list(row.nonzero()[:, 0].split(most)) for row in real]
 
 
 def backward_mask(plan: WindowPlan) -> Tensor:
-    """Additive mask of a shifted block ``[nW, N, N]`` with the queries backwards."""
+    """Build the additive mask of a shifted block ``[nW, N, N]`` with reversed queries."""
     return region_mask(plan).flip(1)
 
 
 def window_masks(plan: WindowPlan, shifted: bool, like: Tensor) -> list[Tensor | None]:
-    """The mask of every window of an image ``[N, N]``, queries backwards; None where it hides nothing."""
+    """Return the mask of every window of an image, ``[N, N]`` with reversed queries; None for windows of one region."""
     if not shifted:
         return [None] * plan.num_windows
     small = plan.with_one_window_per_mask()
@@ -83,13 +78,13 @@ def window_masks(plan: WindowPlan, shifted: bool, like: Tensor) -> list[Tensor |
 
 
 class LogitBias:
-    """What is added to the logits of one head after the other; in memory that stays, as fresh memory costs time.
+    """Bias and mask of one head at a time, in buffers that are reused because allocation is slow.
 
     Args:
         table: position bias of every offset ``[(2Mh-1)(2Mw-1), heads]``, or None.
-        plan: the windows.
-        shifted: whether they are shifted.
-        like: has the dtype of the logits.
+        plan: the window plan.
+        shifted: whether the windows are shifted.
+        like: a tensor with the dtype of the logits.
     """
 
     def __init__(self, table: Tensor | None, plan: WindowPlan, shifted: bool, like: Tensor) -> None:
@@ -102,14 +97,14 @@ class LogitBias:
         self.rows = slice(used[0], used[-1] + 1)
 
     def use_head(self, head: int) -> None:
-        """Spread the bias of a head."""
+        """Expand the bias of a head to all pairs of tokens."""
         if self.table is not None:
             window = self.plan.window
             pairs = backward_bias(self.table[:, head : head + 1], window)[0]
             self.bias.view(*window, *window)[self.rows].copy_(pairs[self.rows])
 
-    def of(self, window: int, queries: Queries) -> Tensor:
-        """Bias and mask of some queries of a window ``[queries, N]``."""
+    def for_queries(self, window: int, queries: Queries) -> Tensor:
+        """Return the sum of bias and mask for some queries of a window, ``[queries, N]``."""
         mask = self.masks[window % self.plan.num_windows]
         if mask is None:
             return self.bias[queries]
@@ -118,16 +113,16 @@ class LogitBias:
 
 
 class AttendByHeads(torch.autograd.Function):
-    """Attention within windows, with a backward pass that keeps the inputs alone.
+    """Attention within windows, with a backward pass that saves only the inputs.
 
-    Queries and attended values are backwards in their windows: so is the bias that a copy alone spreads.
+    Queries and attended values are in reverse order within their windows, the order of :func:`backward_bias`.
     """
 
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, plan: WindowPlan, shifted: bool
     ) -> Tensor:
-        """Attended values ``[n, heads, N, d]`` of scaled queries, keys and values of that shape; zeros for padding."""
+        """Attend with scaled queries, keys and values ``[n, heads, N, d]``; same shape out, zeros for padding."""
         ctx.save_for_backward(q, k, v, table)
         ctx.where = plan, shifted
         queries, added = real_queries(plan, shifted, plan.tokens), LogitBias(table, plan, shifted, q)
@@ -137,7 +132,7 @@ class AttendByHeads(torch.autograd.Function):
             for number in range(len(q)):
                 keys, values = k[None, None, number, head], v[None, None, number, head]
                 for places in queries[number % plan.num_windows]:
-                    part, mask = q[number, head, places][None, None], added.of(number, places)[None, None]
+                    part, mask = q[number, head, places][None, None], added.for_queries(number, places)[None, None]
                     out[number, head, places] = F.scaled_dot_product_attention(part, keys, values, mask, scale=1.0)[
                         0, 0
                     ]
@@ -145,10 +140,10 @@ class AttendByHeads(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        """Gradients of queries, keys, values and table, computed in at least float32."""
+        """Compute the gradients of queries, keys, values and table, in at least float32."""
         q, k, v, table = ctx.saved_tensors
         plan, shifted = ctx.where
-        if torch.is_grad_enabled():  # a gradient of the gradient is asked for
+        if torch.is_grad_enabled():  # create_graph=True
             return differentiable_gradients(grads[0], q, k, v, table, plan, shifted)
         d_q, d_k, d_v = (torch.zeros(x.shape, dtype=widen(x[:0]).dtype) for x in (q, k, v))
         d_table = None if table is None else torch.empty_like(table)
@@ -162,7 +157,7 @@ class AttendByHeads(torch.autograd.Function):
                 here, keys, values = (widen(x[number, head]) for x in (q, k, v))
                 for places in queries[number % plan.num_windows]:
                     d_out = widen(grads[0][number, head, places])
-                    weights = torch.addmm(added.of(number, places), here[places], keys.t()).softmax(-1)
+                    weights = torch.addmm(added.for_queries(number, places), here[places], keys.t()).softmax(-1)
                     d_v[number, head].addmm_(weights.t(), d_out)
                     d_logits = torch._softmax_backward_data(d_out @ values.t(), weights, -1, weights.dtype)
                     d_bias[places] += d_logits
@@ -174,7 +169,7 @@ class AttendByHeads(torch.autograd.Function):
 
 
 def column_gradient(table: Tensor, head: int, plan: WindowPlan, d_bias: Tensor) -> Tensor:
-    """The gradient of a head's column of ``table`` from that of its bias ``[N, N]``."""
+    """Compute the gradient of a head's column of ``table`` from that of its bias ``[N, N]``."""
     with torch.enable_grad():
         column = widen(table[:, head : head + 1].detach()).requires_grad_()
         bias = backward_bias(column, plan.window)
@@ -184,7 +179,7 @@ def column_gradient(table: Tensor, head: int, plan: WindowPlan, d_bias: Tensor) 
 def differentiable_gradients(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, plan: WindowPlan, shifted: bool
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of :class:`AttendByHeads` as part of a graph."""
+    """Compute the gradients of :class:`AttendByHeads` with a graph, for second derivatives."""
     bias = None if table is None else backward_bias(table, plan.window).reshape(-1, plan.tokens, plan.tokens)
     out, _ = attend(torch.stack([q, k, v]), bias, plan.mask(q).flip(1) if shifted else None, 1.0)
     needed = [value for value in (q, k, v, table) if value is not None and value.requires_grad]

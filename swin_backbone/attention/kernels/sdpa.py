@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from swin_backbone.attention.window_plan import AnyPlan
 
 MAX_ROWS = {'cuda': 65_535}
-"""Longest first axis by device: some of the fused kernels have one block per row in an axis of CUDA's grid."""
+"""Largest first dimension by device: some fused kernels use it as an axis of the CUDA grid."""
 
 
 def window_attention_sdpa(given: Arguments, dropout: float) -> Tensor:
-    """See :func:`swin_backbone.attention.kernels.window_attention`.
+    """Compute :func:`swin_backbone.attention.kernels.window_attention` with PyTorch's fused kernels.
 
-    The fused kernels take four axes and a mask that can be broadcast, not repeated. A shifted block has one mask per
-    window and head, equal for all images, so windows and heads share the first axis and the images take the second; in
-    an unshifted block the bias alone remains, equal for all windows, and the axes are the usual ones.
+    The fused kernels accept four axes and a mask that is broadcast. A shifted block has one mask per window and head,
+    equal for all images, so the axes are (windows x heads, images, N, d). An unshifted block has only the bias, equal
+    for all windows, so the axes are (images x windows, heads, N, d).
     """
     plan, shifted, num_heads, dim, scale = given.plan, given.shifted, given.num_heads, given.dim, given.scale
     batch, (rows, cols), (win_h, win_w) = given.qkv.shape[0], plan.window_grid, plan.window
@@ -51,7 +51,7 @@ def window_attention_sdpa(given: Arguments, dropout: float) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, scale: float) -> Tensor:
-    """Call the fused kernel on ``[rows, n, N, d]``, in parts where there are more rows than it takes."""
+    """Call the fused kernel on ``[rows, n, N, d]``, in parts if there are more rows than it supports."""
     most = MAX_ROWS.get(q.device.type)
     if most is None or torch.compiler.is_compiling() or q.shape[0] <= most:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
@@ -65,9 +65,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float,
 
 
 def additive_mask(bias: Tensor | None, plan: 'AnyPlan', shifted: bool, like: Tensor) -> Tensor | None:
-    """Bias and mask in the dtype of ``like``: ``[1, heads, N, N]``; in a shifted block ``[nW * heads, 1, N, N]``."""
+    """Add bias and mask in the dtype of ``like``: ``[1, heads, N, N]``, or ``[nW * heads, 1, N, N]`` if shifted."""
     if not shifted:
-        # The fused kernel for CPUs takes a mask of four axes only.
+        # The fused kernel for CPUs requires a mask of four axes.
         return None if bias is None else bias[None].to(like.dtype)
     heads = like.shape[0] // plan.num_windows
     mask = plan.mask(like)[:, None].expand(-1, heads, -1, -1)

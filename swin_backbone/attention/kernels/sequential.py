@@ -1,7 +1,7 @@
-"""Window attention a few windows at a time, computed again in the backward pass (Swin V2 paper, section 3.4).
+"""Window attention for a few windows at a time, recomputed in the backward pass (Swin V2 paper, section 3.4).
 
-The weights of all windows of a large map need more memory than the rest of a block. Here those of some windows exist at
-a time, in both passes, at the price of computing attention once more.
+The attention weights of all windows of a large map need more memory than the rest of a block. Here only those of a few
+windows exist at a time, in both passes, at the cost of computing attention twice.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from swin_backbone.attention.kernels.eager import widen
 from swin_backbone.attention.window_plan import WindowPlan, window_partition, window_reverse
 
 MAX_PAIRS = 2**24
-"""Pairs of tokens, over all heads, whose weights exist at a time."""
+"""Largest number of attention weights, over all heads, that exist at a time."""
 
 
 @torch.compiler.disable
@@ -31,9 +31,9 @@ def window_attention_in_parts(
     backend: str,
     cosine: bool = False,
 ) -> Tensor:
-    """See :func:`swin_backbone.attention.kernels.window_attention` for meaning and shapes.
+    """Compute :func:`swin_backbone.attention.kernels.window_attention`, which documents the arguments, in parts.
 
-    Each part is a batch of maps of one window, which any backend serves. Compiled graphs end before it.
+    Each part is a batch of maps of one window, which every backend supports. ``torch.compile`` does not trace it.
     """
     shifted = shifted and plan.shift != (0, 0)
     single = WindowPlan(*plan.window, plan.window)
@@ -60,7 +60,7 @@ def window_attention_in_parts(
 
 
 def windows_by_mask(plan: WindowPlan, shifted: bool, like: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Numbers of the windows of an image that share a mask, and this mask ``[N, N]``, or None without a shift."""
+    """Yield the indices of windows that share a mask, and the mask ``[N, N]``, or None without a shift."""
     if not shifted:
         yield torch.arange(plan.num_windows), None
         return

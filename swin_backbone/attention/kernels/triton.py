@@ -1,14 +1,16 @@
-"""Triton kernels of window attention. They read the map of queries, keys and values as it is, and write a map.
+"""Triton kernels of window attention, which read the map of queries, keys and values and write the attended map.
 
-Padding, shift and windows are addresses: no tensor of windows, of padding or of masks exists. A tile holds one head of
-one window; :mod:`swin_backbone.attention.kernels.triton_launch` launches the kernels. This module alone imports triton.
+Padding, shift and windows are computed as addresses, so tensors of windows, padding or masks are never created. A tile
+is one head of one window. :mod:`swin_backbone.attention.kernels.triton_launch` launches the kernels. Only this module
+imports triton.
 
-Logits are in units of ln 2, since a GPU has exp2: ``bias`` and ``scale`` come multiplied by log2(e). ``bias`` is minus
-infinity in the columns of keys that do not exist, which fill a window up to the size of a tile.
+Logits are in units of ln 2, since GPUs have an exp2 instruction: ``bias`` and ``scale`` are passed multiplied by
+log2(e). ``bias`` is minus infinity in the columns of keys that do not exist, which fill a window up to the size of a
+tile.
 
-Where ``COSINE``, queries and keys are brought to unit length in float32 when they are read, and rounded to their dtype.
+With ``COSINE``, queries and keys are normalized in float32 when they are read, and rounded to their dtype.
 """
-# Triton's kernels are not typed, and their constants are upper case.
+# Triton kernels are not typed, and their constants are upper case.
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
 # ruff: noqa: N803, N806
 
@@ -21,12 +23,12 @@ VERSION = tuple(int(part) for part in triton.__version__.split('.')[:2])
 INTERPRETED = tl.constexpr(os.environ.get('TRITON_INTERPRET') == '1')
 MASKED = tl.constexpr(-100.0 * 1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
-MIN_NORM = tl.constexpr(1e-12)  # what a vector's length is at least taken for, as by torch.nn.functional.normalize
+MIN_NORM = tl.constexpr(1e-12)  # lower bound of a norm that divides, as in torch.nn.functional.normalize
 
 
 @triton.jit
 def _product(a, b, PRECISION: tl.constexpr):
-    if INTERPRETED:  # which keeps bfloat16 as integers, and would multiply these
+    if INTERPRETED:  # the interpreter stores bfloat16 as integers, and would multiply those
         a = a.to(tl.float32)
         b = b.to(tl.float32)
     return tl.dot(a, b, input_precision=PRECISION)
@@ -36,7 +38,7 @@ def _product(a, b, PRECISION: tl.constexpr):
 def _tokens(
     t, window, H, W, n_h, n_w, MH: tl.constexpr, MW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr
 ):  # fmt: skip
-    """Row and column in the padded map of the positions ``t`` of a window, and their region in the shift's mask."""
+    """Return row and column in the padded map, and the region in the shift's mask, of positions ``t`` of a window."""
     wx = window % n_w
     wy = window // n_w % n_h
     iy = t // MW
@@ -57,7 +59,7 @@ def _load(base, pad, rows, real, inside, start, C: tl.constexpr, D: tl.constexpr
     """Read channels ``start`` to ``start + D`` of tokens; those of padding from ``pad``, or zeros."""
     cols = tl.arange(0, D)[None, :]
     if HAS_PAD:
-        # Selecting addresses hides their alignment, and without it Triton loads two bytes at a time.
+        # tl.where hides the alignment of addresses, and without it Triton loads two bytes at a time.
         pointers = tl.multiple_of(tl.where(real, base + rows * (3 * C) + start, pad + start), 16)
         return tl.load(pointers[:, None] + cols, mask=inside[:, None], other=0.0)
     return tl.load(base + (rows * (3 * C) + start)[:, None] + cols, mask=real[:, None], other=0.0)
@@ -65,7 +67,7 @@ def _load(base, pad, rows, real, inside, start, C: tl.constexpr, D: tl.constexpr
 
 @triton.jit
 def _unit(x):
-    """Rows of ``x`` at unit length in float32, and the factor of their gradient, which is zero for rows of zeros."""
+    """Normalize rows of ``x`` in float32; also return the factor of their gradient, which is zero for rows of zeros."""
     x = x.to(tl.float32)
     length = tl.sqrt(tl.sum(x * x, 1))
     inverse = 1.0 / tl.maximum(length, MIN_NORM)
@@ -88,11 +90,11 @@ def window_forward(
 ):  # fmt: skip
     """Attend within windows that fit into one tile.
 
-    A program keeps its head, whose bias it reads once, and works on every ``num_programs // HEADS``-th window.
+    A program computes one head, whose bias it reads once, of every ``num_programs // HEADS``-th window.
 
     Args:
         qkv: ``[B, H, W, 3 * HEADS * D]``.
-        pad: ``[3 * HEADS * D]``, read where ``HAS_PAD``.
+        pad: ``[3 * HEADS * D]``, read if ``HAS_PAD``.
         bias: ``[HEADS, TILE, TILE]`` float32.
         scale: ``[HEADS]`` float32.
         out: ``[B, H, W, HEADS * D]``.
@@ -140,16 +142,16 @@ def window_backward(
 ):  # fmt: skip
     """Compute the gradients of :func:`window_forward`, recomputing its weights.
 
-    What is summed over windows is kept per program and added up afterwards in a fixed order, not by atomic operations.
+    Sums over windows are written per program and added up afterwards in a fixed order, without atomic operations.
 
     Args:
-        qkv: as there, and so the arguments not listed here.
+        qkv: see :func:`window_forward`, as for the arguments not listed here.
         d_out: ``[B, H, W, HEADS * D]``.
         d_qkv: ``[B, H, W, 3 * HEADS * D]``.
-        d_pad: gradients of keys and values of each padded token, ``[B, padded tokens, 2 * HEADS * D]``, written where
-            ``HAS_PAD``. The gradient of their queries is zero, as their outputs are read nowhere.
-        d_bias: ``[programs // HEADS, HEADS, TILE, TILE]`` float32, written where ``HAS_BIAS``.
-        d_scale: ``[programs // HEADS, HEADS]`` float32 in units of the scale itself, written where ``HAS_SCALE``.
+        d_pad: gradients of keys and values of each padded token, ``[B, padded tokens, 2 * HEADS * D]``, written if
+            ``HAS_PAD``. The gradient of their queries is zero, as their outputs are unused.
+        d_bias: ``[programs // HEADS, HEADS, TILE, TILE]`` float32, written if ``HAS_BIAS``.
+        d_scale: ``[programs // HEADS, HEADS]`` float32 in units of the scale itself, written if ``HAS_SCALE``.
     """
     N: tl.constexpr = MH * MW
     C: tl.constexpr = HEADS * D
@@ -193,7 +195,7 @@ def window_backward(
         d_k = _product(tl.trans(low), q, PRECISION)
         if HAS_SCALE:
             scale_sum += tl.sum(d_q * q.to(tl.float32), 1)
-        if COSINE:  # what is left of a gradient is at right angles to the vector
+        if COSINE:  # the gradient of a normalized vector is orthogonal to the vector
             d_q = (d_q - q.to(tl.float32) * tl.sum(d_q * q.to(tl.float32), 1)[:, None]) * q_factor[:, None]
             d_k = (d_k - k.to(tl.float32) * tl.sum(d_k * k.to(tl.float32), 1)[:, None]) * k_factor[:, None]
         d_q = d_q * (factor * LN2)
@@ -202,7 +204,7 @@ def window_backward(
         tl.store(to[:, None] + cols, d_q.to(k.dtype), mask=real[:, None])
         to += C
         if HAS_PAD:
-            # Padded tokens are numbered too, those at the right of real rows first, to have a row each in a list.
+            # Number the padded tokens, those at the right of real rows first: each has a row in d_pad.
             right = n_w * MW - W
             number = tl.where(y < H, y * right + x - W, H * right + (y - H) * (n_w * MW) + x)
             spare = d_pad + image * (n_h * MH * n_w * MW - H * W) * (2 * C) + number * (2 * C) + head * D
@@ -222,10 +224,10 @@ def large_window_forward(
     HEADS: tl.constexpr, D: tl.constexpr, MH: tl.constexpr, MW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
     TILE: tl.constexpr, HAS_PAD: tl.constexpr, PRECISION: tl.constexpr, COSINE: tl.constexpr,
 ):  # fmt: skip
-    """Attend within windows of several tiles: a program has ``TILE`` queries, and the softmax runs over tiles of keys.
+    """Attend within windows of several tiles: a program has ``TILE`` queries and an online softmax over tiles of keys.
 
-    Arguments are those of :func:`window_forward`, but ``bias`` is ``[HEADS, TILES * TILE, TILES * TILE]`` of any
-    floating dtype.
+    The arguments are those of :func:`window_forward`, except that ``bias`` is ``[HEADS, TILES * TILE, TILES * TILE]``
+    of any floating dtype.
     """
     N: tl.constexpr = MH * MW
     C: tl.constexpr = HEADS * D

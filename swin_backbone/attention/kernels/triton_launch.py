@@ -1,4 +1,4 @@
-"""Launch the Triton kernels of window attention, or say why they cannot run."""
+"""Launch of the Triton kernels of window attention, and the reasons why they cannot run."""
 
 import functools
 import math
@@ -21,40 +21,40 @@ from swin_backbone.attention.wrapped_layers import is_transformed
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 HEAD_DIMS = (16, 32, 64)
 MIN_CAPABILITY = (8, 0)
-"""Compute capability from which on there are the tensor cores that the kernels are written for."""
+"""Lowest compute capability with the tensor cores that the kernels need."""
 
 MIN_TRITON = (3, 3)
-"""Before, Triton ends the process while it compiles some of the kernels."""
+"""Older versions abort the process when they compile some of the kernels."""
 
 TILE_TOKENS = 64
-"""Tokens of the largest window that is one tile; larger windows have no kernel for the backward pass."""
+"""Tokens of the largest window that fits into one tile; the backward pass has no kernel for larger windows."""
 
 MAX_TOKENS = 1024
 MAX_OFFSETS = 2**31
-"""Offsets within an image are 32-bit integers."""
+"""Limit of the 32-bit offsets within an image."""
 
 LOG2E = math.log2(math.e)
 ALIGNMENT = 16  # bytes of the widest load
 
 TARGET_PROGRAMS = 4096
-"""Programs that fill any GPU: a program has as many windows as leave this number, at most :data:`MAX_WINDOWS`."""
+"""Number of programs that fills any GPU. With more windows, a program computes several, up to :data:`MAX_WINDOWS`."""
 
 MAX_WINDOWS = 8
 BACKWARD_PROGRAMS = 512
-"""Each program of the backward pass writes a gradient of the bias; their sum should fit into a GPU's cache."""
+"""Each program of the backward pass writes a gradient of the bias; all of them should fit into a GPU's cache."""
 
 TRIAL_ERROR = 0.05
-"""Largest relative error of a trial: more than rounding to bfloat16 and products in TF32 cause."""
+"""Largest relative error of a trial; rounding to bfloat16 and TF32 products cause less."""
 
 Kind = tuple[torch.dtype, int, tuple[int, int], bool]
-"""What kernels are tried for: dtype, channels of a head, window, and whether it is cosine attention."""
+"""Key of a trial: dtype, channels of a head, window, and whether it is cosine attention."""
 
 COMMON_KIND: Kind = (torch.bfloat16, 32, (7, 7), False)
 
 
 @functools.cache
 def unsupported_device_reason(device: torch.device) -> str | None:
-    """Why a device, or the Triton that is installed for it, cannot run the kernels, or None."""
+    """Return why a device, or the installed Triton, cannot run the kernels, or None if it can."""
     if os.environ.get('TRITON_INTERPRET') != '1':
         if device.type != 'cuda':
             return f'the kernels need an NVIDIA GPU, and the tensors are on {device.type}'
@@ -66,30 +66,30 @@ def unsupported_device_reason(device: torch.device) -> str | None:
             return f'the kernels need compute capability {need}, and this GPU has {".".join(map(str, found))}'
     try:
         from swin_backbone.attention.kernels import triton
-    except Exception as error:  # whatever an installation that does not fit raises
-        return f'Triton does not import: {error}'
+    except Exception as error:  # a broken installation may raise any exception
+        return f'Triton cannot be imported: {error}'
     if triton.VERSION < MIN_TRITON:
-        return f'the kernels need Triton 3.3 or newer, and this is {triton.triton.__version__}'
+        return f'the kernels need Triton 3.3 or newer, and {triton.triton.__version__} is installed'
     return None
 
 
 @functools.cache
 def failed_trial_reason(device: torch.device, kind: Kind) -> str | None:
-    """Why the kernels are not used for tensors of a kind: they give another result than the definition, or none.
+    """Return why the kernels fail for a kind of tensors (an exception or a wrong result), or None.
 
     The first call with each kind compiles and runs both passes.
     """
     try:
         wrong = [name for name, error in trial_errors(device, kind).items() if not error <= TRIAL_ERROR]
-    except Exception as error:  # no C compiler, no room for the cache, a driver that is too old
+    except Exception as error:  # for example no C compiler, no space for the cache, an old driver
         return f'Triton does not work here: {type(error).__name__}: {" ".join(str(error).split())[:200]}'
     return f'a trial of the kernels gave a wrong {" and ".join(wrong)}' if wrong else None
 
 
 def trial_errors(device: torch.device, kind: Kind) -> dict[str, float]:
-    """Relative errors of the output and of all gradients by name, for a small map with padding and a shift.
+    """Return relative errors of the output and of all gradients by name, for a small map with padding and a shift.
 
-    They are against the definition in float32 on the CPU. Windows of more than a tile have the output alone.
+    The reference is the definition in float32 on the CPU. For windows larger than a tile only the output is compared.
     """
     dtype, dim, window, cosine = kind
     plan, heads = WindowPlan(window[0] + 2, window[1] + 3, window), 2
@@ -113,71 +113,71 @@ def trial_errors(device: torch.device, kind: Kind) -> dict[str, float]:
         pairs = {'output': (attend(given), window_attention_eager(exact, 0.0))}
         if plan.tokens <= TILE_TOKENS:
             names = ('gradient of the map', 'gradient of the bias', 'gradient of padding', 'gradient of the scale')
-            ours, theirs = gradients(d_out.to(device, dtype), given), plain_gradients(d_out, exact)
-            found = zip(names, ours, theirs, strict=True)
-            pairs |= {name: (our, their) for name, our, their in found if our is not None and their is not None}
-        # What is zero, as the gradients in a window of one token, has no norm to compare with.
+            ours, reference = gradients(d_out.to(device, dtype), given), plain_gradients(d_out, exact)
+            found = zip(names, ours, reference, strict=True)
+            pairs |= {name: (our, ref) for name, our, ref in found if our is not None and ref is not None}
+        # Clamped, as some references are zero, for example the gradients in a window of one token.
         return {name: float((a.cpu().float() - b).norm() / b.norm().clamp_min(1e-6)) for name, (a, b) in pairs.items()}
 
 
 def unavailable_reason(device: torch.device) -> str | None:
-    """Why the kernels cannot run on a device, or None; they are tried for the usual kind of tensors."""
+    """Return why the kernels cannot run on a device, or None; they are tried for the most common kind of tensors."""
     return unsupported_device_reason(device) or failed_trial_reason(device, COMMON_KIND)
 
 
 def describe_choice() -> str:
-    """One sentence on which kernels ``backend='auto'`` uses on this machine, and why not the Triton kernels."""
+    """Describe which kernels ``backend='auto'`` uses on this machine, with the reason if not the Triton kernels."""
     reason = unavailable_reason(torch.device('cuda' if torch.cuda.is_available() else 'cpu'))
-    return f"PyTorch's operators: {reason}" if reason else 'Triton kernels, where they can serve the input'
+    return f"PyTorch's operators: {reason}" if reason else 'Triton kernels, if they support the input'
 
 
 def unsupported_reason(given: Arguments, dropout: float) -> str | None:
-    """Why the kernels cannot compute attention with these arguments, or None if they can."""
+    """Return why the kernels cannot compute attention with these arguments, or None if they can."""
     qkv, plan = given.qkv, given.plan
-    followed = torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transformed()
-    if followed or type(qkv) not in (Tensor, torch.nn.Parameter):
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transformed()
+    if traced or type(qkv) not in (Tensor, torch.nn.Parameter):
         return 'the tensors are traced or transformed'
     if reason := unsupported_device_reason(qkv.device):
         return reason
     if type(plan) is not WindowPlan:
-        return 'the kernels shift by rolling, not by padding'
+        return 'the kernels do not support shifts by padding'
     if dropout:
-        return 'the kernels do not drop attention weights'
+        return 'the kernels do not support dropout of attention weights'
     if qkv.dtype not in DTYPES:
-        return f'the kernels compute in float16, bfloat16 or float32, and the tensors are of {qkv.dtype}'
+        return f'the kernels support float16, bfloat16 and float32, and the tensors are {qkv.dtype}'
     if given.dim not in HEAD_DIMS:
-        return f'the kernels are for heads of {", ".join(map(str, HEAD_DIMS))} channels, and these have {given.dim}'
+        return f'the kernels support heads of {", ".join(map(str, HEAD_DIMS))} channels, and these have {given.dim}'
     if plan.tokens > MAX_TOKENS:
-        return f'the kernels are for windows of at most {MAX_TOKENS} tokens, and these have {plan.tokens}'
+        return f'the kernels support windows of at most {MAX_TOKENS} tokens, and these have {plan.tokens}'
     if qkv.numel() == 0:
         return 'the batch is empty'
     if math.prod(plan.padded_size) * qkv.shape[-1] >= MAX_OFFSETS:
-        return 'a map is too large for the 32-bit offsets of the kernels'
+        return 'the map is too large for the 32-bit offsets of the kernels'
     return failed_trial_reason(qkv.device, (qkv.dtype, given.dim, plan.window, given.cosine))
 
 
 def packed(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """``x`` in ``dtype``, contiguous, and aligned for the widest loads."""
+    """Return ``x`` in ``dtype``, contiguous, and aligned for the widest loads."""
     x = x.to(dtype).contiguous()
     return x if x.data_ptr() % ALIGNMENT == 0 else x.clone()
 
 
 def product_precision() -> str:
-    """The precision of float32 products, as set in PyTorch."""
+    """Return the precision of float32 products that is set in PyTorch."""
     settings = torch.backends.cuda.matmul
     fast = settings.fp32_precision == 'tf32' if hasattr(settings, 'fp32_precision') else settings.allow_tf32
     return 'tf32' if fast else 'ieee'
 
 
 def tile_size(tokens: int) -> int:
-    """Rows and columns of a tile: a power of two, at least 16 as products of tiles require."""
+    """Return the rows and columns of a tile: a power of two, at least 16, as ``tl.dot`` requires."""
     if tokens <= TILE_TOKENS:
         return max(16, 1 << (tokens - 1).bit_length())
     return TILE_TOKENS if tokens % TILE_TOKENS == 0 else TILE_TOKENS // 2
 
 
 def padded_bias(bias: Tensor | None, num_heads: int, tokens: int, size: int, like: Tensor) -> Tensor:
-    """Bias in units of ln 2 ``[heads, size, size]``, minus infinity at keys that do not exist."""
+    """Convert the bias to units of ln 2 and pad it to ``[heads, size, size]``, with minus infinity for absent keys."""
     if bias is None:
         bias = like.new_zeros(num_heads, tokens, tokens, dtype=torch.float32)
     spare = size - tokens
@@ -185,7 +185,7 @@ def padded_bias(bias: Tensor | None, num_heads: int, tokens: int, size: int, lik
 
 
 def run_time_arguments(given: Arguments) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """``qkv``, the value of padding, bias and scale as the kernels read them."""
+    """Return ``qkv``, the value of padding, bias and scale in the form that the kernels expect."""
     tokens, scale = given.plan.tokens, given.scale
     size = tile_size(tokens)
     size *= -(-tokens // size)
@@ -197,12 +197,12 @@ def run_time_arguments(given: Arguments) -> tuple[Tensor, Tensor, Tensor, Tensor
         factor = qkv.new_full((given.num_heads,), scale * LOG2E, dtype=torch.float32)
     full = padded_bias(given.bias, given.num_heads, tokens, size, qkv)
     if tokens > TILE_TOKENS and qkv.dtype != torch.float32:
-        full = full.half()  # read again for every window; half precision is wrong by at most 0.006 at V2's limit of 16
+        full = full.half()  # read for every window; half precision has an error of at most 0.006 at V2's limit of 16
     return qkv, pad, full, factor
 
 
 def constants(given: Arguments) -> dict[str, Any]:
-    """What the kernels are compiled for, and the options of their launch."""
+    """Return the compile-time constants of the kernels and their launch options."""
     plan = given.plan
     shift = plan.shift if given.shifted else (0, 0)
     size = tile_size(plan.tokens)
@@ -218,13 +218,13 @@ def constants(given: Arguments) -> dict[str, Any]:
         HAS_PAD=given.pad_value is not None and plan.padded_size != (plan.height, plan.width),
         PRECISION=product_precision(),
         COSINE=given.cosine,
-        num_warps=2 * warps if given.qkv.dtype == torch.float32 else warps,  # its operands take twice the registers
+        num_warps=2 * warps if given.qkv.dtype == torch.float32 else warps,  # float32 operands need twice the registers
         num_stages=1,
     )
 
 
 def attend(given: Arguments) -> Tensor:
-    """Window attention; see :func:`swin_backbone.attention.kernels.window_attention`. Nothing is differentiable."""
+    """Launch the forward kernel of :func:`swin_backbone.attention.kernels.window_attention`, without autograd."""
     from swin_backbone.attention.kernels import triton
 
     qkv, plan, heads = given.qkv, given.plan, given.num_heads
@@ -244,7 +244,7 @@ def attend(given: Arguments) -> Tensor:
 
 
 def gradients(d_out: Tensor, given: Arguments) -> Gradients:
-    """Gradients of window attention without dropout, for windows of one tile."""
+    """Compute the gradients of window attention without dropout, for windows of one tile."""
     from swin_backbone.attention.kernels import triton
 
     qkv, plan, heads, channels = given.qkv, given.plan, given.num_heads, given.channels

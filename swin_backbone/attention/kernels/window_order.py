@@ -1,10 +1,10 @@
-"""Window attention on tokens in window order: training on processors.
+"""Window attention on tokens in window order, for training on CPUs.
 
-Padding, shifting and cutting a map of queries, keys and values ``3C`` wide, and their inverses, are a good part of what
-a training step does besides matrix products. Here the tokens, ``C`` wide, are brought into window order by one list of
-indices, padding being zero tokens that the projection sees like any other, and back by the inverse list. Between the
-two, attention is plain products with a backward pass written out: PyTorch's fused attention for CPUs has no gradient of
-the bias, and takes a slow path where one is asked for.
+Padding, shifting and partitioning a map of queries, keys and values, ``3C`` wide, and the inverses take much of the
+time of a training step. Here the tokens, ``C`` wide, are gathered in window order by one index, with zero tokens for
+padding, which are projected like all others; the results are gathered back by the inverse index. Attention is matrix
+products with a handwritten backward pass: PyTorch's fused attention for CPUs has no gradient of the bias, and uses a
+slow path if one is required.
 """
 
 from collections.abc import Callable
@@ -19,32 +19,32 @@ from swin_backbone.attention.wrapped_layers import is_ordinary
 
 
 def can_train_in_windows(x: Tensor) -> bool:
-    """Whether attention to ``x`` is computed here: an ordinary tensor on a CPU, with gradients.
+    """Return whether this kernel is used: for an ordinary tensor on a CPU, with gradients.
 
-    Not in float16: the gradient of V2's unit vectors is infinite there for the zero keys of padding.
+    It does not support float16, in which the gradient of V2's normalization is infinite for the zero keys of padding.
     """
     dtype = torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else x.dtype
     return torch.is_grad_enabled() and dtype != torch.float16 and is_ordinary(x)
 
 
 def window_order(plan: WindowPlan, shifted: bool, batch: int) -> Tensor:
-    """Token of the flattened batch ``[B * H * W]`` at every place of every window, ``[B * nW * N]``; -1 for padding."""
+    """Return indices into the flattened batch ``[B * H * W]`` in window order, ``[B * nW * N]``; -1 for padding."""
     numbers = torch.arange(1, batch * plan.height * plan.width + 1).view(batch, plan.height, plan.width, 1)
     return window_partition(numbers, plan, shifted).flatten() - 1
 
 
 def gather_order(plan: WindowPlan, shifted: bool, batch: int) -> Tensor:
-    """:func:`window_order` with any token, the first, in the places of padding."""
+    """Return :func:`window_order` with index 0 instead of -1 for padding."""
     return window_order(plan, shifted, batch).clamp(min=0)
 
 
 def padding_places(plan: WindowPlan, shifted: bool, batch: int) -> Tensor:
-    """The places of padding in :func:`window_order`."""
+    """Return the positions of padding in :func:`window_order`."""
     return (window_order(plan, shifted, batch) < 0).nonzero()[:, 0]
 
 
 def token_places(plan: WindowPlan, shifted: bool, batch: int) -> Tensor:
-    """The place of every token of the flattened batch, ``[B * H * W]``: the inverse of :func:`window_order`."""
+    """Return the position of every token of the flattened batch, ``[B * H * W]``, the inverse of window order."""
     order = window_order(plan, shifted, batch)
     places = torch.empty(batch * plan.height * plan.width, dtype=torch.long)
     real = (order >= 0).nonzero()[:, 0]
@@ -53,9 +53,9 @@ def token_places(plan: WindowPlan, shifted: bool, batch: int) -> Tensor:
 
 
 class Permute(torch.autograd.Function):
-    """Rows of ``x`` at ``index``, zeros at ``zero``; its gradient is the same with ``back`` and ``back_zero``.
+    """Gather rows of ``x`` at ``index``, with zeros at ``zero``; the backward pass uses ``back`` and ``back_zero``.
 
-    Each gradient row comes from one place, so that its backward pass is a permutation too, not a sum.
+    Every row is gathered at most once, so the backward pass is also a gather, not a scatter-add.
     """
 
     @staticmethod
@@ -67,13 +67,13 @@ class Permute(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        """Permute the gradient back; differentiable, as it is this function again."""
+        """Permute the gradient back with this same function, which is differentiable."""
         index, zero, back, back_zero = ctx.saved_tensors
         return Permute.apply(grads[0], back, back_zero, index, zero), None, None, None, None
 
 
 def attend(x: Tensor, bias: Tensor | None, mask: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
-    """Values ``[n, heads, N, d]`` and weights of ``x`` ``[3, n, heads, N, d]``; softmax in float32 or wider."""
+    """Compute values ``[n, heads, N, d]`` and weights of ``x`` ``[3, n, heads, N, d]``; softmax in float32 or wider."""
     q, k, v = x
     logits = widen((q * scale).to(k.dtype) @ k.transpose(-2, -1))
     if bias is not None:
@@ -86,11 +86,11 @@ def attend(x: Tensor, bias: Tensor | None, mask: Tensor | None, scale: float | T
 
 
 class Attend(torch.autograd.Function):
-    """:func:`attend` with a backward pass that keeps the weights alone beside the inputs, and works in place."""
+    """:func:`attend` with a backward pass that saves only the inputs and the weights, and works in place."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor | None, mask: Tensor | None, scale: float | Tensor) -> Tensor:
-        """Attended values ``[n, heads, N, d]``; arguments as there."""
+        """Compute the values ``[n, heads, N, d]`` of :func:`attend`."""
         _, k, v = x.flatten(1, 2)
         scaled = (x[0] * scale).to(x.dtype).flatten(0, 1)
         logits = widen(torch.bmm(scaled, k.transpose(1, 2)).view(*x.shape[1:4], x.shape[3]))
@@ -106,10 +106,10 @@ class Attend(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        """Gradients of ``x``, ``bias`` and a tensor ``scale``."""
+        """Compute the gradients of ``x``, ``bias`` and a tensor ``scale``."""
         x, weights, bias, mask, tensor = ctx.saved_tensors
         scale = ctx.scale if tensor is None else tensor
-        if torch.is_grad_enabled():  # a gradient of the gradient is asked for
+        if torch.is_grad_enabled():  # create_graph=True
             return differentiable_gradients(grads[0], x, bias, mask, scale)
         _, k, v = x.flatten(1, 2)
         scaled = (x[0] * scale).to(x.dtype).flatten(0, 1)
@@ -133,7 +133,7 @@ class Attend(torch.autograd.Function):
 def differentiable_gradients(
     grad: Tensor, x: Tensor, bias: Tensor | None, mask: Tensor | None, scale: float | Tensor
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of :class:`Attend` as part of a graph."""
+    """Compute the gradients of :class:`Attend` with a graph, for second derivatives."""
     out, _ = attend(x, bias, mask, scale)
     needed = [value for value in (x, bias, scale) if isinstance(value, Tensor) and value.requires_grad]
     found = dict(zip(map(id, needed), torch.autograd.grad(out, needed, grad, create_graph=True), strict=True))
@@ -150,17 +150,17 @@ def attend_in_windows(
     num_heads: int,
     scale: float | Tensor,
 ) -> Tensor:
-    """``finish(window_attention(project(x), ...))`` without dropout.
+    """Compute ``finish(window_attention(project(x), ...))`` without dropout.
 
     Args:
         x: real tokens ``[B, H, W, C]``.
-        project: from tokens ``[n, C]`` to their queries, keys and values ``[n, 3C]``; called once.
-        finish: from attended values ``[n, C]`` to results ``[n, C]``; called once.
-        bias: as there.
-        plan: as there.
-        shifted: as there.
-        num_heads: as there.
-        scale: as there.
+        project: maps tokens ``[n, C]`` to their queries, keys and values ``[n, 3C]``; called once.
+        finish: maps attended values ``[n, C]`` to results ``[n, C]``; called once.
+        bias: see :func:`swin_backbone.attention.kernels.window_attention`, as for the following ones.
+        plan: see above.
+        shifted: see above.
+        num_heads: see above.
+        scale: see above.
     """
     shifted = shifted and plan.shift != (0, 0)
     where = (plan, shifted, x.shape[0])
