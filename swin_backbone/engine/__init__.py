@@ -1,4 +1,4 @@
-"""Training, testing and prediction through mmengine's Runner. Modules are imported on first use to keep imports fast."""
+"""Training, testing and prediction with mmengine's Runner. Modules are imported on first use."""
 
 from typing import TYPE_CHECKING, Any
 

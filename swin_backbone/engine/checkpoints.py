@@ -15,7 +15,7 @@ from torch import nn
 from swin_backbone import SwinTransformer
 from swin_backbone.checkpoint import read_checkpoint, safe_globals
 from swin_backbone.checkpoint.find import find_file, is_remote
-from swin_backbone.checkpoint.heads import unused_weights, translate_heads
+from swin_backbone.checkpoint.heads import translate_heads, unused_weights
 from swin_backbone.checkpoint.load import match
 from swin_backbone.checkpoint.published import released_for
 from swin_backbone.errors import InputError

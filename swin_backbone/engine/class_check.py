@@ -393,7 +393,7 @@ def compare_images(truth: str, files: Sequence[str], where: str, loader: str, bo
             if known.get(number) != content or seen.setdefault(number, file) != file:
                 raise InputError(
                     f'{where} is {truth}, but {loader} reads {file}: the image with id {number!r}, {content[0]}, is '
-                    f'missing or different there{" or has different boxes" if boxes else ""}. Use '
+                    f'missing there or has a different file name{" or different boxes" if boxes else ""}. Use '
                     + ('the same file in both' if boxes else 'a file of the same images')
                     + (', with all images in it.' if len(set(files)) > 1 else '.')
                 )

@@ -1,4 +1,4 @@
-"""Fit a config to one's own data: another list of classes, and boxes without masks."""
+"""Adaptation of a config to custom data: a different list of classes, and boxes without masks."""
 
 import colorsys
 import inspect
@@ -25,20 +25,21 @@ from swin_backbone.errors import InputError
 
 LOGGER = logging.getLogger('swin_backbone')
 OTHER_CLASSES = ('semantic_head', 'rpn_head')
-"""Heads whose classes are not those of the objects: stuff maps, and object or not."""
+"""Heads whose classes are not the object classes: stuff segmentation and objectness."""
 
 OTHER_TYPES = ('STDCHead',)
-"""Types of heads of the same kind: edge or not."""
+"""Head types whose classes are not the object classes: edge detection."""
+
 QUERIES = ('num_queries', 'num_query', 'num_proposals')
 FILE_OPTIONS = ('img_suffix', 'seg_map_suffix', 'reduce_zero_label')
-"""What a data set of MMSegmentation knows about its files, beside its classes."""
+"""Options of an MMSegmentation data set that describe its files."""
 
 
 def fit_to_data(config: Config, classes: str | None, no_masks: bool) -> None:
-    """``--classes`` and ``--no-masks``.
+    """Apply ``--classes`` and ``--no-masks`` to a config.
 
     Raises:
-        InputError: an option does not fit the config or the data.
+        InputError: if an option does not fit the config or the data.
     """
     if classes is not None:
         set_classes(config, read_classes(classes))
@@ -47,35 +48,35 @@ def fit_to_data(config: Config, classes: str | None, no_masks: bool) -> None:
 
 
 def read_classes(option: str) -> list[str]:
-    """The classes of ``--classes``: names between commas, or a file with a name per line.
+    """Parse ``--classes``: comma-separated names, or a file with one name per line.
 
     Raises:
-        InputError: the file is missing, or a name is empty or comes twice.
+        InputError: if the file is missing, or a name is empty or repeated.
     """
     path = Path(option)
     if path.is_file():
         names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
     elif path.suffix in ('.txt', '.names') or os.sep in option:
-        raise InputError(f'--classes {option} is no file: give a file with a name per line, or names between commas.')
+        raise InputError(f'--classes {option} does not exist: give a file with one name per line, or names A,B,...')
     else:
         names = [name.strip() for name in option.split(',')]
     if not names or not all(names):
         raise InputError(
-            f'--classes {option} has an empty name: give names between commas, or a file with one per line.'
+            f'--classes {option} contains an empty name: give comma-separated names, or a file with one per line.'
         )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(f'--classes {option} names {", ".join(twice)} more than once: give every class once.')
+        raise InputError(f'--classes {option} lists {", ".join(twice)} more than once: list every class once.')
     return names
 
 
 def set_classes(config: Config, names: Sequence[str]) -> None:
-    """Train and evaluate on these classes: every head, data set and evaluator of the config, checked against the data.
+    """Set the classes of every head and data set of a config, and check them against the data.
 
-    A detector's classes are put in the order of the annotation file, because that is how MMDetection numbers them.
+    A detector's classes are put in the order of the annotation file, which determines MMDetection's labels.
 
     Raises:
-        InputError: the data do not have these classes.
+        InputError: if the data do not have these classes.
     """
     names = list(names)
     data_sets = list(find_data_sets(config))
@@ -89,10 +90,10 @@ def set_classes(config: Config, names: Sequence[str]) -> None:
 
 
 def name_classes(config: Config, names: Sequence[str]) -> None:
-    """Write classes into every head and data set of a config; of the data, only panoptic ones are looked at.
+    """Set the classes of every head and data set of a config; only panoptic annotation files are read.
 
     Raises:
-        InputError: the heads cannot have other classes.
+        InputError: if the heads cannot have different classes.
     """
     metainfo: dict[str, Any] = dict(classes=tuple(names), palette=palette(len(names)))
     things = things_among(config, names)
@@ -106,18 +107,18 @@ def name_classes(config: Config, names: Sequence[str]) -> None:
 def fit_to_checkpoint(
     config: Config, content: Mapping[str, Any], classes: Sequence[str] | None = None
 ) -> dict[str, Any] | None:
-    """Give a config the classes that a checkpoint was trained on, and no masks where it was trained without.
+    """Set the classes of a config to those of a checkpoint, and remove masks if it was trained without them.
 
     Args:
         config: changed in place.
-        content: of a checkpoint of a whole model.
-        classes: those that the user names, which must be the same ones.
+        content: content of a checkpoint of a whole model.
+        classes: the classes given by the user, which must be the same.
 
     Returns:
-        The ``classes``, and possibly the ``palette``, that the checkpoint names.
+        The ``classes`` of the checkpoint and its ``palette``, if it has one.
 
     Raises:
-        InputError: the checkpoint names other classes than the user, or the heads cannot have its classes.
+        InputError: if the classes of checkpoint and user differ, or the heads cannot have the checkpoint's classes.
     """
     meta = {key.lower(): value for key, value in (content.get('meta') or {}).items()}
     known = {key.lower(): value for key, value in (meta.get('dataset_meta') or meta).items()}
@@ -131,28 +132,28 @@ def fit_to_checkpoint(
     state = content.get('state_dict', content)
     roi_head = config.model.get('roi_head') or {}
     if roi_head.get('mask_head') and not any(name.startswith('roi_head.mask_head') for name in state):
-        LOGGER.warning('the checkpoint has no mask head: boxes alone')
+        LOGGER.warning('the checkpoint has no mask head: only boxes are predicted')
         drop_masks(config)
     return {key: known[key] for key in ('classes', 'palette') if known.get(key)} if names else None
 
 
 def set_head_classes(config: Config, count: int, stuff: int | None = None) -> None:
-    """Give every head of a model this many classes, with their loss weights and at most as many detections.
+    """Set the number of classes of every head of a model, and adapt loss weights and the limit of detections.
 
     Args:
         config: changed in place.
         count: number of classes.
-        stuff: how many of them, the last ones, are stuff; None if that is not known.
+        stuff: number of stuff classes among them, which come last; None if unknown.
 
     Raises:
-        InputError: the model has no head with classes, or classes of different weights; or it has a head for things and
-            stuff, and ``stuff`` is None.
+        InputError: if no head has classes, the classes have different loss weights, or a head separates things from
+            stuff and ``stuff`` is None.
     """
     heads = list(heads_in(config.model))
     if not heads:
         kind = config.model.get('type')
         raise InputError(
-            f'--classes: no head of {kind} in {config.filename} has num_classes: set its classes in the config instead.'
+            f'--classes: no head of {kind} in {config.filename} has num_classes: set the classes in the config instead.'
         )
     for head in heads:
         old = head.get('num_classes', head.get('num_things_classes', 0) + head.get('num_stuff_classes', 0))
@@ -170,30 +171,30 @@ def set_head_classes(config: Config, count: int, stuff: int | None = None) -> No
                 loss['class_weight'] = fit_weights(loss['class_weight'], old, count)
     place, most = detection_limit(config, count)
     if place is not None:
-        LOGGER.warning('%s lowered to %d: there are no more pairs of a query and a class', place[1], most)
+        LOGGER.warning('%s lowered to %d, the number of pairs of a query and a class', place[1], most)
         place[0][place[1]] = most
 
 
 def fit_weights(weights: Sequence[float], old: int, count: int) -> list[float]:
-    """The weights of ``old`` classes for ``count`` classes; one for 'no object' may follow them.
+    """Adapt loss weights from ``old`` to ``count`` classes; a weight for 'no object' may follow them.
 
     Raises:
-        InputError: the classes have different weights.
+        InputError: if the classes have different weights.
     """
     own, rest = list(weights[:old]), list(weights[old:])
     if len(own) != old or len(rest) > 1 or len(set(own)) > 1:
         raise InputError(
-            f'--classes: class_weight has {len(weights)} weights for {old} classes, which cannot be carried over to '
-            f'{count}: set class_weight in the config.'
+            f'--classes: class_weight has {len(weights)} weights for {old} classes, which cannot be adapted to {count} '
+            'classes: set class_weight in the config.'
         )
     return own[:1] * count + rest
 
 
 def detection_limit(config: Config, count: int) -> tuple[tuple[dict[str, Any], str] | None, int]:
-    """Find a limit of detections above what the queries of a model can give.
+    """Find a limit of detections that exceeds the number of pairs of a query and a class.
 
     Returns:
-        Where the limit is, as a dict and its key, if it is too high; and the number of pairs of a query and a class.
+        The dict and key of the limit, or None if no limit is too high; and the number of pairs.
     """
     model = config.model
     parts = [model, *(model.get(key) or {} for key in ('panoptic_head', 'bbox_head', 'rpn_head'))]
@@ -207,23 +208,24 @@ def detection_limit(config: Config, count: int) -> tuple[tuple[dict[str, Any], s
 
 
 def check_softmax(config: Config, count: int) -> None:
-    """Refuse to segment a single class by a softmax, which gives every pixel to it and learns nothing.
+    """Check that a single class is not segmented by a softmax, which is constant and learns nothing.
 
     Raises:
-        InputError: the decode head has one class and no sigmoid.
+        InputError: if the decode head has one class and no sigmoid.
     """
     heads = config.model.get('decode_head')
     head = heads[-1] if isinstance(heads, (list, tuple)) else heads
     if count != 1 or 'loss_cls' in head or any(part.get('use_sigmoid') for part in dicts_in(head.get('loss_decode'))):
         return
     raise InputError(
-        f'{config.filename} would segment a single class, and a softmax over one class learns nothing: name two, the '
-        'background first, as in --classes background,part, with reduce_zero_label=False if label 0 is background.'
+        f'{config.filename} would segment a single class, but a softmax over one class learns nothing: give two '
+        'classes, background first, as in --classes background,part, with reduce_zero_label=False if label 0 is '
+        'background.'
     )
 
 
 def heads_in(node: Any) -> Iterator[dict[str, Any]]:
-    """Every part of a model that has the object classes."""
+    """Yield every part of a model config that has the object classes."""
     if isinstance(node, dict):
         if ('num_classes' in node or 'num_things_classes' in node) and node.get('type') not in OTHER_TYPES:
             yield node
@@ -236,16 +238,16 @@ def heads_in(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def palette(count: int) -> list[tuple[int, int, int]]:
-    """Colours that stay apart however many there are: hues a golden angle from one another."""
+    """Return distinct RGB colours for any number of classes, with hues spaced by the golden angle."""
     colours = (colorsys.hsv_to_rgb(index * 0.618034 % 1.0, 0.85, 0.95) for index in range(count))
     return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in colours]
 
 
 def order_as_annotated(data_sets: Sequence[dict[str, Any]], names: list[str]) -> list[str]:
-    """The classes in the order of the annotation files.
+    """Return the classes in the order of the annotation files.
 
     Raises:
-        InputError: a file lacks one of them, has one twice, or orders them in another way than the others.
+        InputError: if a class is missing in a file or repeated, or the order differs between files.
     """
     ordered, first = names, None
     for path in sorted({annotation_file(data_set) for data_set in data_sets} - {''}):
@@ -254,26 +256,26 @@ def order_as_annotated(data_sets: Sequence[dict[str, Any]], names: list[str]) ->
         if absent:
             raise InputError(missing_class(absent[0], path))
         if len(found) > len(names):
-            raise InputError(f'{path} has two categories of one name among the classes: merge them in the file first.')
+            raise InputError(f'{path} has two categories with the same name: merge them in the file first.')
         if first is not None and found != ordered:
             raise InputError(
-                f'{first} and {path} list the classes in different orders, which MMDetection would take for different '
-                'classes: write the categories of both in one order.'
+                f'{first} and {path} list the classes in different orders, so MMDetection would assign different '
+                'labels: write the categories of both in the same order.'
             )
         ordered, first = found, path
     if ordered != names:
-        LOGGER.warning('classes in the order of the annotation file: %s', ', '.join(ordered))
+        LOGGER.warning('classes reordered as in the annotation file: %s', ', '.join(ordered))
     return ordered
 
 
 def adapt_semantic(data_set: dict[str, Any], names: Sequence[str]) -> None:
-    """Let a data set of MMSegmentation have these classes.
+    """Set the classes of an MMSegmentation data set.
 
-    Some classes of a known data set stay with it, which picks them out of its maps; any others make it a general one,
-    whose maps number the classes as they are listed.
+    If they are a subset of the classes of a published data set, that data set remaps its labels. Otherwise, the data
+    set becomes a ``BaseSegDataset``, whose labels follow the order of the classes.
 
     Raises:
-        InputError: the maps hold labels that no class has.
+        InputError: if the label maps contain labels beyond the last class.
     """
     from mmseg.registry import DATASETS
 
@@ -281,7 +283,7 @@ def adapt_semantic(data_set: dict[str, Any], names: Sequence[str]) -> None:
     known = kind.METAINFO.get('classes') or ()
     if set(names) <= set(known):
         if len(names) < len(known):
-            LOGGER.warning('%s: %d of its %d classes, the others are ignored', data_set['type'], len(names), len(known))
+            LOGGER.warning('%s: using %d of %d classes, ignoring the others', data_set['type'], len(names), len(known))
         return
     arguments = inspect.signature(kind.__init__).parameters
     for option in FILE_OPTIONS:
@@ -292,13 +294,13 @@ def adapt_semantic(data_set: dict[str, Any], names: Sequence[str]) -> None:
 
 
 def drop_masks(config: Config) -> None:
-    """Train and evaluate a detector on boxes alone; one without masks stays as it is.
+    """Make a detector train and evaluate on boxes only; a detector without masks is not changed.
 
     Raises:
-        InputError: the config is no detector's.
+        InputError: if the config is for a segmenter.
     """
     if 'decode_head' in config.model:
-        raise InputError('--no-masks is for detectors, and the config has a segmenter: leave it out.')
+        raise InputError('--no-masks is for detectors, but the config is for a segmenter: leave it out.')
     roi_head = config.model.get('roi_head') or {}
     for part in ('mask_head', 'mask_roi_extractor'):
         if part in roi_head:
@@ -318,5 +320,5 @@ def drop_masks(config: Config) -> None:
 
 
 def needs_masks(step: dict[str, Any]) -> bool:
-    """Whether a step of a pipeline moves objects along their masks."""
+    """Return whether a pipeline step needs masks (InstaBoost pastes objects by their masks)."""
     return step['type'].rpartition('.')[2] == 'InstaBoost'

@@ -1,4 +1,4 @@
-"""Changes that the command lines make to a config, each a small step on an mmengine ``Config``."""
+"""Loading of configs, and the changes that command-line options make to an mmengine ``Config``."""
 
 import copy
 import os
@@ -22,7 +22,7 @@ from swin_backbone.files import find_config
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
 OWN_METRICS = {'CocoMetric': 'swin_backbone.CocoMetric', 'IoUMetric': 'swin_backbone.IoUMetric'}
-"""The toolkits' metrics round what they report, and CocoMetric needs annotation ids from 1; these do neither."""
+"""Replacements for the toolkits' metrics, which round scores and, in CocoMetric, need annotation ids from 1."""
 
 
 def load_config(name: str, overrides: Sequence[str] | None = None) -> Config:
@@ -30,10 +30,10 @@ def load_config(name: str, overrides: Sequence[str] | None = None) -> Config:
 
     Args:
         name: a path, or the name of an installed config.
-        overrides: ``key=value`` pairs, values as mmengine reads them.
+        overrides: ``key=value`` pairs in mmengine's syntax.
 
     Raises:
-        InputError: the file is missing or cannot be read as a config.
+        InputError: if the file is missing or cannot be read as a config.
     """
     path = str(find_config(name))
     name_forks()
@@ -44,7 +44,7 @@ def load_config(name: str, overrides: Sequence[str] | None = None) -> Config:
         raise InputError(reading_problem(path, error)) from error
     merge_options(config, options)
     if not isinstance(config.get('model'), dict):
-        raise InputError(f'config {path} has no model: give a config of a detector, segmenter or classifier.')
+        raise InputError(f'config {path} has no model: give the config of a detector, segmenter or classifier.')
     write_defaults(config)
     return config
 
@@ -53,7 +53,7 @@ def merge_options(config: Config, options: dict[str, Any]) -> None:
     """Merge ``--cfg-options`` into a config.
 
     Raises:
-        InputError: names the option that does not fit.
+        InputError: if an option does not fit; the message names it.
     """
     before = copy.deepcopy(config._cfg_dict)
     try:
@@ -65,7 +65,7 @@ def merge_options(config: Config, options: dict[str, Any]) -> None:
 
 
 def fits(content: Any, options: dict[str, Any]) -> bool:
-    """Whether options can be merged into the content of a config."""
+    """Return whether options can be merged into the content of a config."""
     try:
         Config(copy.deepcopy(content)).merge_from_dict(options)
     except Exception:
@@ -74,7 +74,7 @@ def fits(content: Any, options: dict[str, Any]) -> bool:
 
 
 def write_defaults(config: Config) -> None:
-    """Write out what mmengine assumes where a config is silent, so that every later change finds its place."""
+    """Add mmengine's defaults to a config, so that later changes can rely on the keys being there."""
     hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1), logger=dict(type='LoggerHook'))
     config.default_hooks = {**hooks, **(config.get('default_hooks') or {})}
     config.env_cfg = {'dist_cfg': dict(backend='nccl'), **(config.get('env_cfg') or {})}
@@ -84,25 +84,25 @@ def write_defaults(config: Config) -> None:
         config.optim_wrapper.setdefault('type', 'OptimWrapper')
     for loader in LOADERS:
         if (config.get(loader) or {}).get('num_workers') == 0:
-            config[loader].persistent_workers = False  # there are none that could persist
+            config[loader].persistent_workers = False  # PyTorch rejects True without workers
         for data_set in dicts_in(config.get(loader) or {}):
             split = data_set.get('split') if data_set.get('type') == 'ImageNet' else ''
             prefix = data_set.get('data_prefix') or split
-            if prefix and isinstance(prefix, str):  # MMPretrain's short forms
+            if prefix and isinstance(prefix, str):  # MMPretrain's shorthand
                 data_set['data_prefix'] = dict(img_path=prefix)
 
 
 def parse_overrides(
     pairs: Sequence[str], option: str = '--cfg-options', example: str = 'train_cfg.max_epochs=12'
 ) -> dict[str, Any]:
-    """The values of ``key=value`` pairs of an option, by mmengine's own rules.
+    """Parse the ``key=value`` pairs of an option in mmengine's syntax.
 
     Raises:
-        InputError: a pair has no ``=``.
+        InputError: if a pair has no ``=``.
     """
     for pair in pairs:
         if '=' not in pair:
-            raise InputError(f'{option} {pair} is not KEY=VALUE: write, for instance, {example}.')
+            raise InputError(f'{option} {pair} is not KEY=VALUE: write, for example, {example}.')
     parser = ArgumentParser()
     parser.add_argument('--options', nargs='+', action=DictAction, default={})
     return vars(parser.parse_args(['--options', *pairs] if pairs else []))['options']
@@ -110,9 +110,9 @@ def parse_overrides(
 
 @cache
 def name_forks() -> None:
-    """Let mmengine find ``mmseg::`` configs of the maintained fork.
+    """Make mmengine find ``mmseg::`` configs of the maintained forks.
 
-    It looks for them under the distribution's name, which for the fork is another; the module's name serves both.
+    mmengine looks them up by distribution name, which differs for the forks; the module name works for both.
     """
     for module, package in MODULE2PACKAGE.items():
         if find_spec(module) is not None and not is_installed_as(package):
@@ -120,19 +120,19 @@ def name_forks() -> None:
 
 
 def is_installed_as(name: str) -> bool:
-    """Whether there is a distribution, or else a module, of this name."""
+    """Return whether a distribution or a module of this name is installed."""
     try:
-        distribution(name)  # packages_distributions() reads the files of every distribution, which takes half a second
+        distribution(name)  # packages_distributions() reads the files of every distribution and takes half a second
     except PackageNotFoundError:
         return find_spec(name) is not None
     return True
 
 
 def set_work_dir(config: Config, work_dir: str | None, config_path: str) -> None:
-    """Where the run writes: the option, else the config's own, else ``work_dirs/<config name>``.
+    """Set the work dir of a run: the option, else the config's, else ``work_dirs/<config name>``.
 
     Raises:
-        InputError: it cannot be written to.
+        InputError: if it is not writable.
     """
     if work_dir is not None:
         config.work_dir = work_dir
@@ -142,7 +142,7 @@ def set_work_dir(config: Config, work_dir: str | None, config_path: str) -> None
 
 
 def dicts_in(node: Any) -> Iterator[dict[str, Any]]:
-    """Every dict inside nested dicts and lists, outer ones first."""
+    """Yield every dict inside nested dicts and lists, outer ones first."""
     if isinstance(node, dict):
         yield node
     for child in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
@@ -150,7 +150,7 @@ def dicts_in(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def map_strings(node: Any, change: Callable[[str], str]) -> Any:
-    """The same nested dicts and lists with ``change`` applied to every string value."""
+    """Apply ``change`` to every string value in nested dicts and lists."""
     if isinstance(node, dict):
         for key, value in node.items():
             node[key] = map_strings(value, change)
@@ -161,16 +161,16 @@ def map_strings(node: Any, change: Callable[[str], str]) -> Any:
 
 
 def move_data_root(config: Config, root: str) -> None:
-    """Move every path of the config that lies under one of its data roots to ``root``.
+    """Replace the data roots of a config, and all paths below them, by ``root``.
 
     Raises:
-        InputError: the folder is missing, or the config has no data root.
+        InputError: if the folder does not exist, or the config has no data root.
     """
     if not Path(root).is_dir():
-        raise InputError(f'--data-root {root} is no folder: give the folder that holds the data set.')
+        raise InputError(f'--data-root {root} is not a folder: give the folder of the data set.')
     olds = {d['data_root'].rstrip('/') for d in dicts_in(config._cfg_dict) if isinstance(d.get('data_root'), str)}
     if not olds:
-        raise InputError('the config names no data_root, so --data-root has nothing to move: leave it out.')
+        raise InputError('--data-root cannot be applied, because the config has no data_root: leave it out.')
 
     def change(value: str) -> str:
         for old in olds:
@@ -184,7 +184,7 @@ def move_data_root(config: Config, root: str) -> None:
 
 
 def missing_data(config: Config, loaders: tuple[str, ...]) -> list[str]:
-    """Local files and folders that the data sets of ``loaders`` name and that are not there."""
+    """Return the local files and folders of the data sets of ``loaders`` that do not exist."""
     paths: list[str] = []
     folders: set[str] = set()
     for loader in loaders:
@@ -196,15 +196,16 @@ def missing_data(config: Config, loaders: tuple[str, ...]) -> list[str]:
             names = [data_set.get('ann_file'), *prefixes]
             paths += [os.path.join(root, name) for name in names if isinstance(name, str) and name]
             folders.update(os.path.join(root, name) for name in prefixes if isinstance(name, str) and name)
-    # A link that a copy did not keep is a file in its place.
+    # A symbolic link to a folder becomes a plain file if a copy does not preserve links.
     present = {path for path in paths if os.path.exists(path) and not (path in folders and os.path.isfile(path))}
     return sorted({path for path in paths if '://' not in path} - present)
 
 
 def is_read(data_set: Any, prefix: str) -> bool:
-    """Whether a data set reads the folder of a prefix: CocoDataset reads semantic maps only for a step that loads them.
+    """Return whether a data set reads the folder of a prefix.
 
-    Configs for instances that are derived from panoptic ones still name the folder.
+    CocoDataset reads semantic maps only if a pipeline step loads them. Instance configs that are derived from panoptic
+    ones still list the folder.
     """
     if prefix != 'seg' or str(data_set.get('type')).rpartition('.')[2] != 'CocoDataset':
         return True
@@ -212,22 +213,22 @@ def is_read(data_set: Any, prefix: str) -> bool:
 
 
 def check_data(config: Config, loaders: tuple[str, ...]) -> None:
-    """Refuse to start when data are missing.
+    """Check that the files and folders of the data sets exist.
 
     Raises:
-        InputError: names what is missing and what to do.
+        InputError: if some are missing; the message lists them.
     """
     missing = missing_data(config, loaders)
     if missing:
         rest = f' and {len(missing) - 3} more' if len(missing) > 3 else ''
         raise InputError(
-            f'the data set is incomplete: {", ".join(missing[:3])}{rest} not found; give its folder with --data-root, '
-            'or make one with swin-backbone prepare-data.'
+            f'the data set is incomplete: {", ".join(missing[:3])}{rest} not found; set its folder with --data-root, '
+            'or create one with swin-backbone prepare-data.'
         )
 
 
 def set_weights(config: Config, weights: str | None) -> None:
-    """``--weights``: a published name, a path or a URL for the backbone; 'none' to start from scratch."""
+    """Apply ``--weights``: a published name, path or URL for the backbone, or 'none' to train from scratch."""
     if weights is None:
         return
     init = None if weights == 'none' else dict(type='Pretrained', checkpoint=weights)
@@ -237,17 +238,17 @@ def set_weights(config: Config, weights: str | None) -> None:
 
 
 def has_accelerator() -> bool:
-    """Whether mmengine's mixed precision can run here."""
+    """Return whether there is a device that supports mmengine's mixed precision."""
     from mmengine.device import is_cuda_available, is_musa_available, is_npu_available
 
     return bool(is_cuda_available() or is_npu_available() or is_musa_available())
 
 
 def set_precision(config: Config, amp: bool) -> None:
-    """``--amp``; and a recipe's own mixed precision is left out where no accelerator could compute it.
+    """Apply ``--amp``, and disable the mixed precision of a recipe if there is no accelerator.
 
     Raises:
-        InputError: ``--amp`` was asked for without an accelerator.
+        InputError: if ``amp`` is True without an accelerator.
     """
     if amp and not has_accelerator():
         raise InputError('--amp needs a GPU and none is visible: leave it out to train in float32.')
@@ -262,10 +263,10 @@ def set_precision(config: Config, amp: bool) -> None:
 
 
 def recipe_batch_size(config: Config, option: str) -> float:
-    """The images of a step that the learning rate of a config is meant for; ``option`` needs to know them.
+    """Return the batch size per optimizer step for which the learning rate of a config is set.
 
     Raises:
-        InputError: the config does not say.
+        InputError: if the config does not define it; the message names ``option``, which needs it.
     """
     scaling = config.get('auto_scale_lr') or {}
     if 'base_batch_size' not in scaling:
@@ -274,13 +275,13 @@ def recipe_batch_size(config: Config, option: str) -> float:
 
 
 def set_learning_rate_scaling(config: Config) -> None:
-    """``--auto-scale-lr``: scale the learning rate with the batch, relative to the recipe's.
+    """Apply ``--auto-scale-lr``: scale the learning rate with the batch size relative to the recipe's.
 
     Raises:
-        InputError: the config does not say for which batch its learning rate is meant.
+        InputError: if the config does not define the batch size of its learning rate.
     """
     recipe, scaling = recipe_batch_size(config, '--auto-scale-lr'), config.auto_scale_lr
-    # mmengine compares base_batch_size with the images of an iteration; the optimizer sees those of a whole step.
+    # mmengine compares base_batch_size with the images of one iteration, an optimizer step may accumulate several.
     scaling.update(
         enable=True,
         recipe_batch_size=recipe,
@@ -289,7 +290,7 @@ def set_learning_rate_scaling(config: Config) -> None:
 
 
 def limit_iterations(config: Config, iterations: int) -> None:
-    """``--max-iters``: train that many iterations, evaluate once at the end, keep the schedule's beginning as it is."""
+    """Apply ``--max-iters``: train this many iterations of the unchanged schedule, and evaluate once at the end."""
     if iterations < 1:
         raise InputError(f'--max-iters must be at least 1, got {iterations}.')
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations)
@@ -301,20 +302,20 @@ def limit_iterations(config: Config, iterations: int) -> None:
 
 
 def set_checkpoint_interval(config: Config, interval: int, **options: Any) -> None:
-    """``--checkpoint-interval``; nothing for a config that saves no checkpoints."""
+    """Apply ``--checkpoint-interval``, which has no effect on a config that saves no checkpoints."""
     if config.default_hooks.checkpoint is not None:
         config.default_hooks.checkpoint.update(interval=interval, **options)
 
 
 def set_launcher(config: Config, launcher: str) -> None:
-    """``--launcher``; processes without GPUs talk over gloo, and their norms are not synchronised."""
+    """Apply ``--launcher``; processes without GPUs communicate over gloo and do not synchronise batch norms."""
     check_launcher(launcher)
     config.launcher = launcher
     if launcher == 'none' or torch.cuda.is_available():
         return
     config.env_cfg.dist_cfg.backend = 'gloo'
     config.model = map_strings(config.model, lambda name: 'BN' if name == 'SyncBN' else name)
-    # mmengine's own start and its default wrapper name a GPU for each process, whatever the backend.
+    # mmengine's initialisation and its default wrapper assign a GPU to each process with any backend.
     if launcher == 'pytorch':
         torch.distributed.init_process_group('gloo')
     unused = config.get('find_unused_parameters', False)
@@ -325,15 +326,15 @@ def set_launcher(config: Config, launcher: str) -> None:
 
 
 def keep_predictions(config: Config, path: str) -> None:
-    """``--out``: dump the raw predictions beside evaluating them.
+    """Apply ``--out``: save the raw predictions in addition to evaluating them.
 
     Raises:
-        InputError: the name does not end in ``.pkl``.
+        InputError: if the name does not end in ``.pkl`` or is not writable.
     """
     if not path.endswith(('.pkl', '.pickle')):
-        raise InputError(f'--out must name a .pkl file, got {path}.')
+        raise InputError(f'--out must be a .pkl file, got {path}.')
     if Path(path).is_dir():
-        raise InputError(f'--out {path} is a folder: name a file.')
+        raise InputError(f'--out {path} is a folder: give a file.')
     check_writable(Path(path).parent, '--out')
     detection = config.get('default_scope') == 'mmdet'
     dump = dict(type='DumpDetResults' if detection else 'DumpResults', out_file_path=path)
@@ -342,7 +343,7 @@ def keep_predictions(config: Config, path: str) -> None:
 
 
 def use_own_types(config: Config) -> None:
-    """Score, in training and in tests, with metrics that are exact, on data sets that fill in what annotations lack."""
+    """Use this package's metrics, which do not round, and its CocoDataset, which fills in missing annotation fields."""
     for key in EVALUATORS:
         for evaluator in dicts_in(config.get(key) or {}):
             kind = str(evaluator.get('type')).rpartition('.')[2]

@@ -1,4 +1,4 @@
-"""Check the files of a run's data sets before it: annotations, label maps and images."""
+"""Checks of the annotation files, label maps and images of a run's data sets before it starts."""
 
 import inspect
 import logging
@@ -33,7 +33,7 @@ from swin_backbone.errors import InputError
 
 LOGGER = logging.getLogger('swin_backbone')
 EXTENTS = ('sample', 'full', 'none')
-"""How much of the images and label maps is read; annotation files are read as a whole but for 'none'."""
+"""Values of ``--data-check``: how many images and label maps are read; annotation files are read except for 'none'."""
 
 SAMPLED_MAPS = 100
 SKIP = '--data-check none skips the check'
@@ -41,15 +41,15 @@ RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
 
 def check_files(config: Config, loaders: Sequence[str], extent: str = 'sample') -> None:
-    """Check the files of the data sets of ``loaders``, on the first process of a run only.
+    """Check the files of the data sets of ``loaders``, in the first process of a run only.
 
     Args:
-        config: of the run, with its classes set.
-        loaders: whose data sets are read.
+        config: config of the run, with its classes set.
+        loaders: loaders whose data sets are checked.
         extent: one of :data:`EXTENTS`.
 
     Raises:
-        InputError: files are damaged or do not fit each other.
+        InputError: if files are damaged or inconsistent.
     """
     if extent == 'none' or any(os.environ.get(name, '0') != '0' for name in RANKS):
         return
@@ -74,10 +74,10 @@ def check_files(config: Config, loaders: Sequence[str], extent: str = 'sample') 
 def check_detection(
     config: Config, loader: str, data_set: dict[str, Any], kind: Any, full: bool
 ) -> tuple[list[Findings], list[str]]:
-    """Check the annotation file and the images of a data set of MMDetection.
+    """Check the annotation file and the images of an MMDetection data set.
 
     Returns:
-        What is wrong, and lines to report.
+        The problems found, and lines to log.
     """
     path = annotation_file(data_set)
     if not path:
@@ -96,17 +96,17 @@ def check_detection(
         check_filter(data_set, path, classes, report.objects, report.height)
         unseen = [name for name in classes if report.objects.get(name) == 0]
         if unseen:
-            report.notes.append(f'{path} has no object of {shortened(unseen)}: it cannot be learned.')
+            report.notes.append(f'{path} has no objects of {shortened(unseen)}, which cannot be learned.')
     return [findings], report.notes
 
 
 def check_panoptic(
     config: Config, loader: str, data_set: dict[str, Any], kind: Any, full: bool
 ) -> tuple[list[Findings], list[str]]:
-    """Check the annotation file, the images and the maps of a panoptic data set of MMDetection.
+    """Check the annotation file, the images and the maps of a panoptic MMDetection data set.
 
     Returns:
-        What is wrong, and lines to report.
+        The problems found, and lines to log.
     """
     path, prefix = annotation_file(data_set), data_set.get('data_prefix') or {}
     if not path or not prefix.get('seg'):
@@ -118,14 +118,14 @@ def check_panoptic(
 
 
 def reads_masks(data_set: dict[str, Any], evaluators: Any) -> bool:
-    """Whether a pipeline or a metric reads the masks of annotations."""
+    """Return whether a pipeline or a metric reads the masks of annotations."""
     steps = list(dicts_in(data_set.get('pipeline')))
     scored = any('segm' in (one.get('metric') or ()) and not one.get('format_only') for one in evaluators)
     return scored or any(step.get('with_mask') or 'InstaBoost' in str(step.get('type')) for step in steps)
 
 
 def turns_photos(data_set: dict[str, Any]) -> bool:
-    """Whether a pipeline rotates images by their EXIF orientation, the default."""
+    """Return whether a pipeline rotates images by their EXIF orientation (the default)."""
     steps = [step for step in dicts_in(data_set.get('pipeline')) if 'LoadImage' in str(step.get('type'))]
     colours = {str(step.get('color_type', 'color')) for step in steps}
     return not any('ignore_orientation' in colour or colour == 'unchanged' for colour in colours)
@@ -134,21 +134,21 @@ def turns_photos(data_set: dict[str, Any]) -> bool:
 def check_filter(
     data_set: dict[str, Any], path: str, classes: Sequence[str], objects: dict[str, int], side: int
 ) -> None:
-    """Refuse data of which the filter of a data set leaves no image.
+    """Check that ``filter_cfg`` does not remove all images of a data set.
 
     Raises:
-        InputError: all images are too small or without objects.
+        InputError: if all images are too small or have no objects.
     """
     rules = data_set.get('filter_cfg') or {}
     least = rules.get('min_size', 0)
     if side < least:
         raise InputError(
-            f'{path}: no image has a short side of at least {least} pixels, the longest is {side}, and filter_cfg '
-            f'leaves all of them out: set train_dataloader.dataset.filter_cfg.min_size={side}.'
+            f'{path}: filter_cfg removes all images, because none has a short side of at least {least} pixels (the '
+            f'longest is {side}): set train_dataloader.dataset.filter_cfg.min_size={side}.'
         )
     if rules.get('filter_empty_gt') and classes and not sum(objects.get(name, 0) for name in classes):
         raise InputError(
-            f'{path} has no object of {shortened(classes)} to train on, and images without objects are left out '
+            f'{path} has no objects of {shortened(classes)}, and images without objects are removed '
             '(filter_cfg.filter_empty_gt): check its annotations and categories.'
         )
 
@@ -156,10 +156,10 @@ def check_filter(
 def check_segmentation(
     config: Config, loader: str, data_set: dict[str, Any], kind: Any, full: bool
 ) -> tuple[list[Findings], list[str]]:
-    """Check the images and label maps of a data set of MMSegmentation.
+    """Check the images and label maps of an MMSegmentation data set.
 
     Returns:
-        What is wrong, and lines to report.
+        The problems found, and lines to log.
     """
     options = inspect.signature(kind.__init__).parameters
     stated = {
@@ -184,7 +184,7 @@ def check_segmentation(
         check_maps(labels, some, highest, meaning, ignored_label(config))
         if len(some) < len(pairs):
             print_log(
-                f'{maps}: read {len(some)} of {counted(len(pairs), "label map")}; --data-check full reads all.',
+                f'{maps}: checked {len(some)} of {counted(len(pairs), "label map")}; --data-check full checks all.',
                 'current',
                 logging.INFO,
             )
@@ -193,7 +193,7 @@ def check_segmentation(
 
 
 def list_images(findings: Findings, folder: str, ending: str, listing: str) -> list[str]:
-    """The images of a data set of MMSegmentation, relative to their folder; a listed one that is absent is noted."""
+    """Return the images of an MMSegmentation data set, relative to their folder, and record missing listed images."""
     found = names_under(folder, ending)
     if not os.path.isfile(listing):
         return sorted(found)
@@ -201,13 +201,13 @@ def list_images(findings: Findings, folder: str, ending: str, listing: str) -> l
         f'{line.strip()}{ending}' for line in Path(listing).read_text(encoding='utf-8').splitlines() if line.strip()
     ]
     absent = [name for name in names if name not in found]
-    remedy = f'{listing} lists them, a name without {ending} per line: correct the list'
-    findings.add('image', 'that is not there', remedy, absent)
+    remedy = f'{listing} lists them (one name without {ending} per line): correct the list'
+    findings.add('image', 'that does not exist', remedy, absent)
     return [name for name in names if name in found]
 
 
 def names_under(folder: str, ending: str) -> set[str]:
-    """The files with an ending in a folder and its folders, links among them, as MMSegmentation finds them."""
+    """Return the files with a suffix below a folder, following links, as MMSegmentation finds them."""
     return {
         os.path.relpath(os.path.join(place, name), folder)
         for place, _, names in os.walk(folder, followlinks=True)
@@ -219,7 +219,7 @@ def names_under(folder: str, ending: str) -> set[str]:
 def pair_maps(
     findings: Findings, folder: str, maps: str, images: Sequence[str], endings: tuple[int, str]
 ) -> list[tuple[str, str]]:
-    """The paths of images and their label maps; absent maps are noted, and maps without an image."""
+    """Return the paths of images and their label maps, and record missing maps and maps without an image."""
     cut, ending = endings
     there = names_under(maps, ending)
     named = {name: f'{name[:-cut]}{ending}' for name in images}
@@ -235,7 +235,7 @@ def pair_maps(
 
 
 def label_range(config: Config, kind: Any, classes: Sequence[str], reduced: Any) -> tuple[int | None, str]:
-    """The last label that is a class, and which labels the classes have, in words; None if the classes are unknown."""
+    """Return the highest class label (None if the classes are unknown) and a sentence with the range of labels."""
     known = getattr(kind, 'METAINFO', {}).get('classes') or ()
     count = len(known) if known and set(classes) <= set(known) else len(classes)
     first = 1 if reduced else 0
@@ -245,7 +245,7 @@ def label_range(config: Config, kind: Any, classes: Sequence[str], reduced: Any)
 
 
 def ignored_label(config: Config) -> int:
-    """The label that the loss of a segmenter ignores."""
+    """Return the label that the loss of a segmenter ignores."""
     heads = config.model.get('decode_head') or {}
     head = heads[-1] if isinstance(heads, (list, tuple)) else heads
     return int(head.get('ignore_index', 255))
@@ -257,4 +257,4 @@ CHECKS = {
     is_semantic: check_segmentation,
     reads_class_folders: check_class_folders,
 }
-"""What checks the data sets that a function recognises by their class."""
+"""Predicate on the class of a data set -> check of its files."""

@@ -1,4 +1,4 @@
-"""Explain errors that a config causes: one sentence with the file, the key and the remedy instead of a traceback."""
+"""Explanations of errors that a config causes: one sentence with file, key and fix instead of a traceback."""
 
 import difflib
 import inspect
@@ -15,7 +15,7 @@ from swin_backbone.checkpoint.find import is_remote
 from swin_backbone.errors import InputError, RunFailure
 
 LONGEST = 300
-"""Characters of a foreign message that are quoted."""
+"""Maximum number of characters that are quoted from another library's message."""
 
 WHILE_RUNNING = {
     'stack expects each tensor to be equal size': (
@@ -24,29 +24,29 @@ WHILE_RUNNING = {
         'of 1.'
     ),
     'The image size in a batch should be the same': (
-        'the images of a batch have different sizes in testing: set val_dataloader.batch_size=1 and '
+        'the images of a validation or test batch have different sizes: set val_dataloader.batch_size=1 and '
         'test_dataloader.batch_size=1.'
     ),
     'Expected more than 1 value per channel when training': (
-        'a batch norm got a single value per channel, which happens where a head pools a batch of one image to 1x1: '
+        'a batch norm got a single value per channel, because a head pools a batch of one image to 1x1: '
         'use a batch size of at least 2 with train_dataloader.drop_last=True, or a norm without batch statistics such '
         "as model.decode_head.norm_cfg=dict(type='GN',num_groups=32)."
     ),
     'need at least one array to concatenate': (
-        'a data set has no image left: check its files, its classes and its filter_cfg (images without objects of the '
-        'classes are filtered in training).'
+        'a data set is empty after filtering: check its files, its classes and its filter_cfg (training skips images '
+        'without objects of the classes).'
     ),
 }
-"""What the messages of errors begin with that training on unsuitable data raises, and what to do."""
+"""Beginning of an error message while running -> explanation and fix."""
 
 
 @contextmanager
 def explained(config: Config) -> Iterator[None]:
-    """Turn errors of building a config's parts, and known errors of running them, into one sentence.
+    """Replace errors while building parts of a config, and known errors while running, by a one-sentence message.
 
     Raises:
-        InputError: a part of the config cannot be built.
-        RunFailure: the error belongs to :data:`WHILE_RUNNING`. All other errors pass through.
+        InputError: if a part of the config cannot be built.
+        RunFailure: if the error is listed in :data:`WHILE_RUNNING`. All other errors are re-raised unchanged.
     """
     try:
         yield
@@ -63,17 +63,17 @@ def explained(config: Config) -> Iterator[None]:
 
 
 def original(error: Exception) -> str:
-    """The message of a failure, also of one that a worker process has wrapped in its traceback."""
+    """Return the message of a failure; a data loader worker wraps it in a traceback."""
     found = re.findall(r'^swin_backbone\.errors\.RunFailure: (.*)$', str(error), re.MULTILINE)
     return str(found[-1]) if found else str(error)
 
 
 @contextmanager
 def advising(checkpoint: str | Path) -> Iterator[None]:
-    """Say in errors of a checkpoint that does not fit where its config is.
+    """Add to errors about a mismatched checkpoint where its config is.
 
     Raises:
-        InputError: the same error, with the copy of the config that training left beside the checkpoint.
+        InputError: the same error, with the copy of the config that training saved next to the checkpoint.
     """
     from swin_backbone.engine.checkpoints import ADVICE
 
@@ -85,28 +85,30 @@ def advising(checkpoint: str | Path) -> Iterator[None]:
         copies = [] if is_remote(str(checkpoint)) else sorted(Path(checkpoint).parent.glob('*.py'))
         copy = f', {copies[0]}' if len(copies) == 1 else ''
         begin = str(error).removesuffix(ADVICE)
-        raise InputError(f'{begin}give the config of its training{copy}, or its classes with --classes.') from error
+        raise InputError(f'{begin}give the config it was trained with{copy}, or its classes with --classes.') from error
 
 
 def explain(error: Exception, config: Config) -> str | None:
-    """Find the sentence for an error; None where its cause is not known to lie in the config."""
+    """Return the explanation of an error; None if the config is not known to be its cause."""
     frame = building_frame(error.__traceback__)
     if frame is not None:
         return explain_build(error, config, frame)
     if isinstance(error, InputError):
         return None
     if passes(error.__traceback__, 'from_cfg', 'runner'):
-        return f'{config.filename} cannot be built: {shorten(str(error))}. Check its loaders, loops and evaluators.'
+        return (
+            f'{config.filename} cannot be built: {shorten(str(error))}. Check its data loaders, loops and evaluators.'
+        )
     return None
 
 
 def advice_for(message: str) -> str | None:
-    """The sentence of :data:`WHILE_RUNNING` for a message."""
+    """Return the explanation in :data:`WHILE_RUNNING` of a message, if there is one."""
     return next((advice for beginning, advice in WHILE_RUNNING.items() if message.startswith(beginning)), None)
 
 
 def building_frame(traceback: TracebackType | None) -> Mapping[str, Any] | None:
-    """The local variables of the innermost call that builds something from a config, if the error was raised in one."""
+    """Return the local variables of the innermost ``build_from_cfg`` call in a traceback; None if there is none."""
     found = None
     while traceback is not None:
         code = traceback.tb_frame.f_code
@@ -117,7 +119,7 @@ def building_frame(traceback: TracebackType | None) -> Mapping[str, Any] | None:
 
 
 def passes(traceback: TracebackType | None, function: str, module: str) -> bool:
-    """Whether an error was raised inside a function of this name."""
+    """Return whether a traceback contains this function of this module."""
     while traceback is not None:
         code = traceback.tb_frame.f_code
         if code.co_name == function and Path(code.co_filename).stem == module:
@@ -127,7 +129,7 @@ def passes(traceback: TracebackType | None, function: str, module: str) -> bool:
 
 
 def explain_build(error: Exception, config: Config, frame: Mapping[str, Any]) -> str:
-    """Say which part of a config cannot be built, and why."""
+    """Return a message with the part of a config that cannot be built, and the reason."""
     part = frame.get('cfg')
     kind, made = frame.get('obj_type'), frame.get('obj_cls')
     if not isinstance(part, Mapping):
@@ -146,7 +148,7 @@ def explain_build(error: Exception, config: Config, frame: Mapping[str, Any]) ->
             return f'{place} {describe_unknown(unknown, path, made, config)}'
         missing = re.search(r'missing \d+ required .*?: (.+)', str(error))
         if missing:
-            return f'{place} lacks {missing[1]}: add it.'
+            return f'{place} has no {missing[1]}, which is required: add it.'
     if isinstance(error, InputError):
         return f'{place}: {error}'
     known = advice_for(str(error))
@@ -156,7 +158,7 @@ def explain_build(error: Exception, config: Config, frame: Mapping[str, Any]) ->
 
 
 def find_path(config: Config, part: Mapping[str, Any]) -> str:
-    """The dotted path of the config's dict from which ``part`` was copied; parents may have added keys to the copy."""
+    """Return the dotted path of the dict from which ``part`` was copied; parents may have added keys to the copy."""
     best, found = 0, ''
     for path, node in dicts_with_paths(config._cfg_dict, ''):
         if node.get('type') != part.get('type'):
@@ -169,7 +171,7 @@ def find_path(config: Config, part: Mapping[str, Any]) -> str:
 
 
 def path_of_value(config: Config, value: Any) -> str:
-    """The dotted path of a value inside the model of a config, the shortest if there are several."""
+    """Return the dotted path of a value inside the model of a config, the shortest if there are several."""
     paths = [
         f'{path}.{key}'
         for path, node in dicts_with_paths(config.model, 'model')
@@ -180,7 +182,7 @@ def path_of_value(config: Config, value: Any) -> str:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equality of two values of a config; arrays and other objects count as different."""
+    """Return whether two config values are equal; values that cannot be compared, such as arrays, are different."""
     try:
         return bool(one == other)
     except (ValueError, RuntimeError):
@@ -188,7 +190,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def dicts_with_paths(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every dict inside nested dicts and lists with its dotted path, in the form of ``--cfg-options``."""
+    """Yield every dict inside nested dicts and lists with its dotted path in the syntax of ``--cfg-options``."""
     if isinstance(node, dict):
         yield path, node
         children = node.items()
@@ -201,7 +203,7 @@ def dicts_with_paths(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]
 
 
 def unknown_type(error: Exception, name: str, registry: Any) -> str:
-    """The sentence for a type that no registry has, with the nearest name that one has."""
+    """Return the message for a type that is not registered, with the most similar registered name."""
     if not isinstance(error, KeyError):
         return f'type {name!r} cannot be imported: {shorten(str(error))}'
     names = set(registered(registry))
@@ -216,7 +218,7 @@ def unknown_type(error: Exception, name: str, registry: Any) -> str:
 
 
 def registered(registry: Any) -> Iterator[str]:
-    """Every name in a registry, its parents and their other children."""
+    """Yield every name in a registry, its parents and their other children."""
     seen, waiting = set(), [registry]
     while waiting:
         one = waiting.pop()
@@ -228,7 +230,7 @@ def registered(registry: Any) -> Iterator[str]:
 
 
 def unknown_keys(part: Mapping[str, Any], made: Any, message: str) -> list[str]:
-    """The keys of a part that its constructor does not take, if that is what the error is about."""
+    """Return the keys of a part that its constructor does not accept; empty if the error has a different cause."""
     named = re.search(r"unexpected keyword argument '(\w+)'", message)
     if named is None or named[1] not in part:
         return []
@@ -237,7 +239,7 @@ def unknown_keys(part: Mapping[str, Any], made: Any, message: str) -> list[str]:
 
 
 def arguments_of(made: Any) -> list[str]:
-    """The names of the arguments of a class, those that it passes on to its bases included, or of a function."""
+    """Return the argument names of a function or class, including those that a class passes on to its bases."""
     owners = made.__mro__ if inspect.isclass(made) else (made,)
     names: dict[str, None] = {}
     for owner in owners:
@@ -250,7 +252,7 @@ def arguments_of(made: Any) -> list[str]:
 
 
 def is_open(made: Any) -> bool:
-    """Whether a class or function takes any keyword."""
+    """Return whether a class or function accepts arbitrary keyword arguments."""
     try:
         return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(made).parameters.values())
     except (TypeError, ValueError):
@@ -258,17 +260,17 @@ def is_open(made: Any) -> bool:
 
 
 def describe_unknown(keys: Sequence[str], path: str, made: Any, config: Config) -> str:
-    """The sentence for keys that a part does not take."""
+    """Return the message for keys that a part does not accept."""
     listed = ', '.join(map(repr, keys[:4])) + (f' and {len(keys) - 4} more' if len(keys) > 4 else '')
     close = difflib.get_close_matches(keys[0], arguments_of(made), n=1)
     meant = f'did you mean {close[0]!r}?' if close else ''
     if inherited(keys[0], config):
-        return f'takes no {listed}, inherited from a base config: write _delete_=True in {path}.'
-    return f'takes no {listed}: {meant or "remove it."}'
+        return f'does not accept {listed}, inherited from a base config: set _delete_=True in {path}.'
+    return f'does not accept {listed}: {meant or "remove it."}'
 
 
 def inherited(key: str, config: Config) -> bool:
-    """Whether a key of a config comes from one of its bases, judged by their text and its own."""
+    """Return whether a key of a config is inherited, i.e. its own file does not contain it but a base config does."""
     try:
         own = Path(config.filename).read_text(encoding='utf-8')
     except (OSError, TypeError, UnicodeDecodeError):
@@ -278,7 +280,7 @@ def inherited(key: str, config: Config) -> bool:
 
 
 def shorten(message: str) -> str:
-    """The beginning of a message, on one line; a KeyError's comes in quotes."""
+    """Return the beginning of a message on one line, without the quotes that KeyError adds."""
     line = ' '.join(message.split(', the current sys.path is')[0].split())
     if len(line) > 1 and line[0] == line[-1] and line[0] in '\'"' and line[0] not in line[1:-1]:
         line = line[1:-1]
@@ -286,7 +288,7 @@ def shorten(message: str) -> str:
 
 
 def reading_problem(path: str, error: Exception) -> str:
-    """Say why a config file cannot be read: the file of the chain of bases, its line, the name or key."""
+    """Return why a config cannot be read: which file among it and its bases, the line, and the name or key."""
     if isinstance(error, RecursionError) or 'Too many open files' in str(error):
         return f'config {path} cannot be read: it is its own base, directly or through others. Change its _base_.'
     where, reason = innermost_file(path, error), f'{type(error).__name__}: {shorten(str(error))}'
@@ -295,12 +297,12 @@ def reading_problem(path: str, error: Exception) -> str:
     elif isinstance(error, FileNotFoundError):
         reason = f'{shorten(str(error))}; check its _base_'
     elif isinstance(error, NameError):
-        reason = f'{error}; a variable of a base is _base_.NAME'
+        reason = f'{error}; variables of a base config are written _base_.NAME'
     return f'config {where} cannot be read: {reason}. Correct it.'
 
 
 def innermost_file(path: str, error: Exception, line: int | None = None) -> str:
-    """The file that was being read when an error was raised, with the line where it is known."""
+    """Return the file that was being read when an error was raised, with the line if it is known."""
     found, traceback = path, error.__traceback__
     while traceback is not None:
         code = traceback.tb_frame.f_code

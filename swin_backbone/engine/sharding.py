@@ -21,7 +21,7 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import DTensor
 
 from swin_backbone.backbones.blocks import SwinBlock
-from swin_backbone.backbones.swin import SwinTransformer, restart
+from swin_backbone.backbones.swin import SwinTransformer, reset_module
 from swin_backbone.checkpoint.assign import like
 
 
@@ -125,8 +125,8 @@ def build_in_shards(options: dict[str, Any]) -> nn.Module:
     backbone.to_empty(device=mesh.device_type)
     draws.states = {id(backbone.get_parameter(name)): state for name, state in states.items()}
     with draws.filling(), torch.no_grad():
-        backbone.apply(restart)
-    backbone.without_values = False
+        backbone.apply(reset_module)
+    backbone.is_uninitialized = False
     torch.set_rng_state(end)
     return backbone
 

@@ -138,7 +138,7 @@ def test_missing_weights_end_the_run_before_training(shapes: Path, tmp_path: Pat
         ('train', [DETECTION, '--max-iters', 'many'], 'invalid int value'),
         ('train', [DETECTION, '--fast'], 'unrecognized arguments'),
         ('train', ['configs/detection/cascade_swin_t_3x.py', '--data-root', 'tests'], 'the data set is incomplete'),
-        ('test', [DETECTION, 'nothing.pth'], 'there is no checkpoint'),
+        ('test', [DETECTION, 'nothing.pth'], 'checkpoint nothing.pth does not exist'),
         ('train', ['pyproject.toml'], 'cannot be read'),
     ],
 )

@@ -121,17 +121,17 @@ def test_whole_models_are_loaded(wrapping: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('change', 'said'),
     [
-        (lambda state: {}, "the part 'backbone' of .*model.pth holds no Swin backbone"),
-        (lambda state: {'state_dict': 3}, 'model.pth holds no state dict'),
+        (lambda state: {}, "the part 'backbone' of .*model.pth contains no Swin backbone"),
+        (lambda state: {'state_dict': 3}, 'model.pth contains no state dict'),
         (lambda state: {k: v for k, v in state.items() if 'norm2.bias' not in k}, "part 'backbone' of .*missing"),
-        (lambda state: {**state, 'backbone.layers.1.blocks.2.norm1.bias': torch.ones(32)}, 'left over 1'),
+        (lambda state: {**state, 'backbone.layers.1.blocks.2.norm1.bias': torch.ones(32)}, 'unexpected 1'),
         (
             lambda state: {k: v for k, v in state.items() if k != 'neck.0.bias'},
-            r'no weights for 1 of its 129 parameters, the first is neck\.0',
+            r'1 of the 129 parameters of the model are missing, the first is neck\.0',
         ),
         (
             lambda state: {k: v for k, v in state.items() if 'running_mean' not in k},
-            r'no weights for 1 of its 2 batch statistics',
+            r'1 of the 2 batch statistics of the model are missing',
         ),
         (lambda state: {**state, 'neck.0.bias': torch.ones(5)}, r'size mismatch for neck\.0\.bias'),
         (lambda state: Detector(depths=(2, 2, 3, 2)).state_dict(), r'built with .*depths=\(2, 2, 3, 2\)'),
@@ -156,7 +156,7 @@ def test_training_starts_from_a_model_with_other_heads() -> None:
     loaded_by(WholeModelHook(heads=False), other)
     with pytest.raises(InputError, match='size mismatch'):
         loaded_by(WholeModelHook(), other)
-    with pytest.raises(InputError, match=r"the part 'backbone' of run\.pth holds no Swin backbone"):
+    with pytest.raises(InputError, match=r"the part 'backbone' of run\.pth contains no Swin backbone"):
         loaded_by(WholeModelHook(heads=False), {'neck.0.weight': state['neck.0.weight']})
 
 
@@ -181,7 +181,7 @@ def save_broken(kind: str, path: Path) -> str:
         path.write_bytes(path.read_bytes()[:-3000])
         return f'error: {path} is incomplete: it ends after {path.stat().st_size:,} bytes'
     torch.save({'state_dict': {}, 'meta': Payload(path.with_suffix('.owned'))}, path)
-    return f'error: {path} is refused: reading it would need builtins.getattr'
+    return f'error: {path} is rejected: reading it would need builtins.getattr'
 
 
 @pytest.mark.parametrize('kind', ['truncated', 'evil'])

@@ -61,10 +61,10 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('change', 'options', 'message'),
     [
-        (None, dict(classes=3), r'has 2 folders \(cat, dog\), .* the config has 3 classes: .*--classes cat,dog'),
-        ('flat', {}, 'val has no folders: a classifier reads a folder of images for each class'),
-        ('other', {}, r'have different folders \(dog, fox in one of them\)'),
-        ('empty', {}, r'have no image that ends in \.jpg'),
+        (None, dict(classes=3), r'has 2 class folders \(cat, dog\), .* the config has 3 classes: .*--classes cat,dog'),
+        ('flat', {}, 'val has no subfolders: sort the images into one subfolder per class'),
+        ('other', {}, r'have different class folders \(dog, fox in only one of them\)'),
+        ('empty', {}, r'contain no images: add images with one of the suffixes \.jpg'),
         ('broken', {}, r'has 1 image that cannot be read \(1\.png'),
     ],
 )
@@ -91,7 +91,7 @@ def test_classes_are_named_in_the_order_of_the_folders(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     for loader in ('train_dataloader', 'val_dataloader'):
         config[loader].dataset.metainfo = dict(classes=('dog', 'cat'))
-    with pytest.raises(InputError, match='labels follow the sorted names of folders, cat, dog'):
+    with pytest.raises(InputError, match='labels follow the sorted folder names, cat, dog'):
         check(config)
 
 

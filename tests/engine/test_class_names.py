@@ -68,7 +68,7 @@ def test_names_come_from_the_option_or_a_file(separator: str, tmp_path: Path) ->
         ('', 'empty name'),
         ('bolt,,nut', 'empty name'),
         ('bolt,nut,bolt', 'bolt more than once'),
-        ('absent/names.txt', 'is no file'),
+        ('absent/names.txt', 'does not exist'),
     ],
 )
 def test_bad_lists_are_refused(option: str, message: str) -> None:
@@ -102,7 +102,7 @@ def test_classes_take_the_order_of_the_file(tmp_path: Path, caplog: pytest.LogCa
     config = load('atss_swin_t_3x', coco_root(tmp_path, ['washer', 'nut', 'bolt']))
     fit_to_data(config, ','.join(NAMES), no_masks=False)
     assert config.train_dataloader.dataset.metainfo.classes == ('washer', 'nut', 'bolt')
-    assert 'order of the annotation file: washer, nut, bolt' in caplog.text
+    assert 'classes reordered as in the annotation file: washer, nut, bolt' in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_classes_take_the_order_of_the_file(tmp_path: Path, caplog: pytest.LogCa
         (['bolt', 'nut', 'washers'], None, "class 'washer' is not in .* did you mean 'washers'"),
         (['bolt', 'nut', 'washer'], ['bolt', 'nut'], "class 'washer' is not in .*val2017"),
         (['bolt', 'nut', 'washer'], ['nut', 'bolt', 'washer'], 'different orders'),
-        (['bolt', 'nut', 'washer', 'nut'], None, 'two categories of one name'),
+        (['bolt', 'nut', 'washer', 'nut'], None, 'two categories with the same name'),
     ],
 )
 def test_classes_are_checked_against_the_annotations(
@@ -125,7 +125,7 @@ def test_classes_are_checked_against_the_annotations(
 def test_a_file_that_is_no_annotation_file_is_refused(tmp_path: Path) -> None:
     root = coco_root(tmp_path, NAMES)
     (root / 'annotations/instances_val2017.json').write_text('[]')
-    with pytest.raises(InputError, match='no annotation file in the format of COCO'):
+    with pytest.raises(InputError, match='not an annotation file in COCO format'):
         fit_to_data(load('cascade_swin_t_3x', root), 'bolt', no_masks=False)
 
 
@@ -140,7 +140,7 @@ def test_a_segmenter_becomes_a_general_one(tmp_path: Path) -> None:
 
 
 def test_labels_beyond_the_classes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match='holds label 4, but 3 classes have the labels 1 to 3'):
+    with pytest.raises(InputError, match='contains label 4, but the 3 classes have the labels 1 to 3'):
         fit_to_data(load('upernet_swin_t_160k', ade_root(tmp_path, [0, 4])), ','.join(NAMES), no_masks=False)
 
 
@@ -187,7 +187,7 @@ def test_some_classes_of_a_known_data_set_stay_with_it(tmp_path: Path, caplog: p
     fit_to_data(config, 'wall,sky', no_masks=False)
     assert config.train_dataloader.dataset.type == 'ADE20KDataset'
     assert config.model.decode_head.num_classes == 2
-    assert '2 of its 150 classes' in caplog.text
+    assert 'using 2 of 150 classes' in caplog.text
 
 
 def test_colours_differ() -> None:

@@ -28,7 +28,7 @@ def test_a_file_in_the_place_of_a_folder_is_missing_data(tmp_path: Path) -> None
     assert missing_data(config, ('train_dataloader',)) == []
     (tmp_path / 'images/training').rmdir()
     (tmp_path / 'images/training').write_text('../../photographs')  # a link that a copy did not keep
-    with pytest.raises(InputError, match=r'images/training not found; give its folder with --data-root'):
+    with pytest.raises(InputError, match=r'images/training not found; set its folder with --data-root'):
         check_data(config, ('train_dataloader',))
 
 

@@ -123,8 +123,8 @@ DETECTION_KINDS: dict[str, tuple[Change, str]] = {
     'an absent image': (lambda root: file_of('val2017', root).unlink(), '1 image missing from'),
     'an empty image': (lambda root: file_of('train2017', root).write_bytes(b''), '1 image that cannot be read ('),
     'sizes': (resize('train2017', (64, 64)), '64x64, the annotations say 128x128): write the sizes of the files'),
-    'only crowds': (edit(TRAIN, crowds), 'has no object of circle, square, triangle, star, ring, cross to train on'),
-    'no objects': (edit(TRAIN, lambda content: content.update(annotations=[])), 'images without objects are left out'),
+    'only crowds': (edit(TRAIN, crowds), 'has no objects of circle, square, triangle, star, ring, cross, and images'),
+    'no objects': (edit(TRAIN, lambda content: content.update(annotations=[])), 'images without objects are removed'),
 }  # fmt: skip
 
 SEGMENTATION_KINDS: dict[str, tuple[Change, str]] = {
@@ -171,7 +171,7 @@ def test_whole_data_pass(path: Path, extent: str, shapes: Path, caplog: pytest.L
 def test_images_under_the_smallest_size_of_the_filter(shapes: Path) -> None:
     config = demo_config(DETECTION, shapes)
     config.train_dataloader.dataset.filter_cfg = dict(filter_empty_gt=True, min_size=200)
-    with pytest.raises(InputError, match=r'no image has a short side of at least 200 pixels, the longest is 128'):
+    with pytest.raises(InputError, match=r'none has a short side of at least 200 pixels \(the longest is 128\)'):
         check_files(config, LOADERS)
 
 
@@ -179,7 +179,7 @@ def test_a_list_of_images_that_are_not_there(own: Path) -> None:
     config = demo_config(SEGMENTATION, own)
     (own / 'list.txt').write_text('000000000001\nabsent\n')
     config.train_dataloader.dataset.ann_file = 'list.txt'
-    with pytest.raises(InputError, match=r'1 image that is not there \(absent\.jpg\): .*list\.txt lists them'):
+    with pytest.raises(InputError, match=r'1 image that does not exist \(absent\.jpg\): .*list\.txt lists them'):
         check_files(config, LOADERS)
 
 
@@ -236,7 +236,7 @@ def test_other_processes_of_a_run_do_not_check(own: Path, monkeypatch: pytest.Mo
 
 def test_colours_are_named_by_the_check_of_classes_too(tmp_path: Path) -> None:
     Image.new('RGB', (8, 8)).save(tmp_path / 'a.png')
-    with pytest.raises(InputError, match='is a colour image of 3 channels, label maps have one'):
+    with pytest.raises(InputError, match='is a colour image with 3 channels, but label maps have one'):
         labels_in(tmp_path / 'a.png')
     (tmp_path / 'a.png').write_text('x')
     with pytest.raises(InputError, match=r'a\.png cannot be read \(a damaged image\)'):

@@ -59,15 +59,21 @@ def refused(command: Any, argv: list[str], capsys: pytest.CaptureFixture[str]) -
 
 CONFIG_OPTIONS = {
     'unknown type': ('model.neck.type=FPNN', "model.neck: there is no type 'FPNN': did you mean 'FPN'?"),
-    'unknown key': ('model.neck.num_out=5', "model.neck (FPN) takes no 'num_out': did you mean 'num_outs'?"),
+    'unknown key': ('model.neck.num_out=5', "model.neck (FPN) does not accept 'num_out': did you mean 'num_outs'?"),
     'a part that is no dict': ('model.neck=3', 'model.neck is 3: give a dict with a type'),
     'a value': ('model.backbone.window_size=0', 'model.backbone (swin_backbone.SwinTransformer): window_size must be'),
     'a step': ('train_dataloader.dataset.pipeline.2.type=RandomFlipp', "pipeline.2: there is no type 'RandomFlipp'"),
-    "a step's key": ('train_dataloader.dataset.pipeline.2.probb=1', "pipeline.2 (RandomFlip) takes no 'probb'"),
-    'a data set': ('train_dataloader.dataset.metainf=1', "(CocoDataset) takes no 'metainf': did you mean 'metainfo'?"),
+    "a step's key": ('train_dataloader.dataset.pipeline.2.probb=1', "pipeline.2 (RandomFlip) does not accept 'probb'"),
+    'a data set': (
+        'train_dataloader.dataset.metainf=1',
+        "(CocoDataset) does not accept 'metainf': did you mean 'metainfo'?",
+    ),
     'a sampler': ('train_dataloader.sampler.type=DefaultSample', "did you mean 'DefaultSampler'?"),
     'an optimizer': ('optim_wrapper.optimizer.type=AdamV', "optim_wrapper.optimizer: there is no type 'AdamV'"),
-    "an optimizer's key": ('optim_wrapper.optimizer.lrr=1', "optimizer (AdamW) takes no 'lrr': did you mean 'lr'?"),
+    "an optimizer's key": (
+        'optim_wrapper.optimizer.lrr=1',
+        "optimizer (AdamW) does not accept 'lrr': did you mean 'lr'?",
+    ),
     'a hook': ('default_hooks.checkpoint.type=ChekpointHook', "did you mean 'CheckpointHook'?"),
     "a hook's key": ('default_hooks.checkpoint.max_keep_ckpt=3', "did you mean 'max_keep_ckpts'?"),
     'a metric': ('val_evaluator.type=CocoMetrik', "val_evaluator: there is no type 'CocoMetrik'"),
@@ -97,11 +103,11 @@ CONFIG_OPTIONS = {
     'classes that are a string': ('train_dataloader.dataset.metainfo.classes=star', "write a tuple, as in ('star',)"),
     'several files': (
         'train_dataloader.dataset.ann_file=[a.json,b.json]',
-        'ann_file is a list, and CocoDataset reads one',
+        'ann_file is a list, but CocoDataset reads a single file',
     ),
     "the evaluator's file": (
         'val_evaluator.ann_file={root}/annotations/instances_train2017.json',
-        'val_evaluator.ann_file is {root}/annotations/instances_train2017.json, and val_dataloader reads',
+        'val_evaluator.ann_file is {root}/annotations/instances_train2017.json, but val_dataloader reads',
     ),
     'no truth': (
         'val_evaluator.ann_file=None',
@@ -254,7 +260,7 @@ def test_a_key_left_over_from_a_base_is_to_be_deleted(tmp_path: Path, capsys: py
     )
     config = Config.fromfile(tmp_path / 'own.py')
     with (
-        pytest.raises(InputError, match=r"takes no 'depth'.*write _delete_=True in model\.backbone"),
+        pytest.raises(InputError, match=r"does not accept 'depth'.*set _delete_=True in model\.backbone"),
         explained(config),
     ):
         model_check.check_model(config, ())
@@ -288,8 +294,11 @@ def drop_one(content: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize(
     ('change', 'expected'),
     [
-        (rename, r'has the classes part0, .*the config asks for circle, .*Add --classes part0,part1'),
-        (reverse, r'val2017\.json lists the classes as cross, ring, .*and the config as circle'),
+        (
+            rename,
+            r'has the classes part0, .*but none of the classes of the config, circle, .*Add --classes part0,part1',
+        ),
+        (reverse, r'val2017\.json lists the classes as cross, ring, .*but the config as circle'),
         (drop_one, r"class 'triangle' is not in .*val2017"),
     ],
 )
@@ -306,7 +315,7 @@ def test_a_merged_file_serves_several_validation_sets(shapes: Path, tmp_path: Pa
     part = config.val_dataloader.dataset
     other = dict(part, ann_file='annotations/instances_train2017.json')
     config.val_dataloader.dataset = dict(type='ConcatDataset', datasets=[part, other])
-    with pytest.raises(InputError, match='Name the same file in both, with all images in it'):
+    with pytest.raises(InputError, match='Use the same file in both, with all images in it'):
         check_truth(config, 'val_dataloader', 'val_evaluator')
 
 
@@ -330,7 +339,7 @@ def test_a_single_class_is_not_segmented_by_a_softmax(shapes: Path) -> None:
     config = demo_config(SEGMENTATION, shapes)
     for loader in LOADERS:
         config[loader].dataset.metainfo = dict(classes=('part',))
-    with pytest.raises(InputError, match='name two, the background first'):
+    with pytest.raises(InputError, match='give two classes, background first'):
         model_check.check_model(config, LOADERS)
 
 

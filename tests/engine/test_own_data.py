@@ -114,7 +114,7 @@ def test_label_maps_are_read_as_they_are(data: Path, ignored: bool) -> None:
     (data / 'maps.toml').write_text(toml)
     own = own_data(str(data / 'maps.toml'), None, None, None)
     if not ignored:
-        with pytest.raises(InputError, match='holds label 2, but 2 classes have the labels 0 to 1'):
+        with pytest.raises(InputError, match='contains label 2, but the 2 classes have the labels 0 to 1'):
             choose_data(config, own, ('train', 'val'), classes='bolt,nut')
         return
     choose_data(config, own, ('train', 'val'))

@@ -194,7 +194,9 @@ def test_sound_files_pass(extent: str, shapes: Path) -> None:
 def test_the_instances_to_score_must_be_of_the_same_images(own: Path) -> None:
     config = load(own)
     config.val_evaluator[1].ann_file = str(own / 'annotations/instances_train2017.json')
-    with pytest.raises(InputError, match=r'is another one there\. Name a file of the same images'):
+    with pytest.raises(
+        InputError, match=r'is missing there or has a different file name\. Use a file of the same images'
+    ):
         check_truth(config, 'val_dataloader', 'val_evaluator')
 
 

@@ -128,7 +128,9 @@ def test_the_checkpoint_must_be_of_this_model(photos: Path, tmp_path: Path) -> N
     state = build_model(config).state_dict()
     state.pop('decode_head.conv_seg.bias')
     torch.save(dict(state_dict=state, meta={}), tmp_path / 'other.pth')
-    with pytest.raises(InputError, match=r'other\.pth is no checkpoint of the model in this config .*conv_seg\.bias'):
+    with pytest.raises(
+        InputError, match=r'other\.pth is not a checkpoint of the model in this config .*conv_seg\.bias'
+    ):
         Predictor(config, tmp_path / 'other.pth', 'cpu')
 
 

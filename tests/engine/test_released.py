@@ -145,15 +145,15 @@ def test_a_released_segmenter_predicts_the_same(original: dict[str, np.ndarray],
     [
         (
             {'rpn_head.rpn_cls.bias': None},
-            r'no weights for 1 of its \d+ parameters, the first is rpn_head\.rpn_cls\.bias',
+            r'1 of the \d+ parameters of the model are missing, the first is rpn_head\.rpn_cls\.bias',
         ),
         (
             {'rpn_head.conv.bias': 'rpn_head.rpn_cls.bias'},
-            r'no place for 1 weights .*the first is rpn_head\.conv\.bias',
+            r'1 weights .*are unexpected, the first is rpn_head\.conv\.bias',
         ),
         (
             {'roi_head.bbox_head.3.fc_cls.bias': 'rpn_head.rpn_cls.bias'},
-            r'no place for 1 weights of the file, the first is roi_head\.bbox_head\.3\.fc_cls\.bias',
+            r'1 weights of the file are unexpected, the first is roi_head\.bbox_head\.3\.fc_cls\.bias',
         ),
         (
             {'bbox_head.0.fc_cls.weight': 'rpn_head.rpn_cls.bias'},

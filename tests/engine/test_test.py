@@ -85,7 +85,7 @@ def test_a_checkpoint_of_another_model_is_refused(tta: bool, shapes: Path, tmp_p
     content = torch.load(config.load_from, weights_only=True)
     lacking = {name: value for name, value in content['state_dict'].items() if not name.startswith('auxiliary_head')}
     torch.save(dict(state_dict=lacking), config.load_from)
-    sentence = 'no weights for 5 of its [0-9]+ parameters, the first is auxiliary_head.conv_seg.bias'
+    sentence = '5 of the [0-9]+ parameters of the model are missing, the first is auxiliary_head.conv_seg.bias'
     with pytest.raises(InputError, match=sentence):
         run_test(config)
     content['state_dict']['decode_head.conv_seg.bias'] = torch.zeros(150)
@@ -142,7 +142,7 @@ def test_scores_stand_beside_the_published_ones(metrics: dict[str, float], views
     [
         (['model.pth', '--released'], 'give either a checkpoint or --released, not both: model.pth is one already'),
         ([], 'give a CHECKPOINT to test, or --released'),
-        (['released'], 'the authors released no whole model for upernet_swin_demo: they did for mask_rcnn_swin_t_1x'),
+        (['released'], 'the authors released no whole model for upernet_swin_demo; they did for mask_rcnn_swin_t_1x'),
     ],
 )
 def test_one_checkpoint_is_tested(words: list[str], said: str) -> None:
