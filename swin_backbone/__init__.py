@@ -1,7 +1,7 @@
 """Swin Transformer backbones for dense prediction, with plug-ins for MMDetection and MMSegmentation.
 
-The names below need PyTorch, ``Predictor`` also a toolkit, and are imported on first use, so that the command line
-starts without them. The toolkits find this package by themselves through :mod:`swin_backbone.registry`.
+The public names need PyTorch, and ``Predictor`` also a toolkit. They are imported on first use, so that the command
+line starts without these. The toolkits find this package automatically through :mod:`swin_backbone.registry`.
 """
 
 from importlib import import_module
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from swin_backbone.errors import InputError
     from swin_backbone.variants import VARIANTS
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 __all__ = [
     'VARIANTS',
     'InputError',

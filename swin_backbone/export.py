@@ -1,4 +1,4 @@
-"""Models as files for other programs: ONNX, and PyTorch's own exported programs (``.pt2``)."""
+"""Export of models to ONNX files and to PyTorch's exported programs (``.pt2``)."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,10 +14,10 @@ from swin_backbone.errors import InputError
 from swin_backbone.files import replacing
 
 MIN_SIZE = 8
-"""Least side of an example image: sizes of one are fixed in a graph, and the last maps of smaller images have them."""
+"""Smallest side of an example image. The last maps of smaller images have sides of 1, which a graph would fix."""
 
 CHECKED_SIZES = ((1, 224, 224), (2, 161, 97), (1, 64, 320), (3, 33, 20), (1, 301, 263))
-"""Batch, height and width that :func:`compare_onnx` runs: square, odd, wide, smaller than a window, larger."""
+"""Batch, height and width of the images in :func:`compare_onnx`: square, odd, wide, small and large."""
 
 
 def export_program(
@@ -27,17 +27,17 @@ def export_program(
 
     Args:
         model: a backbone, or another module that is called with one image.
-        image_size: height and width of the example, at least 8, or ``least_side`` of a module that has this attribute.
-        dynamic: whether the program serves every batch size and image size; otherwise one image of ``image_size``.
+        image_size: height and width of the example, at least 8, or at least the model's attribute ``least_side``.
+        dynamic: whether the program supports any batch size and image size; otherwise one image of ``image_size``.
 
     Raises:
-        InputError: ``image_size`` is not two integers of at least 8, or PyTorch cannot record the model.
+        InputError: if ``image_size`` is not two integers of at least 8, or PyTorch cannot export the model.
     """
     sides, least = tuple(image_size), getattr(model, 'least_side', MIN_SIZE)
     if len(sides) != 2 or any(not isinstance(side, int) or side < least for side in sides):
         raise InputError(f'image_size must be two integers of at least {least}, height and width, got {image_size}.')
     parameter = next(model.parameters())
-    # A batch of one would be fixed in the graph.
+    # torch.export would fix a batch size of 1.
     example = torch.zeros(2 if dynamic else 1, in_channels(model), *sides, device=parameter.device)
     free = torch.export.Dim.DYNAMIC
     shapes = ({0: free, 2: free, 3: free},) if dynamic else None
@@ -46,7 +46,7 @@ def export_program(
             return torch.export.export(model, (example,), dynamic_shapes=shapes)
     except InputError:
         raise
-    except Exception as error:  # PyTorch raises anything
+    except Exception as error:  # torch.export may raise any exception
         reason = ' '.join(str(error).split())[:300]
         raise InputError(f'PyTorch cannot export {type(model).__name__} ({type(error).__name__}: {reason}).') from error
 
@@ -56,17 +56,17 @@ def export_onnx(
 ) -> Path:
     """Write a model that maps an image ``[B, channels, H, W]`` to tensors as an ONNX file.
 
-    The input is called ``image``; the outputs ``stride4``, ``stride8``, ... for a backbone, those of ``output_names``
-    for a module that has this attribute, and ``output0``, ``output1``, ... otherwise.
+    The input is named ``image``. The outputs are ``stride4``, ``stride8``, ... for a backbone, the attribute
+    ``output_names`` of a model that has it, or ``output0``, ``output1``, ... otherwise.
 
     Args:
         model: see :func:`export_program`.
-        file: where to write; nothing is written if the export fails.
+        file: path of the ONNX file; nothing is written if the export fails.
         image_size: see :func:`export_program`.
-        dynamic: whether the file serves every batch size and image size; otherwise one image of ``image_size``.
+        dynamic: see :func:`export_program`.
 
     Raises:
-        InputError: a package is missing, or see :func:`export_program`.
+        InputError: if a package is missing, or for the reasons in :func:`export_program`.
     """
     require('onnx', 'onnxscript')
     target = Path(file)
@@ -93,20 +93,20 @@ def export_onnx(
 def compare_onnx(
     model: nn.Module, file: str | Path, sizes: Sequence[tuple[int, int, int]] = CHECKED_SIZES
 ) -> dict[tuple[int, int, int], float]:
-    """Compare a file with the model that it was exported from, on random images, with onnxruntime.
+    """Compare an ONNX file with the model that it was exported from, on random images, with onnxruntime.
 
-    Objects whose scores differ by rounding alone may change places; their boxes then seem to differ.
+    For detectors, objects whose scores differ only by rounding may be sorted differently; their boxes then differ.
 
     Args:
-        model: what :func:`export_onnx` was given.
-        file: what it wrote.
+        model: the model that :func:`export_onnx` was called with.
+        file: the ONNX file.
         sizes: batch, height and width of each image.
 
     Returns:
-        For each size the largest difference of an output, as a share of that output's largest value.
+        For each size, the largest difference of an output relative to the largest value of that output.
 
     Raises:
-        InputError: onnxruntime is missing.
+        InputError: if onnxruntime is missing.
     """
     require('onnxruntime')
     import onnxruntime
@@ -128,19 +128,19 @@ def compare_onnx(
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
-    """Largest difference as a share of the largest expected value; for integers the share of those that differ."""
+    """Return the largest difference relative to the largest expected value; for integers, the fraction that differ."""
     if not expected.is_floating_point():
         return (found != expected).double().mean().item()
     return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
 def in_channels(model: nn.Module) -> int:
-    """Channels of the image that the first convolution of the model reads; 3 if it has none."""
+    """Return the input channels of the first convolution of the model; 3 if it has none."""
     return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
 
 
 def output_names(model: nn.Module, program: torch.export.ExportedProgram) -> list[str]:
-    """Names of the outputs in a file."""
+    """Return the names of the outputs in an ONNX file."""
     maps: Any = getattr(model, 'feature_info', None)
     if maps is not None:
         return [f'stride{info["reduction"]}' for info in maps]
@@ -148,15 +148,15 @@ def output_names(model: nn.Module, program: torch.export.ExportedProgram) -> lis
 
 
 def as_tuple(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Outputs of a model as a tuple."""
+    """Return the outputs of a model as a tuple."""
     return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 
 def require(*packages: str) -> None:
-    """Raise InputError if optional packages are missing.
+    """Check that optional packages are installed.
 
     Raises:
-        InputError: one is missing.
+        InputError: if one is missing.
     """
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
@@ -165,7 +165,7 @@ def require(*packages: str) -> None:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, and afterwards in its mode again."""
+    """Set a model to evaluation mode within the context, and restore its mode afterwards."""
     training = model.training
     model.eval()
     try:
@@ -176,7 +176,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def any_size() -> Iterator[None]:
-    """Do not fix in a graph that sizes of the example are neither 0 nor 1: later images may have maps of one token."""
+    """Let torch.export assume that sizes may be 0 or 1, as small images have maps of one token."""
     from torch.fx.experimental import _config
 
     settings: Any = _config

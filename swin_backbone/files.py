@@ -1,4 +1,4 @@
-"""Files: atomic writing, resumable downloads, and the configs that are installed with the package."""
+"""Atomic writing, resumable downloads, and the configs that are installed with the package."""
 
 import difflib
 import hashlib
@@ -27,10 +27,10 @@ PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 206, 416
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A temporary path beside ``target`` that takes its place on success, and is deleted on any error.
+    """Yield a temporary path in the folder of ``target`` that replaces it on success, and is deleted on any error.
 
-    A reader never sees half a file, also after the machine has failed, and two writers do not disturb each other. The
-    folder is created.
+    A reader never sees an incomplete file, even after a crash of the machine, and several processes may write the same
+    target. The folder is created.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f'.{target.name}.', suffix=target.suffix)
@@ -47,17 +47,17 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def synchronize(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk, where the system can say so."""
+    """Flush a file, or the entries of a folder, to the disk, if the system supports it."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        with suppress(OSError) if path.is_dir() else nullcontext():  # some file systems have nothing to say of folders
+        with suppress(OSError) if path.is_dir() else nullcontext():  # some file systems do not support folders
             os.fsync(handle)
     finally:
         os.close(handle)
 
 
 def umask() -> int:
-    """The permissions that this process takes away from new files, which ``mkstemp`` does not follow."""
+    """Return the umask of this process, which ``mkstemp`` ignores."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
@@ -80,7 +80,7 @@ def write_json(target: Path, content: Any) -> None:
 
 
 def progress_bar(description: str, total: float | None, **options: Any) -> Any:
-    """A ``tqdm`` bar on standard error, redrawn once a minute in log files; shows nothing if tqdm is not installed."""
+    """Create a ``tqdm`` bar, updated once a minute in log files; without tqdm it shows nothing."""
     try:
         from tqdm import tqdm  # type: ignore[import-untyped]
     except ImportError:
@@ -92,17 +92,17 @@ def progress_bar(description: str, total: float | None, **options: Any) -> Any:
 def download(url: str, target: Path, *, size: int = 0, digest: str = '') -> Path:
     """Download ``url`` to ``target``, unless it exists.
 
-    The file is called ``<target>.part`` until it is complete and checked. Another call resumes it, and waits while
+    The file is named ``<target>.part`` until it is complete and checked. A later call resumes it, and waits while
     another process, such as another rank of a distributed run, is writing it.
 
     Args:
-        url: an http, https or file address.
+        url: an http, https or file URL.
         target: where the file is stored.
         size: published size in bytes; 0 if unknown.
         digest: published hash as ``algorithm:hexadecimal``; empty if unknown.
 
     Raises:
-        InputError: the download failed, or the file differs from the published one.
+        InputError: if the download fails, or the file differs from the published one.
     """
     if target.is_file():
         if size and target.stat().st_size != size:
@@ -133,7 +133,7 @@ def download(url: str, target: Path, *, size: int = 0, digest: str = '') -> Path
 
 @contextmanager
 def _locked(part: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a partial download, where the system has locks, and remove the file if it is empty."""
+    """Lock a partial download exclusively, if the system supports it, and remove the file if it is empty."""
     with part.open('ab') as file:
         with suppress(ImportError, OSError):  # Windows, and file systems without locks
             import fcntl
@@ -147,7 +147,7 @@ def _locked(part: Path) -> Iterator[None]:
 
 
 def _receive(url: str, part: Path, size: int) -> None:
-    """Append what ``part`` lacks of ``url``."""
+    """Append the missing bytes of ``url`` to ``part``."""
     have = part.stat().st_size
     if size and have == size:
         return
@@ -174,7 +174,7 @@ def _receive(url: str, part: Path, size: int) -> None:
 
 
 def _verify(part: Path, url: str, size: int, digest: str) -> None:
-    """Delete and refuse a download that differs from the published file."""
+    """Delete a download that differs from the published file, and raise InputError."""
     problem, found = '', part.stat().st_size
     if size and found != size:
         problem = f'has {found:,} bytes, but the published file has {size:,}'
@@ -194,22 +194,22 @@ def _verify(part: Path, url: str, size: int, digest: str) -> None:
 
 
 def config_folder() -> Path:
-    """The folder of the installed configs: inside the package in a wheel, beside it in a checkout."""
+    """Return the folder of the configs: inside the package in a wheel, next to it in a checkout."""
     package = Path(__file__).resolve().parent
     inside = package / 'configs'
     return inside if inside.is_dir() else package.parent / 'configs'
 
 
 def installed_configs() -> dict[str, Path]:
-    """The installed configs by ``task/name``, those in ``_base_`` left out."""
+    """Return the installed configs by ``task/name``, without those in ``_base_``."""
     return {f'{task}/{path.stem}': path for task in TASKS for path in sorted((config_folder() / task).glob('*.py'))}
 
 
 def find_config(name: str) -> Path:
-    """The config file that ``name`` means: a path, or ``name`` or ``task/name`` of an installed config.
+    """Return the file of a config, given as a path or as ``name`` or ``task/name`` of an installed config.
 
     Raises:
-        InputError: it is neither, or two tasks have a config of this name.
+        InputError: if there is no such config, or two tasks have a config of this name.
     """
     if Path(name).is_file():
         return Path(name)

@@ -1,7 +1,7 @@
 """Child registries that MMDetection and MMSegmentation search for ``type='swin_backbone.…'``.
 
-mmengine imports ``<scope>.registry`` by itself when it meets a type of an unknown scope, so a config needs no
-``custom_imports``. This module is the only entry from OpenMMLab; ``import swin_backbone`` does not import it.
+mmengine imports ``<scope>.registry`` automatically for a type of an unknown scope, so configs need no
+``custom_imports``. This module is the only entry point for OpenMMLab; ``import swin_backbone`` does not import it.
 """
 
 import sys
@@ -10,7 +10,7 @@ from functools import wraps
 from importlib import import_module
 from typing import Any
 
-from mmengine.logging import HistoryBuffer  # noqa: F401  the safe reader rebuilds it only where it is loaded
+from mmengine.logging import HistoryBuffer  # noqa: F401  the safe reader accepts this class only if it is imported
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import METRICS as ROOT_METRICS
@@ -26,7 +26,7 @@ from swin_backbone.checkpoint.pickles import history_globals, safe_globals
 
 SCOPE = 'swin_backbone'
 
-# Modules that register something, imported once the toolkit they extend is in use: a machine may have only one of them.
+# Modules that register types, imported once the toolkit that they extend is imported: not every toolkit is installed.
 EXTENSIONS = {
     'mmengine': ('swin_backbone.openmmlab.backbones', 'swin_backbone.openmmlab.layer_decay'),
     'mmdet.registry': ('swin_backbone.openmmlab.detection',),
@@ -38,7 +38,7 @@ class PluginRegistry(Registry):
     """A registry whose modules are imported with the toolkit they extend."""
 
     def import_from_location(self) -> None:
-        """Import the extensions of every toolkit loaded so far; called by mmengine before each look-up."""
+        """Import the extensions of every toolkit that is imported; mmengine calls this before each look-up."""
         for toolkit, extensions in EXTENSIONS.items():
             if toolkit in sys.modules:
                 for extension in extensions:
@@ -55,9 +55,9 @@ OPTIM_WRAPPER_CONSTRUCTORS = PluginRegistry('optimizer wrapper constructor', par
 
 
 def reading_history(loader: Callable[..., Any]) -> Callable[..., Any]:
-    """A loader of mmengine's that may read the record of losses in its Runner's checkpoints, and nothing else.
+    """Wrap a loader of mmengine so that it accepts the loss history in checkpoints of its Runner.
 
-    PyTorch's list of what a file may name is changed only while it reads.
+    The list of globals that PyTorch's safe loading accepts is extended only during the call.
     """
 
     @wraps(loader)
@@ -66,12 +66,12 @@ def reading_history(loader: Callable[..., Any]) -> Callable[..., Any]:
             content = loader(*args, **options)
         meta = content.get('meta') if isinstance(content, dict) else None
         if isinstance(meta, dict):
-            meta.pop('config', None)  # mmengine would run this text as Python when it resumes
+            meta.pop('config', None)  # mmengine would execute this text when it resumes
         return content
 
     return load
 
 
-if not hasattr(checkpoint, 'get_torch_safe_globals'):  # the maintained forks read their own checkpoints
+if not hasattr(checkpoint, 'get_torch_safe_globals'):  # the maintained forks already accept their own checkpoints
     CheckpointLoader.register_scheme('', reading_history(checkpoint.load_from_local), force=True)
     CheckpointLoader.register_scheme(('http://', 'https://'), reading_history(checkpoint.load_from_http), force=True)

@@ -1,7 +1,7 @@
-"""Put MMSwinTransformer in the place of the toolkits' SwinTransformer: ``custom_imports=['swin_backbone.replace']``.
+"""Replace the toolkits' SwinTransformer by MMSwinTransformer: ``custom_imports=['swin_backbone.replace']``.
 
-Whole configs of MMDetection and MMSegmentation then run with this package's backbone without edits. The toolkits' own
-classes stay what they are and can be imported from ``mmdet.models.backbones.swin`` and ``mmseg.models.backbones.swin``.
+Configs of MMDetection and MMSegmentation then use this package's backbone without edits. The toolkits' own classes can
+still be imported from ``mmdet.models.backbones.swin`` and ``mmseg.models.backbones.swin``.
 """
 
 import logging
@@ -19,13 +19,13 @@ LOGGER = logging.getLogger('swin_backbone')
 
 
 def replace_in(toolkit: str) -> None:
-    """Register the class under the toolkit's name for its own, and put it into the packages that configs import from.
+    """Register the class under the toolkit's name, and set it in the packages that configs import from.
 
-    The toolkit is imported first: a class that it registered later would not be accepted beside this one.
+    The toolkit is imported first, because it could not register its own class under this name afterwards.
     """
     try:
         backbones = import_module(f'{toolkit}.models.backbones')
-    except (ImportError, AssertionError) as error:  # its versions of other packages do not fit
+    except (ImportError, AssertionError) as error:  # for example incompatible versions
         LOGGER.warning('%s cannot be imported and keeps its %s: %s', toolkit, NAME, error)
         return
     registry = import_module(f'{toolkit}.registry')

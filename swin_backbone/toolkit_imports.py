@@ -1,7 +1,7 @@
-"""Let MMDetection and MMPretrain be imported beside Transformers 5.
+"""Make MMDetection and MMPretrain importable with Transformers 5.
 
-MMPretrain 1.2.0 cannot import its multimodal models there, and MMDetection imports MMPretrain wherever it is installed:
-neither would work. Importing this module leaves those models out; nothing else is imported by it.
+MMPretrain 1.2.0 cannot import its multimodal models with Transformers 5, and MMDetection imports MMPretrain if it is
+installed, so neither could be imported. Importing this module replaces these models by an empty package.
 """
 
 import sys
@@ -32,7 +32,7 @@ class _Finder(MetaPathFinder):
 
 
 def transformers_version() -> int:
-    """The major version of Transformers, or 0 where it is not installed."""
+    """Return the major version of Transformers, or 0 if it is not installed."""
     try:
         return int(version('transformers').partition('.')[0])
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""The named sizes of Swin Transformer, V1 and V2, and of its relatives."""
+"""The named sizes of Swin Transformer V1 and V2, Swin-Mixer and Video Swin Transformer."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Variant:
         depths: blocks per stage.
         num_heads: attention heads per stage.
         versions: the versions (1, 2) that were published in this size.
-        main_norm_every: V2's extra norm on the main branch after every so many blocks of a stage; 0 for none.
+        main_norm_every: number of blocks of a stage between V2's extra norms on the main branch; 0 for no norms.
         window: side of a window; None for the default of the version.
     """
 
@@ -26,11 +26,11 @@ class Variant:
     window: int | None = None
 
 
-# Swin V1 paper, section 3.3; Swin V2 paper, section 3.5. 'tiny-c24' is the released sibling of Swin-Mixer, with 24
-# channels a head. 'giant' is the paper's SwinV2-G, whose weights were never released; 'giant-simmim' is what SimMIM
-# released as SwinV2-giant. The heads of 'huge' and 'giant-simmim' are not published: 32 channels a head, as in every
-# other size; a file's logit_scale settles them. The extra norm is counted within a stage, as in the authors' public
-# code.
+# Swin V1 paper, section 3.3; Swin V2 paper, section 3.5. 'tiny-c24' was released for comparison with Swin-Mixer and has
+# 24 channels per head. 'giant' is the paper's SwinV2-G, whose weights were never released; 'giant-simmim' is the model
+# that SimMIM released as SwinV2-giant. The numbers of heads of 'huge' and 'giant-simmim' were not published: they
+# assume 32 channels per head, as in all other sizes; the logit_scale of a file shows the true number. The blocks
+# between extra norms are counted within a stage, as in the authors' public code.
 VARIANTS: dict[str, Variant] = {
     'tiny': Variant(96, (2, 2, 6, 2), (3, 6, 12, 24)),
     'tiny-c24': Variant(96, (2, 2, 6, 2), (4, 8, 16, 32), versions=(1,)),
@@ -42,7 +42,7 @@ VARIANTS: dict[str, Variant] = {
     'giant': Variant(512, (2, 2, 42, 4), (16, 32, 64, 128), versions=(2,), main_norm_every=6),
 }
 
-# The four released networks of Swin-MLP. The paper calls 'base' Swin-Mixer-B/D24; the released one has 32 channels a
+# The four released networks of Swin-MLP. The paper names 'base' Swin-Mixer-B/D24; the released one has 32 channels per
 # head.
 MIXERS: dict[str, Variant] = {
     'tiny_c24': Variant(96, (2, 2, 6, 2), (4, 8, 16, 32), versions=(1,), window=8),
@@ -52,16 +52,16 @@ MIXERS: dict[str, Variant] = {
 }
 
 VIDEOS = {name: VARIANTS[name] for name in ('tiny', 'small', 'base', 'large')}
-"""Those of Video Swin Transformer."""
+"""The sizes of Video Swin Transformer."""
 
 DEFAULT_WINDOW = {1: 7, 2: 8}
 
 
 def get_variant(name: str, version: int) -> Variant:
-    """The sizes called ``name``, checked to exist in ``version``.
+    """Return the sizes of a variant of a version.
 
     Raises:
-        InputError: the name is unknown, or was never published in this version.
+        InputError: if the name is unknown, or was not published in this version.
     """
     if version not in DEFAULT_WINDOW:
         raise InputError(f'version must be 1 or 2, got {version!r}.')
