@@ -4,11 +4,13 @@ import argparse
 import re
 import shlex
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from swin_backbone import SwinMixer, SwinTransformer, VideoSwinTransformer
 from swin_backbone.cli import COMMANDS
@@ -102,15 +104,19 @@ def test_commands_are_accepted(name: str, monkeypatch: pytest.MonkeyPatch) -> No
             main(words)
 
 
+ONE_STAGE = dict(variant=None, embed_dim=24, depths=(1,), num_heads=(1,), out_indices=(0,))
 SIZES = dict(variant=None, embed_dim=24, depths=(1, 1, 2, 1), num_heads=(1, 2, 4, 8))
-NOT_RUN = {
-    'adapters.md': 'run by tests/adapters/test_examples.py',
-    'export.md': 'minutes; tests/test_export.py calls the same functions',
-    'troubleshooting.md': 'needs a failed run; tests/engine/test_finite_loss.py repeats one by the same steps',
+RUN_ELSEWHERE = {
+    'adapters.md': 'tests/adapters/test_examples.py',
+    'troubleshooting.md': 'tests/engine/test_finite_loss.py',
 }
-"""Pages whose Python is not run as printed, and why."""
+"""Pages whose Python is run by another test."""
+
+OPTIONAL = 'sahi', 'supervision', 'mmdet', 'onnxruntime'
+"""Packages without which a block that uses them is only compiled."""
 
 SMALLER = {
+    "backbone = SwinTransformer('tiny')": 'backbone = SwinTransformer(**ONE_STAGE)',
     "'swinv2_base_patch4_window16_256.pth'": "'v2.pth'",
     "'base', version=2, window_size=16, pretrained_window_sizes=(16, 16, 16, 8)": 'version=2, window_size=4, **SIZES',
     '801, 1203': '81, 123',
@@ -123,6 +129,13 @@ SMALLER = {
     "'video_swin_b_in22k_k400'": "'video.pth'",
     "load_classifier('swin_t_in1k')": "load_classifier('classifier.pth')",
     "'swin_t_in1k', pretrained=True": "'swin_t_in1k'",
+    "Predictor('cascade_swin_t_3x', 'released')": "Predictor('detector.py', 'detector.pth', 'cpu')",
+    "'cascade_swin_demo', 'work_dirs/demo/best_coco_bbox_mAP_epoch_8.pth'": "'detector.py', 'detector.pth', 'cpu'",
+    "'work_dirs/demo/best_coco_bbox_mAP_epoch_8.pth'": "'detector.pth'",
+    "'work_dirs/demo/cascade_swin_demo.py'": "'detector.py'",
+    "'large.png'": "'dog.jpg'",
+    "'data/shapes/val2017/000000100000.jpg'": "'dog.jpg'",
+    "['dog', 'cat']": "['ring', 'star']",
 }
 """What a page says, and what is run instead: files that are not downloaded, models that take seconds."""
 
@@ -138,8 +151,10 @@ def stand_ins() -> dict[str, Any]:
     torch.save(SwinMixer('tiny_c24').state_dict(), 'mixer.pth')
     torch.save(VideoSwinTransformer('tiny').state_dict(), 'video.pth')
     image = torch.zeros(1, 3, 64, 96)
+    Image.new('RGB', (96, 64)).save('dog.jpg')
     return dict(
         SIZES=SIZES,
+        ONE_STAGE=ONE_STAGE,
         model=model,
         backbone=model,
         image=image,
@@ -154,19 +169,31 @@ def is_config(code: str) -> bool:
     return re.match(r'(_base_|model|custom_imports|backbone) ?=', code) is not None
 
 
-@pytest.mark.parametrize('name', [name for name in NAMES if name not in NOT_RUN and blocks(name, 'python')])
+def write_detector() -> None:
+    """Write the config and the random weights of a small detector to the current folder."""
+    from tests.demo_models import DETECTION, build_model, demo_config
+
+    config = demo_config(DETECTION, Path())
+    config.dump('detector.py')
+    torch.save(dict(state_dict=build_model(config).state_dict(), meta={}), 'detector.pth')
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if name not in RUN_ELSEWHERE and blocks(name, 'python')])
 def test_python_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names = stand_ins()
+    if 'Predictor' in text_of(name):
+        pytest.importorskip('mmdet')
+        write_detector()
     for code in blocks(name, 'python'):
         for written, run in SMALLER.items():
             code = code.replace(written, run)
         if is_config(code):
             check_config(code, tmp_path / 'config.py')
-        elif 'Predictor' in code or 'found[' in code or 'sahi' in code or 'init_detector' in code:
-            compile(code, name, 'exec')
-        else:
+        elif all(find_spec(package) for package in OPTIONAL if package in code):
             exec(compile(code, name, 'exec'), names)
+        else:
+            compile(code, name, 'exec')
 
 
 def check_config(code: str, path: Path) -> None:
