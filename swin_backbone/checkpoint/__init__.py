@@ -1,9 +1,9 @@
-"""Load published and foreign weights into a backbone, completely or with the reason why not.
+"""Load published and third-party weights into a backbone, or raise an error that explains why they do not fit.
 
 Name, path or URL -> local file (:mod:`.find`) -> contents, read safely (:mod:`.read`) -> backbone under native names
 (:mod:`.convert`, tables in :mod:`.layouts`) -> shapes of the model (:mod:`.resize`) -> strict merge (:mod:`.load`).
 
-What reads files is imported on first use: it needs numpy, which a backbone does not.
+The modules that read files are imported on first use, because they need numpy and a backbone does not.
 """
 
 from importlib import import_module

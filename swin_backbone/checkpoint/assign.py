@@ -1,4 +1,4 @@
-"""Put values into the parameters of a model: in place, in their shards, or in place of parameters on 'meta'."""
+"""Assign values to the parameters of a model: ordinary, sharded, or on the 'meta' device."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,17 +13,17 @@ from swin_backbone.errors import InputError
 
 
 def assign(model: nn.Module, values: Mapping[str, Tensor], new: Iterable[str]) -> None:
-    """Give the parameters of ``model`` the ``values`` of these names, or leave all of them as they were.
+    """Assign ``values`` to the parameters of ``model`` with the same names; on an error the model is unchanged.
 
-    A parameter without memory (on 'meta') becomes a new one, on the device of its value. Then ``new`` ones, which have
-    no value, get their initial value, too, and indices of bias tables theirs.
+    A parameter on 'meta' is replaced by a new one on the device of its value. Parameters on 'meta' listed in ``new``,
+    for which there is no value, get their initial value, and the indices of bias tables are computed.
 
     Raises:
-        InputError: a value cannot be copied, or a part of the model would be left without memory.
+        InputError: if a value cannot be copied, or a tensor of the model would remain on 'meta'.
     """
     parameters = parameters_of(model)
     values, indices = dict(values), {}
-    if not any(value.is_meta for value in values.values()):  # values without memory only have shapes
+    if not any(value.is_meta for value in values.values()):  # values on 'meta' only have shapes
         device = next((value.device for value in values.values()), torch.device('cpu'))
         missing = [name for name in new if parameters[name].is_meta]
         values.update({name: initial_value(name, parameters[name].shape, device) for name in missing})
@@ -45,7 +45,7 @@ def assign(model: nn.Module, values: Mapping[str, Tensor], new: Iterable[str]) -
 
 
 def indices_on_meta(model: nn.Module, device: torch.device) -> dict[str, Tensor]:
-    """The indices of bias tables that have no memory, by the names of their buffers: they follow from the windows."""
+    """Compute the bias table indices that are on 'meta' from their windows; keys are the names of the buffers."""
     found = {}
     for name, buffer in model.named_buffers():
         if buffer.is_meta and name.endswith('relative_position_index'):
@@ -55,28 +55,28 @@ def indices_on_meta(model: nn.Module, device: torch.device) -> dict[str, Tensor]
 
 
 def initial_value(name: str, shape: torch.Size, device: torch.device) -> Tensor:
-    """What an output norm, or else an absolute embedding, starts from."""
+    """Return the initial value of an output norm or of an absolute embedding."""
     if is_output_norm(name):
         return torch.full(shape, float(name.endswith('.weight')), device=device)
     return nn.init.trunc_normal_(torch.empty(shape, device=device), std=TABLE_STD)
 
 
 def check_memory(model: nn.Module, values: Mapping[str, Tensor], indices: Mapping[str, Tensor]) -> None:
-    """Refuse a model that would have parts on 'meta' after loading ``values`` and ``indices``."""
+    """Raise an error if tensors of ``model`` would remain on 'meta' after loading ``values`` and ``indices``."""
     left = [name for name, parameter in parameters_of(model).items() if parameter.is_meta and name not in values]
     left += [name for name, buffer in model.named_buffers() if buffer.is_meta and name not in indices]
     if left:
         raise InputError(
-            f"{len(left)} tensors of this backbone are on the device 'meta' and no file has values for them, such as "
-            f'{left[0]}: build the backbone on another device.'
+            f"{len(left)} tensors of this backbone, such as {left[0]}, are on the device 'meta' and the file has no "
+            'values for them: build the backbone on another device.'
         )
 
 
 def like(parameter: Tensor, value: Any, name: str) -> Tensor:
-    """``value`` in the type of ``parameter``, on its device and in its shards; a copy where it is to replace it.
+    """Return ``value`` with the dtype, device and sharding of ``parameter``; a copy if the parameter is on 'meta'.
 
     Raises:
-        InputError: that is impossible.
+        InputError: if the value cannot be converted.
     """
     sharded: Any = parameter
     try:
@@ -94,6 +94,6 @@ def like(parameter: Tensor, value: Any, name: str) -> Tensor:
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip('.')
         raise InputError(
-            f'{name} cannot be copied into this backbone ({reason}), and nothing was loaded: give dense tensors with '
-            'values, and load weights before the backbone is sharded, quantised or wrapped.'
+            f'{name} cannot be copied into this backbone ({reason}), and nothing was loaded: pass dense tensors that '
+            "are not on 'meta', and load weights before sharding, quantising or wrapping the backbone."
         ) from error

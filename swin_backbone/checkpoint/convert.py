@@ -1,4 +1,4 @@
-"""Find a Swin backbone in whatever a checkpoint holds and translate it into native form, and the way back."""
+"""Find a Swin backbone in a checkpoint and convert it to the native layout, and convert native weights to others."""
 
 import sys
 from collections.abc import Callable, Container, Iterable, Mapping
@@ -28,17 +28,17 @@ from swin_backbone.checkpoint.related_networks import refuse_related_networks
 from swin_backbone.errors import InputError
 
 QKV = ('query', 'key', 'value')
-# Neighbours (row, column) of a merged patch: official 00 10 01 11, nn.Unfold 00 01 10 11. Self-inverse.
+# Order of the neighbours (row, column) of a merged patch: original 00 10 01 11, nn.Unfold 00 01 10 11. Self-inverse.
 NEIGHBOURS = [0, 2, 1, 3]
 
 
 def version_of(names: Iterable[str]) -> int:
-    """1 or 2: only V2 learns a scale of the logits, or a network of position biases."""
+    """Return 1 or 2; only V2 has a learned logit scale or an MLP for position biases."""
     return 2 if any(name.endswith(('logit_scale', 'cpb_mlp.2.weight')) for name in names) else 1
 
 
 def merges_start_stages(state: State) -> bool:
-    """Whether a merging layer belongs to the stage after it: then it returns the channels of its own stage."""
+    """Whether patch merging is stored with the stage after it: its output then has the channels of that stage."""
     for name, weight in state.items():
         parsed = parse(NATIVE_MERGE, name)
         if parsed and parsed[2] == 'reduction.weight':
@@ -49,7 +49,7 @@ def merges_start_stages(state: State) -> bool:
 
 
 def shift_merges(state: State, by: int) -> State:
-    """Move every merging layer ``by`` stages."""
+    """Move every merging layer by ``by`` stages."""
     moved = {key: parse(NATIVE_MERGE, key) for key in state}
     return {fill(NATIVE_MERGE, at[0] + by) + at[2] if (at := moved[key]) else key: state[key] for key in state}
 
@@ -65,7 +65,7 @@ def official_to_unfold(weight: Tensor) -> Tensor:
 
 
 def reorder_merges(state: State, order: Callable[[Tensor], Tensor]) -> State:
-    """Apply ``order`` to what has the ``4C`` input channels of merging: the reduction, and V1's norm before it."""
+    """Apply ``order`` to the weights with ``4C`` channels in patch merging: the reduction, and in V1 its norm."""
     out = dict(state)
     for key, weight in state.items():
         if parse(NATIVE_MERGE, key) and key.endswith('.reduction.weight') and weight.shape[-1] % 4 == 0:
@@ -78,7 +78,7 @@ def reorder_merges(state: State, order: Callable[[Tensor], Tensor]) -> State:
 
 
 def join_qkv(state: State) -> State:
-    """Stack separate projections of queries, keys and values into one; V2 has no bias on keys."""
+    """Concatenate separate query, key and value projections into one; V2 has no key bias."""
     out, v2 = dict(state), version_of(state) == 2
     for key in state:
         stem, found, kind = key.rpartition('.query.')
@@ -105,7 +105,7 @@ def split_qkv(state: State) -> State:
 
 
 def split_bias(state: State) -> State:
-    """V2: split one bias of queries, keys and values in two; keys have none, whatever a file holds for them."""
+    """V2: split the joint QKV bias into query and value biases; the key part is dropped, since V2 has no key bias."""
     out = dict(state)
     for key in state:
         if key.endswith('.attn.qkv.bias'):
@@ -116,7 +116,7 @@ def split_bias(state: State) -> State:
 
 
 def fuse_bias(state: State) -> State:
-    """The inverse of :func:`split_bias`, with zeros for the keys."""
+    """The inverse of :func:`split_bias`, with a key bias of zeros."""
     out = dict(state)
     for key in state:
         if key.endswith('.attn.q_bias'):
@@ -130,7 +130,7 @@ SHARED_BIAS = 'layers.{stage}.rel_pos_bias.'
 
 
 def spread_shared_bias(state: State) -> State:
-    """Copy a position bias that the blocks of a stage share into each of them (Feature Distillation)."""
+    """Copy a position bias that is shared by the blocks of a stage into each block (Feature Distillation)."""
     out = dict(state)
     for key in state:
         parsed = parse(SHARED_BIAS, key)
@@ -142,7 +142,7 @@ def spread_shared_bias(state: State) -> State:
     return out
 
 
-# Of several copies of a network in one file, the averaged one is meant, as in the training code that writes it.
+# If a file contains several copies of a network, the averaged one is loaded, as in the training code that writes it.
 AVERAGED = frozenset(
     {
         'ema',
@@ -166,7 +166,7 @@ PASSED_OVER = frozenset(
         'student',
     }
 )
-# mmengine swaps the two on saving: what it calls averaged is the copy without averaging. It counts its steps there.
+# mmengine swaps the two on saving: its ema_state_dict contains the weights that are not averaged, and a step counter.
 SWAPPED, SWAPPED_BY = 'ema_state_dict', 'ema_state_dict.steps'
 MAX_NESTING = 5
 
@@ -176,11 +176,11 @@ class Found:
     """A backbone found in a checkpoint.
 
     Attributes:
-        state: its weights and buffers under native names; keys without a native name keep their own.
-        layout: the layout it was written in.
-        names: the names of its tensors in the checkpoint.
-        beside: how many tensors of the checkpoint are no part of the backbone.
-        ignored: what precedes the names of other backbones in the checkpoint.
+        state: weights and buffers under native names; keys without a native name are unchanged.
+        layout: name of the layout of the checkpoint.
+        names: names of the backbone's tensors in the checkpoint.
+        other_tensors: number of tensors in the checkpoint that do not belong to the backbone.
+        ignored: prefixes of other backbones in the checkpoint.
         numbered: names of vectors that may be output norms under another name, see
             :func:`.output_norms.numbered_norms`.
     """
@@ -188,7 +188,7 @@ class Found:
     state: State
     layout: str
     names: frozenset[str]
-    beside: int
+    other_tensors: int
     ignored: tuple[str, ...] = ()
     numbered: tuple[str, ...] = ()
 
@@ -199,19 +199,21 @@ class Found:
 
 
 def find_backbone(checkpoint: Mapping[Any, Any], source: str) -> Found:
-    """Recognise the layout of ``checkpoint`` from its keys alone and translate its backbone.
+    """Recognise the layout of ``checkpoint`` from its keys and convert its backbone to native names.
 
     Args:
-        checkpoint: what a file holds: a state dict, or dicts around one, of a backbone or of a whole detector.
-        source: how to call it in errors.
+        checkpoint: a state dict, or nested dicts with one, of a backbone or of a whole model.
+        source: name of the checkpoint in error messages.
 
     Raises:
-        InputError: there is no Swin backbone in it, or more than one and none is distinguished.
+        InputError: if there is no Swin backbone in it, or several and it is not clear which one to load.
     """
     tensors = flatten(checkpoint)
     names = {plain(key): key for key in tensors}
     if len(names) < len(tensors):
-        raise InputError(f'{source} holds the same tensors with and without the words of wrappers: keep one of them.')
+        raise InputError(
+            f'{source} contains the same tensors with and without wrapper prefixes such as _orig_mod: keep one of them.'
+        )
     tensors = {name: tensors[key] for name, key in names.items()}
     candidates: dict[str, Layout] = {}
     for key in tensors:
@@ -222,36 +224,36 @@ def find_backbone(checkpoint: Mapping[Any, Any], source: str) -> Found:
         refuse_related_networks(tensors, source)
         some = list(tensors)[:4]
         listed = f'{", ".join(some)}{", …" if len(tensors) > len(some) else ""}'
-        held = f'its {len(tensors)} tensors are called {listed}' if tensors else 'there are no tensors in it'
-        raise InputError(f'{source} holds no Swin backbone in any known layout: {held}.')
+        content = f'its {len(tensors)} tensors are named {listed}' if tensors else 'there are no tensors in it'
+        raise InputError(f'{source} contains no Swin backbone in any known layout: {content}.')
     prefix = choose_prefix(candidates, tensors, source)
-    taken = take(tensors, prefix, candidates[prefix])
-    mine = {name: tensors[key] for key, name in taken.items()}
+    selected = select_backbone(tensors, prefix, candidates[prefix])
+    backbone = {name: tensors[key] for key, name in selected.items()}
     try:
-        state, layout = to_native(mine, candidates[prefix])
+        state, layout = to_native(backbone, candidates[prefix])
     except (RuntimeError, IndexError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f'{source} holds a Swin backbone whose weights do not fit each other ({reason}).') from error
+        raise InputError(f'{source} contains a Swin backbone with inconsistent weight shapes ({reason}).') from error
     refuse_related_networks(state, source)
     return Found(
         state=state,
         layout=layout.name,
-        names=frozenset(names[key] for key in taken),
-        beside=len(tensors) - len(taken),
+        names=frozenset(names[key] for key in selected),
+        other_tensors=len(tensors) - len(selected),
         ignored=tuple(other for other in candidates if other != prefix),
         numbered=tuple(numbered_norms(tensors, {prefix, parent_of(prefix)}, state)),
     )
 
 
 def flatten(tree: Mapping[Any, Any], prefix: str = '', depth: int = MAX_NESTING) -> State:
-    """Every tensor and numeric array of nested dicts under its path, joined by dots; all else is left out."""
+    """Return all tensors and numeric arrays in nested dicts; the keys are their paths, joined by dots."""
     out: State = {}
-    np = sys.modules.get('numpy')  # without it no value can be one of its arrays
+    np = sys.modules.get('numpy')  # if numpy is not imported, no value is a numpy array
     for key, value in tree.items():
         if isinstance(value, Tensor):
             out[f'{prefix}{key}'] = value
         elif np is not None and isinstance(value, np.ndarray) and value.dtype.kind in 'biufc':
-            # PyTorch has neither foreign byte orders nor negative strides, and does not share what is read-only.
+            # PyTorch supports neither other byte orders nor negative strides, nor memory that is read-only.
             out[f'{prefix}{key}'] = torch.from_numpy(np.array(value, value.dtype.newbyteorder('='), order='C'))
         elif isinstance(value, Mapping) and depth:
             out.update(flatten(value, f'{prefix}{key}.', depth - 1))
@@ -259,7 +261,7 @@ def flatten(tree: Mapping[Any, Any], prefix: str = '', depth: int = MAX_NESTING)
 
 
 def choose_prefix(prefixes: Iterable[str], names: Container[str], source: str) -> str:
-    """The one of several backbones in a file that is meant."""
+    """Choose which of several backbones in a file to load, by the prefixes of their names."""
     ranks: dict[int, list[str]] = {}
     for prefix in prefixes:
         parts = set(prefix.split('.'))
@@ -268,25 +270,25 @@ def choose_prefix(prefixes: Iterable[str], names: Container[str], source: str) -
     best = ranks[min(ranks)]
     if len(best) > 1:
         raise InputError(
-            f'{source} holds {len(best)} Swin backbones, under {", ".join(map(repr, best))}: save the one that is '
-            'meant in a file of its own.'
+            f'{source} contains {len(best)} Swin backbones, under {", ".join(map(repr, best))}: save the one to load '
+            'in a separate file.'
         )
     return best[0]
 
 
 def parent_of(prefix: str) -> str:
-    """What precedes the last part of a prefix, with a dot at its end."""
+    """Return a prefix without its last part, with a trailing dot."""
     parent = prefix.rstrip('.').rpartition('.')[0]
     return f'{parent}.' if parent else ''
 
 
 MMPRETRAIN_HEAD = (('head.', 'head.fc.'),)
-"""What a classifier of MMPretrain keeps beside a backbone of ours, whose names are native."""
+"""Head of an MMPretrain classifier with this package's backbone, whose own names are native: (native, file)."""
 
 
-def take(names: Iterable[str], prefix: str, layout: Layout) -> dict[str, str]:
-    """What the layout calls those of ``names`` that it keeps under ``prefix``, or beside the backbone."""
-    parent, here = parent_of(prefix), flip(layout.beside or MMPRETRAIN_HEAD)
+def select_backbone(names: Iterable[str], prefix: str, layout: Layout) -> dict[str, str]:
+    """Map each name of the backbone under ``prefix``, and of its head next to it, to the name in ``layout``."""
+    parent, here = parent_of(prefix), flip(layout.outside or MMPRETRAIN_HEAD)
     out: dict[str, str] = {}
     for key in names:
         if key.startswith(prefix):
@@ -297,7 +299,7 @@ def take(names: Iterable[str], prefix: str, layout: Layout) -> dict[str, str]:
 
 
 def to_native(state: State, layout: Layout) -> tuple[State, Layout]:
-    """Translate ``state``, whose keys have no prefix; also distinguishes the original layout from timm's."""
+    """Convert ``state``, whose keys have no prefix, to native names; also tell timm from the original layout."""
     native = {rename(key, layout): value for key, value in state.items()}
     if merges_start_stages(native):
         if layout is ORIGINAL:
@@ -315,7 +317,7 @@ def to_native(state: State, layout: Layout) -> tuple[State, Layout]:
 
 
 def from_native(state: State, layout: Layout) -> State:
-    """Translate native ``state`` into ``layout``, with the prefixes of a file of its own."""
+    """Convert native ``state`` to ``layout``, with the prefixes of that implementation's files."""
     version = version_of(state)
     if layout.fused_bias and version == 2:
         state = fuse_bias(state)
@@ -328,6 +330,6 @@ def from_native(state: State, layout: Layout) -> State:
     out: State = {}
     for key, value in state.items():
         name = rename(key, layout, back=True)
-        outside = name.startswith(tuple(here for here, _ in layout.beside))
-        out[swap_start(name, layout.beside) if outside else layout.roots[version - 1] + name] = value
+        is_outside = name.startswith(tuple(here for here, _ in layout.outside))
+        out[swap_start(name, layout.outside) if is_outside else layout.roots[version - 1] + name] = value
     return out

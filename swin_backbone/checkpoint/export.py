@@ -1,4 +1,4 @@
-"""Write a backbone in the layout of another implementation, as a file."""
+"""Write a backbone to a file in the layout of another implementation."""
 
 import os
 import re
@@ -25,7 +25,7 @@ from swin_backbone.checkpoint.layouts import (
     WRITABLE,
     fill,
 )
-from swin_backbone.checkpoint.load import BUFFERS, BACKBONE_PREFIXES
+from swin_backbone.checkpoint.load import BACKBONE_PREFIXES, BUFFERS
 from swin_backbone.checkpoint.network_kind import DESCRIPTIONS, IMAGE, network_of
 from swin_backbone.checkpoint.output_norms import State
 from swin_backbone.checkpoint.read import read_checkpoint
@@ -51,22 +51,22 @@ def convert_file(
     window_size: Sequence[int] | None = None,
     pretrained_window_sizes: Sequence[int] | None = None,
 ) -> str:
-    """Write the backbone of ``source`` in another layout, with the end of a classifier if it has one.
+    """Write the backbone of ``source`` in another layout, with the final norm and head of a classifier if it has them.
 
     Args:
         source: a published name, a path or a URL, in any layout.
-        destination: a file to write; its suffix decides the format.
+        destination: the file to write; its suffix determines the format.
         to: the layout, a key of :data:`swin_backbone.checkpoint.layouts.WRITABLE`.
         force: whether to overwrite ``destination``.
-        window_size: rows and columns of the windows, for layouts that write what depends on them; by default what
-            ``source`` tells.
+        window_size: rows and columns of the windows, for layouts with buffers that depend on them; by default
+            determined from ``source``.
         pretrained_window_sizes: V2: as in :class:`swin_backbone.SwinTransformer`, for the same layouts.
 
     Returns:
-        A sentence on what was written.
+        A one-line summary of what was written.
 
     Raises:
-        InputError: the source cannot be read, the target layout has no place for it, or the destination is taken.
+        InputError: if the source cannot be read, the layout cannot represent it, or the destination exists.
     """
     target = Path(destination).expanduser()
     check_destination(target, force)
@@ -76,12 +76,16 @@ def convert_file(
     found = find_backbone(read_checkpoint(path), str(path))
     network = network_of(found.state)
     if network != IMAGE:
-        raise InputError(f'{path} holds {DESCRIPTIONS[network]}: these layouts are of networks for images.')
+        raise InputError(
+            f'{path} contains {DESCRIPTIONS[network]}: only Swin Transformers for images can be converted.'
+        )
     state = {name: value for name, value in found.state.items() if PARAMETER.fullmatch(name)}
     rest = [name for name in found.state if name not in state and name.startswith(BACKBONE_PREFIXES)]
-    strange = [name for name in rest if name.rpartition('.')[2] not in BUFFERS]
-    if strange:
-        raise InputError(f'{path} holds what Swin has not and {to} could not keep: {", ".join(strange[:5])}.')
+    unknown = [name for name in rest if name.rpartition('.')[2] not in BUFFERS]
+    if unknown:
+        raise InputError(
+            f'{path} contains parameters that Swin does not have and that {to} cannot store: {", ".join(unknown[:5])}.'
+        )
     anatomy = anatomy_of(state)
     check_supported(state, anatomy, to, str(path))
     if EMBEDDING in state and state[EMBEDDING].dim() == 4:
@@ -94,18 +98,18 @@ def convert_file(
 
 
 def check_destination(target: Path, force: bool) -> None:
-    """Refuse a destination that cannot or should not be written."""
+    """Raise an error if the destination cannot be written or already exists."""
     if target.suffix not in SUFFIXES:
-        raise InputError(f'{target} must end in one of {", ".join(SUFFIXES)}: the suffix decides the format.')
+        raise InputError(f'{target} must end in one of {", ".join(SUFFIXES)}: the suffix determines the format.')
     if target.is_dir() or not target.parent.is_dir():
         problem = 'is a folder' if target.is_dir() else 'is in a folder that does not exist'
         raise InputError(f'{target} {problem}: name a file in an existing folder.')
     if target.exists() and not force:
-        raise InputError(f'{target} exists: give --force to overwrite it, or another name.')
+        raise InputError(f'{target} exists: pass --force to overwrite it, or choose another name.')
 
 
 def check_supported(state: State, anatomy: Anatomy, to: str, source: str) -> None:
-    """Refuse what the implementations of the layout ``to`` cannot compute."""
+    """Raise an error if the implementations of the layout ``to`` do not support this network."""
     tables = {len(value) for name, value in state.items() if name.endswith('.relative_position_bias_table')}
     features = {
         ABSOLUTE: EMBEDDING in state,
@@ -118,19 +122,19 @@ def check_supported(state: State, anatomy: Anatomy, to: str, source: str) -> Non
         SWIN_V2: anatomy.version == 2,
     }
     if anatomy.values_only:
-        raise InputError(f'{source} has attention without queries and keys, which no other implementation could use.')
+        raise InputError(f'{source} has attention without queries and keys, which no other implementation supports.')
     for feature in filter(features.get, WRITABLE[to].unsupported):
-        raise InputError(f'{source} has {feature}, which {to} has no place for: choose another layout.')
+        raise InputError(f'{source} has {feature}, which {to} does not support: choose another layout.')
 
 
 def position_buffers(
     source: State, anatomy: Anatomy, window_size: Sequence[int] | None, pretrained: Sequence[int] | None
 ) -> State:
-    """The buffers that torchvision keeps in its files: the index of the bias table and V2's coordinates."""
+    """Compute the buffers in torchvision's files: the index of the bias table and V2's coordinates."""
     if window_size and len(window_size) > 2:
-        raise InputError(f'--window-size takes a side, or rows and columns, got {list(window_size)}.')
+        raise InputError(f'--window-size accepts a side, or rows and columns; got {list(window_size)}.')
     if pretrained and len(pretrained) != len(anatomy.depths):
-        raise InputError(f'--pretrained-window-sizes takes one size per stage ({len(anatomy.depths)}).')
+        raise InputError(f'--pretrained-window-sizes accepts one size per stage ({len(anatomy.depths)}).')
     out: State = {}
     for stage, depth in enumerate(anatomy.depths):
         trained = (pretrained[stage] if pretrained else 0,) * 2
@@ -138,7 +142,7 @@ def position_buffers(
             place = fill(NATIVE_BLOCK, stage, block)
             window = (window_size[0], window_size[-1]) if window_size else stored_window(source, place)
             if window is None:
-                raise InputError('the source does not tell the window of its network: give --window-size.')
+                raise InputError('the window cannot be determined from the source: pass --window-size.')
             stem = f'{place}attn.'
             out[f'{stem}relative_position_index'] = relative_position_index(window)
             if anatomy.version == 2:
@@ -151,8 +155,8 @@ def position_buffers(
 
 
 def write(state: State, target: Path, container: str) -> None:
-    """Write ``state`` atomically, in the format that the suffix of ``target`` names."""
-    # Pieces of a larger tensor are copied: a file should not hold the whole for each of them.
+    """Write ``state`` atomically, in the format given by the suffix of ``target``."""
+    # Views are copied: torch.save would write the whole storage of each of them.
     contents: dict[str, Any] = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     with replacing(target) as part:
         if target.suffix == '.safetensors':

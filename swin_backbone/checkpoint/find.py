@@ -16,7 +16,7 @@ SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors', '.pkl', '.json')
 
 
 def is_remote(source: str) -> bool:
-    """Whether a source is a name or an address, which :func:`find_file` looks up, and not a path."""
+    """Whether a source is a name or a URL, which :func:`find_file` looks up, and not a path."""
     if source in WEIGHTS or '://' in source or source.startswith(HUB):
         return True
     path = Path(source).expanduser()
@@ -24,19 +24,19 @@ def is_remote(source: str) -> bool:
 
 
 def is_timm_repository(path: Path) -> bool:
-    """Whether a path that does not exist is the name of a repository of timm's."""
+    """Whether a path that does not exist is the name of a timm repository on the Hub."""
     return path.parts[:1] == ('timm',) and len(path.parts) == 2 and path.suffix not in SUFFIXES
 
 
 def find_file(source: str | os.PathLike[str]) -> Path:
-    """The local file or folder that ``source`` means, downloaded if need be.
+    """Return the local file or folder of ``source``, downloaded if necessary.
 
     Args:
         source: a key of :data:`swin_backbone.checkpoint.published.WEIGHTS`, a path, a URL,
-            ``hf-hub:OWNER/NAME[@REVISION]``, ``timm/NAME`` on the same hub, or a model that timm names.
+            ``hf-hub:OWNER/NAME[@REVISION]``, ``timm/NAME`` on the same hub, or the name of a timm model.
 
     Raises:
-        InputError: it is none of these, or the download failed.
+        InputError: if it is none of these, or the download failed.
     """
     text = os.fspath(source)
     if text in WEIGHTS:
@@ -46,7 +46,7 @@ def find_file(source: str | os.PathLike[str]) -> Path:
     scheme, found, _ = text.partition('://')
     if found:
         if scheme not in SCHEMES:
-            raise InputError(f'cannot read {text}: give a path, a published name, or a URL of {", ".join(SCHEMES)}.')
+            raise InputError(f'cannot read {text}: use a path, a published name, or a URL with {", ".join(SCHEMES)}.')
         known = next((weights for weights in WEIGHTS.values() if weights.url == text), None)
         return fetch(text, known)
     path = Path(text).expanduser()
@@ -61,7 +61,7 @@ def find_file(source: str | os.PathLike[str]) -> Path:
 
 
 def unknown_name(name: str) -> str:
-    """The error for something that is neither a file nor a published name."""
+    """Return the error message for a name that is neither a file nor published."""
     close = difflib.get_close_matches(name, WEIGHTS, n=3, cutoff=0.5) or list(WEIGHTS)[:3]
     return (
         f'{name!r} is neither a file nor a published name: names are like {", ".join(close)} (all of them: '
@@ -70,13 +70,13 @@ def unknown_name(name: str) -> str:
 
 
 def fetch(url: str, known: Weights | None = None) -> Path:
-    """The file behind ``url`` in the cache, downloaded unless it is there.
+    """Return the file of ``url`` in the cache, downloaded if necessary.
 
-    A published file keeps its name. Any other is cached under a name with a hash of its URL, because checkpoints of
-    different models are often named alike, such as ``epoch_36.pth``.
+    A published file keeps its name. For any other, a hash of the URL is added to the name, because checkpoints of
+    different models often have the same name, such as ``epoch_36.pth``.
 
     Raises:
-        InputError: it cannot be downloaded or written, or differs from the published file.
+        InputError: if it cannot be downloaded or written, or differs from the published file.
     """
     name = PurePosixPath(urllib.parse.urlparse(url).path)
     if known is not None:

@@ -1,4 +1,4 @@
-"""Weights on the Hugging Face Hub, and those that timm names."""
+"""Weights on the Hugging Face Hub, and pretrained weights of timm."""
 
 import json
 import re
@@ -13,30 +13,30 @@ from swin_backbone.errors import InputError
 HUB = 'hf-hub:'
 SHARDED = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
 FILES = ('model.safetensors', 'pytorch_model.bin', *SHARDED)
-"""What libraries call the weights in a repository, in the order in which they are preferred."""
+"""Usual names of the weights in a repository, in order of preference."""
 
 
 def cache_dir() -> Path:
-    """The folder of downloads: PyTorch's own, under ``TORCH_HOME``."""
+    """Return the folder of downloads, which is PyTorch's, under ``TORCH_HOME``."""
     return Path(torch.hub.get_dir()) / 'checkpoints'
 
 
 def find_on_hub(name: str) -> Path:
-    """The local copy of the weights in a repository of the Hugging Face Hub, downloaded if need be.
+    """Return the local copy of the weights in a repository of the Hugging Face Hub, downloaded if necessary.
 
     Args:
         name: ``OWNER/NAME`` or ``OWNER/NAME@REVISION``.
 
     Returns:
-        The file of weights, or the index of its shards, which lie beside it; or a folder ``OWNER--NAME`` or
-        ``OWNER--NAME@REVISION`` among the downloads, for which neither network nor ``huggingface_hub`` is needed.
+        The file of weights, or the index of its shards in the same folder; or a folder ``OWNER--NAME`` or
+        ``OWNER--NAME@REVISION`` in :func:`cache_dir`, which needs neither a network nor ``huggingface_hub``.
 
     Raises:
-        InputError: it is no such name, there are no weights, or they cannot be downloaded.
+        InputError: if the name is invalid, the repository has no weights, or they cannot be downloaded.
     """
     repository, _, revision = name.partition('@')
     if not re.fullmatch(r'[\w.-]+/[\w.-]+', repository):
-        raise InputError(f'{HUB}{name} names no repository of the Hugging Face Hub: write {HUB}OWNER/NAME[@REVISION].')
+        raise InputError(f'{HUB}{name} is no repository of the Hugging Face Hub: write {HUB}OWNER/NAME[@REVISION].')
     placed = cache_dir() / name.replace('/', '--')
     if placed.is_dir():
         return placed
@@ -48,12 +48,12 @@ def find_on_hub(name: str) -> Path:
 
 
 def download_from_hub(repository: str, revision: str | None, remedy: str) -> Path:
-    """The first file of :data:`FILES` that a repository has, in the cache of ``huggingface_hub``; with its shards.
+    """Download the first of :data:`FILES` that a repository has, with its shards, to the ``huggingface_hub`` cache.
 
-    What is in the cache is used without asking the hub, as other downloads are.
+    A cached file is used without contacting the Hub.
 
     Raises:
-        InputError: it has none, or cannot be reached; ``remedy`` says what to do then.
+        InputError: if the repository has none of them, or cannot be reached; the message ends with ``remedy``.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -73,20 +73,20 @@ def download_from_hub(repository: str, revision: str | None, remedy: str) -> Pat
                 continue
             except (OSError, ValueError) as error:
                 raise cannot_download(repository, error, remedy) from error
-    raise InputError(f'{HUB}{repository} has no weights: expected one of {", ".join(FILES)}; give the URL of a file.')
+    raise InputError(f'{HUB}{repository} has no weights: expected one of {", ".join(FILES)}; or use the URL of a file.')
 
 
 def cannot_download(repository: str, error: Exception, remedy: str) -> InputError:
-    """The error for a repository that does not answer, or refuses."""
+    """Return the error for a repository that cannot be reached or denies access."""
     lines = [line.strip().rstrip('.') for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return InputError(f'cannot download {HUB}{repository} ({lines[0]}): check name and connection, or {remedy}')
 
 
 def timm_source(name: str) -> str | None:
-    """Where timm's pre-trained weights for its model ``name`` are: a repository or a URL; None without such a model.
+    """Return the Hub repository or URL of timm's pretrained weights for ``name``; None if timm has no such model.
 
     Raises:
-        InputError: timm knows the model, but not these weights of it, or none.
+        InputError: if timm has the model, but no such weights for it.
     """
     if find_spec('timm') is None:
         return None

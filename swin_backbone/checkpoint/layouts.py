@@ -1,6 +1,6 @@
-"""The names that other implementations give to the same weights, one row a layout.
+"""Parameter names of other implementations: one :class:`Layout` for each.
 
-A state dict is *native* when its keys are those of :class:`swin_backbone.SwinTransformer`, which are the original
+The keys of a *native* state dict are those of :class:`swin_backbone.SwinTransformer`, which are the original
 repository's, without any prefix.
 """
 
@@ -15,29 +15,31 @@ NATIVE_BLOCK = 'layers.{stage}.blocks.{block}.'
 NATIVE_MERGE = 'layers.{stage}.downsample.'
 NATIVE_NORM = 'norm{stage}.'
 
-# Meaning of a number in a template: factor and offset, applied to the index of the stage or block.
+# Placeholders in templates: the number is factor * index + offset, with the index of the stage or block.
 FORMS = {'stage': (1, 0), 'block': (1, 0), 'next': (1, 1), 'double': (2, 0), 'odd': (2, 1), 'even': (2, 2)}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where one implementation keeps what.
+    """The parameter names of one implementation.
 
     Attributes:
-        name: what reports call it.
+        name: name in reports.
         first: a weight of every block that distinguishes this layout from others with the same ``block``.
-        block: template of how names within a block begin; ``merge`` and ``norm``: of a merging layer, an output norm.
-        outer: pairs (native, theirs) of how other names begin, where they differ; ``inner``: the same after ``block``.
-            The first pair that fits counts, in both directions.
-        alternative_norm: another template of an output norm, which is read only; empty for none.
-        outside: pairs (here, theirs) of how names begin that a file keeps outside the backbone rather than in it.
-        roots: what precedes the backbone's names in a file of its own, for V1 and V2.
-        container: the key that wraps the state dict in a file of its own; empty for none.
-        late_merge: the versions that keep a merging layer at the start of the stage after it.
+        block: template of the prefix of names in a block.
+        merge: template of the prefix of names in a merging layer.
+        norm: template of the prefix of an output norm.
+        alternative_norm: another template of an output norm, for reading only; empty for none.
+        outer: pairs (native, other) of prefixes that differ outside blocks; the first match is used in both directions.
+        inner: the same for the part of a name after ``block``.
+        outside: pairs (native, other) of prefixes that a file has outside the backbone rather than in it.
+        roots: prefixes of the backbone in the implementation's own files, for V1 and V2.
+        container: key of the state dict in the implementation's own files; empty for none.
+        late_merge: the versions in which a merging layer belongs to the stage after it.
         unfold: whether merging concatenates channels in the order of ``nn.Unfold``.
         split: whether queries, keys and values have separate projections.
-        fused_bias: whether V2 keeps one bias for queries, keys and values.
-        unsupported: what its network cannot have, in the words below.
+        fused_bias: whether V2 has one joint bias for queries, keys and values.
+        unsupported: features that the implementation does not have, from the constants below.
     """
 
     name: str
@@ -59,19 +61,19 @@ class Layout:
 
 
 def fill(template: str, stage: int, block: int = 0) -> str:
-    """``template`` with the numbers of a stage and a block written in."""
+    """Fill the indices of a stage and a block into ``template``."""
     numbers = {name: factor * stage + offset for name, (factor, offset) in FORMS.items()}
     return template.format(**{**numbers, 'block': block})
 
 
 @cache
 def pattern(template: str) -> re.Pattern[str]:
-    """What finds the numbers of ``template`` at the start of a key."""
+    """Return the regular expression that matches ``template`` at the start of a key."""
     return re.compile(re.sub(r'\\{(\w+)\\}', r'(?P<\1>\\d+)', re.escape(template)))
 
 
 def parse(template: str, key: str) -> tuple[int, int, str] | None:
-    """Stage, block (0 where there is none) and rest of ``key``, if it begins like ``template``."""
+    """Return stage, block (0 if there is none) and rest of ``key``; None if it does not start with ``template``."""
     match = pattern(template).match(key)
     if match is None:
         return None
@@ -86,17 +88,17 @@ def parse(template: str, key: str) -> tuple[int, int, str] | None:
 
 
 def swap_start(name: str, pairs: Iterable[tuple[str, str]]) -> str:
-    """``name`` with its start exchanged by the first of ``pairs`` (from, to) that fits."""
+    """Replace the start of ``name`` by the first of ``pairs`` (from, to) that matches."""
     return next((end + name[len(start) :] for start, end in pairs if name.startswith(start)), name)
 
 
 def flip(pairs: Pairs) -> Pairs:
-    """The pairs the other way round."""
+    """Swap both sides of each pair."""
     return tuple((second, first) for first, second in pairs)
 
 
 def rename(key: str, layout: Layout, back: bool = False) -> str:
-    """Translate a name of ``layout`` into the native one, or ``back``; names that are not in its table stay."""
+    """Translate a name from ``layout`` to native, or ``back``; names that match no template are unchanged."""
     turn = tuple if back else flip
     templates: Pairs = ((NATIVE_BLOCK, layout.block), (NATIVE_MERGE, layout.merge), (NATIVE_NORM, layout.norm))
     if layout.alternative_norm and not back:
@@ -114,7 +116,7 @@ NO_PATCH_NORM, NO_QKV_BIAS = 'no norm after the patch embedding', 'no bias of qu
 NO_RELATIVE, MAIN_NORM = 'no relative position bias', 'norms on the main branch'
 SWIN_V2, STAGE_WINDOWS = 'the weights of Swin V2', 'windows of several sizes'
 
-# With the names that released files of SimMIM and Feature Distillation have for parts of V2.
+# With the names of V2 parts in the released files of SimMIM and Feature Distillation.
 ORIGINAL = Layout(
     'original',
     inner=(
@@ -180,14 +182,14 @@ TRANSFORMERS = Layout(
     block='encoder.layers.{stage}.blocks.{block}.',
     merge='encoder.layers.{stage}.downsample.',
     norm='hidden_states_norms.stage{next}.',
-    alternative_norm='hidden_states_norms.{stage}.',  # of the backbone of MaskFormer
+    alternative_norm='hidden_states_norms.{stage}.',  # MaskFormer's backbone
     outer=(
         ('patch_embed.proj.', 'embeddings.patch_embeddings.projection.'),
         ('patch_embed.norm.', 'embeddings.norm.'),
         ('absolute_pos_embed', 'embeddings.position_embeddings'),
         ('mask_token', 'embeddings.mask_token'),
         ('norm.', 'layernorm.'),
-        ('norm.', 'swin.layernorm.'),  # in files of its backbone class, which keep all else without prefix
+        ('norm.', 'swin.layernorm.'),  # in files of its backbone class, whose other names have no prefix
     ),
     inner=(
         ('norm1.', 'layernorm_before.'),
@@ -203,7 +205,7 @@ TRANSFORMERS = Layout(
     split=True,
     unsupported=(ABSOLUTE_V2, NO_PATCH_NORM, NO_RELATIVE, MAIN_NORM, STAGE_WINDOWS),
 )
-# Version 5 of that library renames the modules of V1, and still writes files with the names above.
+# Transformers 5 renamed the modules of V1, but still saves files with the names above.
 TRANSFORMERS_MODULE = replace(
     TRANSFORMERS,
     name='transformers (in memory)',
@@ -236,9 +238,9 @@ READABLE = (
     TRANSFORMERS,
     TRANSFORMERS_MODULE,
 )
-# The key, after any prefix, by which each is recognised.
+# The key, after any prefix, by which each layout is recognised.
 ANCHORS = {fill(layout.block, 0) + layout.first: layout for layout in READABLE}
-# What ``swin-backbone convert`` calls the layouts that it writes.
+# Layouts that ``swin-backbone convert`` writes, by their names on the command line.
 WRITABLE = {
     'original': ORIGINAL,
     'detectron2': DETECTRON2,

@@ -1,4 +1,4 @@
-"""Load weights into a backbone: directly, or from inside any ``load_state_dict``."""
+"""Load weights into a backbone, directly or through ``load_state_dict``."""
 
 import logging
 import os
@@ -48,21 +48,21 @@ BIASES = ('.relative_position_bias_table', '.cpb_mlp.0.weight', '.cpb_mlp.0.bias
 def load_pretrained(
     model: nn.Module, source: str | os.PathLike[str] | Mapping[str, Any], strict: bool = True
 ) -> LoadReport:
-    """Load weights from any known layout into ``model``, completely or not at all.
+    """Load weights in any known layout into ``model``, completely or not at all.
 
     Args:
         model: a :class:`swin_backbone.SwinTransformer`, a :class:`swin_backbone.SwinMixer`, or a
-            :class:`swin_backbone.VideoSwinTransformer`, which takes weights for images, too.
-        source: a name, path or URL as :func:`.find.find_file` takes it: a file, an index of shards or a folder that
-            :func:`.read.read_checkpoint` reads, of a backbone, a classifier or a whole detector; or what it holds.
-        strict: False loads what fits and lists the rest in the report and in a warning.
+            :class:`swin_backbone.VideoSwinTransformer`, which also accepts image weights.
+        source: a name, path or URL accepted by :func:`.find.find_file`: a checkpoint file, an index of shards or a
+            folder, of a backbone, a classifier or a whole detector; or a state dict.
+        strict: if False, load what fits and list the rest in the report and in a warning.
 
     Returns:
-        What was loaded, adapted, left at its initial value and left out; it is logged too.
+        A report of the parameters that were loaded, resized, kept at their initial values and dropped; also logged.
 
     Raises:
-        InputError: the file cannot be read or found, holds no Swin backbone, or one of another network, or (when
-            strict) does not cover ``model``; or the model cannot take it. The model is unchanged then.
+        InputError: if the file cannot be found or read, contains no Swin backbone or another network, or (if strict)
+            does not cover ``model``, or the model cannot be loaded. The model is then unchanged.
     """
     check_model(model)
     if isinstance(source, Mapping):
@@ -74,18 +74,18 @@ def load_pretrained(
 
 
 def check_model(model: nn.Module) -> None:
-    """Refuse a model whose parameters are not those of a whole backbone."""
+    """Raise an error if the parameters of ``model`` are not those of a whole backbone."""
     parameters = parameters_of(model)
     if PATCH not in parameters:
         inner = next((name.removesuffix(f'.{PATCH}') for name in parameters if name.endswith(f'.{PATCH}')), None)
-        hint = 'give a SwinTransformer' if inner is None else f'give its part {inner!r}'
+        hint = 'pass a SwinTransformer' if inner is None else f'pass its submodule {inner!r}'
         raise InputError(f'weights can be loaded into a backbone, not into a {type(model).__name__}: {hint}.')
     if parameters[PATCH].dim() not in (4, 5):
-        raise InputError('this backbone is already sharded or quantised: load its weights before.')
+        raise InputError('this backbone is already sharded or quantised: load its weights first.')
 
 
 def load_found(model: nn.Module, found: Found, source: str, strict: bool = True) -> LoadReport:
-    """Load a backbone that :func:`.convert.find_backbone` has found, as :func:`load_pretrained` does."""
+    """Load the result of :func:`.convert.find_backbone` as :func:`load_pretrained` does."""
     values, report = match_found(model, found, source, strict)
     assign(model, values, report.new)
     for module in model.modules():
@@ -95,59 +95,59 @@ def load_found(model: nn.Module, found: Found, source: str, strict: bool = True)
 
 
 def mark_as_loaded(module: nn.Module) -> None:
-    """Tell a backbone that was created on 'meta' that it has weights, which ``init_weights`` must keep."""
-    if getattr(module, 'without_values', False):
-        vars(module)['without_values'] = False
+    """Mark a backbone created on 'meta' as loaded, so that ``init_weights`` keeps its weights."""
+    if getattr(module, 'is_uninitialized', False):
+        vars(module)['is_uninitialized'] = False
 
 
 def match(
     model: nn.Module, checkpoint: Mapping[str, Any], source: str, strict: bool = True
 ) -> tuple[State, LoadReport]:
-    """Find the backbone in a checkpoint and match it with ``model`` without changing either; see :func:`merge`.
+    """Find the backbone in a checkpoint and match it to ``model`` without changing either; see :func:`merge`.
 
     Raises:
-        InputError: there is no Swin backbone in it, or (when strict) it does not cover ``model``.
+        InputError: if there is no Swin backbone in it, or (if strict) it does not cover ``model``.
     """
     return match_found(model, find_backbone(checkpoint, source), source, strict)
 
 
 def match_found(model: nn.Module, found: Found, source: str, strict: bool) -> tuple[State, LoadReport]:
-    """:func:`match` for a backbone that is found already."""
+    """:func:`match` for the result of :func:`.convert.find_backbone`."""
     check_network(found.state, parameters_of(model), source)
     values, report = merge(found, model, source)
     if not strict or report.complete:
         return values, report
-    file, ours = anatomy_of(found.state), anatomy_of(parameters_of(model))
-    changes = advice(file, ours, toolkit=has_toolkit_names(model))
+    file, model_sizes = anatomy_of(found.state), anatomy_of(parameters_of(model))
+    changes = advice(file, model_sizes, toolkit=has_toolkit_names(model))
     cause = f'it needs a backbone built with {", ".join(changes)}' if changes else 'it is damaged or of another network'
     raise InputError(
-        f'{source} does not fit this backbone, and nothing was loaded: it holds {file} in the {report.dialect} layout, '
-        f'the backbone is {ours}; {"; ".join(report.problems())}. Most likely {cause} (strict=False of load_pretrained '
-        'loads what fits).'
+        f'{source} does not fit this backbone, and nothing was loaded: it contains {file} in the {report.dialect} '
+        f'layout, the backbone is {model_sizes}; {"; ".join(report.problems())}. Most likely {cause} (strict=False of '
+        'load_pretrained loads what fits).'
     )
 
 
 def convert_on_load(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Translate a foreign layout inside ``load_state_dict``, as a pre-hook with module; leave all else to PyTorch.
+    """Pre-hook of ``load_state_dict`` that translates other layouts and leaves everything else to PyTorch.
 
-    Names become the backbone's, tables and kernels are resized, and what a layout adds to a backbone (buffers, a
-    classifier's norm and head) goes. Output norms that no classifier has keep their values. PyTorch reports what is
-    missing, unexpected or of another shape then, in its own words, and never sees a change in weights that fit.
+    Keys are renamed to the backbone's, tables and kernels are resized, and entries that are not part of a backbone
+    (buffers, a classifier's norm and head) are removed. Output norms keep their values if the file is a classifier's.
+    PyTorch then reports missing and unexpected keys and wrong shapes as usual. Weights that already fit are unchanged.
 
     Args:
         module: the backbone.
-        state_dict: the weights of the whole model that is loaded; changed in place.
-        prefix: the path of the backbone in that model, with a dot at its end.
+        state_dict: the weights of the whole model that is loaded; modified in place.
+        prefix: the path of the backbone in that model, with a trailing dot.
     """
-    mine = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-    if mine:
+    given = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+    if given:
         mark_as_loaded(module)
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    if all(name in named and isinstance(v, Tensor) and v.shape == named[name].shape for name, v in mine.items()):
+    if all(name in named and isinstance(v, Tensor) and v.shape == named[name].shape for name, v in given.items()):
         return
     label = f'the part {prefix.rstrip(".")!r} of the state dict' if prefix else 'the state dict'
     try:
-        found = find_backbone(mine, label)
+        found = find_backbone(given, label)
     except InputError:
         return
     parameters, own = parameters_of(module), {native(name) for name in named}
@@ -169,11 +169,11 @@ def convert_on_load(module: nn.Module, state_dict: dict[str, Any], prefix: str, 
     out = {
         expected.get(name, rename(name, MMDET, back=True) if toolkit else name): value for name, value in kept.items()
     }
-    if out.keys() == found.names and all(value is mine.get(name) for name, value in out.items()):
+    if out.keys() == found.names and all(value is given.get(name) for name, value in out.items()):
         return
     if classifier and parameters.keys() - kept.keys() == norms:
         out.update({expected[name]: parameters[name].detach() for name in norms})
-    for name, value in mine.items():
+    for name, value in given.items():
         if name in found.names or isinstance(value, Mapping):
             del state_dict[prefix + name]
     state_dict.update({prefix + name: value for name, value in out.items()})
@@ -181,22 +181,23 @@ def convert_on_load(module: nn.Module, state_dict: dict[str, Any], prefix: str, 
 
 
 def belongs_to_layout(name: str, classifier: bool) -> bool:
-    """Whether ``name``, which this backbone has not, is what a layout keeps beside the weights of a backbone."""
+    """Whether ``name``, which this backbone does not have, is an entry that its layout adds to a backbone."""
     return name.rpartition('.')[2] in BUFFERS or (classifier and name.startswith(('norm.', 'head.', 'mask_token')))
 
 
 def announce(report: LoadReport) -> None:
-    """Log what was done, in one line, and what the user should know, one line each."""
+    """Log the report in one line, and each of its warnings."""
     LOGGER.log(logging.INFO if report.complete else logging.WARNING, '%s', report)
     for warning in report.warnings:
         LOGGER.warning('%s: %s', report.source, warning)
 
 
 def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadReport]:
-    """Match ``found`` with ``model`` without changing either.
+    """Match ``found`` to ``model`` without changing either.
 
-    A parameter of the model may be absent from the file only if it is the absolute embedding, or an output norm for
-    which :func:`.output_norms.decide_output_norms` says so. For what the file may have to spare, see :func:`may_be_dropped`.
+    A parameter of the model may be absent from the file only if it is the absolute embedding, an output norm that
+    :func:`.output_norms.decide_output_norms` allows to be new, or, under the toolkits' names, part of an added stage.
+    :func:`may_be_dropped` decides which weights of the file may be unused.
 
     Returns:
         A value in the model's shape for every parameter that the file covers, and the report.
@@ -223,9 +224,9 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
         values = reorder_merges(values, official_to_unfold)
         optional |= added_stages(found.state, wanted)
     absent = [name for name in wanted if name not in values and name not in misfits]
-    spare = {name: may_be_dropped(name, wanted) for name in found.state if name not in values and name not in misfits}
+    unused = {name: may_be_dropped(name, wanted) for name in found.state if name not in values and name not in misfits}
     new = tuple(name for name in absent if name in optional)
-    dropped = tuple(name for name, allowed in spare.items() if allowed)
+    dropped = tuple(name for name, allowed in unused.items() if allowed)
     report = LoadReport(
         source=source,
         dialect=found.layout,
@@ -239,9 +240,9 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
         beside=found.other_tensors,
         ignored=found.ignored,
         missing=tuple(name for name in absent if name not in optional),
-        leftover=tuple(name for name, allowed in spare.items() if not allowed),
+        leftover=tuple(name for name, allowed in unused.items() if not allowed),
         misfits=misfits,
-        strange_norms=norms.strange,
+        strange_norms=norms.unrecognised,
         warnings=(
             *position_warnings(new, dropped, wanted),
             *stage_warnings(found.state, new),
@@ -252,7 +253,7 @@ def merge(found: Found, model: nn.Module, source: str) -> tuple[State, LoadRepor
 
 
 def added_stages(state: Iterable[str], wanted: Iterable[str]) -> set[str]:
-    """The parameters of stages after the last one of a file, and of the merging layer before them."""
+    """Return the parameters of stages after the last one in a file, and of the merging layer before them."""
     last = last_stage(state)
     if last >= last_stage(wanted):
         return set()
@@ -262,7 +263,7 @@ def added_stages(state: Iterable[str], wanted: Iterable[str]) -> set[str]:
 
 
 def has_bias(names: Iterable[str]) -> bool:
-    """Whether there is a relative position bias."""
+    """Whether ``names`` include a relative position bias."""
     return any(name.endswith(BIASES) for name in names)
 
 
@@ -273,9 +274,10 @@ def values_only(wanted: Mapping[str, Tensor]) -> bool:
 
 
 def may_be_dropped(name: str, wanted: Mapping[str, Tensor]) -> bool:
-    """Whether a file may have ``name`` although a model with the parameters ``wanted`` has not.
+    """Whether ``name`` in a file may be dropped if it is not among the parameters ``wanted`` of the model.
 
-    These are buffers, heads, other outputs, later stages, and what this position encoding does without.
+    This holds for buffers, heads, norms of other outputs, later stages, and parameters that the model's position
+    encoding does not use.
     """
     if not name.startswith(BACKBONE_PREFIXES) or name.rpartition('.')[2] in BUFFERS:
         return True
@@ -286,10 +288,10 @@ def may_be_dropped(name: str, wanted: Mapping[str, Tensor]) -> bool:
 
 
 def fit(name: str, state: State, wanted: Mapping[str, Tensor], modules: Mapping[str, nn.Module]) -> tuple[Tensor, str]:
-    """The file's value for the parameter ``name`` in its shape, and a note on what was done to it.
+    """Return the file's value for the parameter ``name``, resized to its shape, and a note on how it was changed.
 
     Raises:
-        MisfitError: it cannot be brought into that shape.
+        MisfitError: if it cannot be resized to that shape.
     """
     value, parameter = state[name], wanted[name]
     if name.endswith(TABLE):
@@ -316,18 +318,18 @@ def fit(name: str, state: State, wanted: Mapping[str, Tensor], modules: Mapping[
 
 
 def stage_warnings(state: Iterable[str], new: Iterable[str]) -> Iterable[str]:
-    """What the user should know about stages that the file does not have."""
+    """Warn about stages that the file does not have."""
     first, last = last_stage(state) + 1, last_stage(new)
     if last >= first:
         stages = f'stage {first} starts' if first == last else f'stages {first} to {last} start'
-        yield f'the file has {first} stages: {stages} untrained, with the merging layer before'
+        yield f'the file has {first} stages: {stages} untrained, as does the merging layer before'
 
 
 def position_warnings(new: Iterable[str], dropped: Iterable[str], wanted: Iterable[str]) -> Iterable[str]:
-    """What the user should know about position information that the file or the model does without."""
+    """Warn about position parameters that only the file or only the model has."""
     if EMBEDDING in new:
         yield 'the absolute position embedding is not in the file and starts untrained'
     if EMBEDDING in dropped:
-        yield "the file's absolute position embedding is left out: position_encoding='absolute+relative' would use it"
+        yield "the file's absolute position embedding is dropped: position_encoding='absolute+relative' would use it"
     if has_bias(dropped) and not has_bias(wanted):
-        yield "the file's relative position bias is left out, since this backbone has none"
+        yield "the file's relative position bias is dropped, since this backbone has none"

@@ -1,4 +1,4 @@
-"""Which network weights belong to: a Swin Transformer for images, a Swin-Mixer, or a Video Swin Transformer."""
+"""The network that weights belong to: Swin Transformer for images, Swin-Mixer, or Video Swin Transformer."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ IMAGE, MIXER, VIDEO = 'Swin Transformer', 'Swin-Mixer', 'Video Swin Transformer'
 PATCH = 'patch_embed.proj.weight'
 
 CLASSES = {IMAGE: 'SwinTransformer', MIXER: 'SwinMixer', VIDEO: 'VideoSwinTransformer'}
-"""What builds each of them."""
+"""The class of each network in this package."""
 
 DESCRIPTIONS = {
     IMAGE: 'a Swin Transformer for images',
@@ -22,35 +22,37 @@ DESCRIPTIONS = {
 
 
 def network_of(state: Mapping[str, Tensor]) -> str:
-    """The network that parameters under native names belong to, of a file or of a model."""
+    """Return which network a state dict with native parameter names belongs to."""
     if any(name.endswith('.spatial_mlp.weight') for name in state):
         return MIXER
     return VIDEO if PATCH in state and state[PATCH].dim() == 5 else IMAGE
 
 
 def variants_of(network: str, version: int) -> dict[str, Variant]:
-    """The named sizes of a network."""
+    """Return the named sizes of a network."""
     if network == IMAGE:
         return {name: known for name, known in VARIANTS.items() if version in known.versions}
     return MIXERS if network == MIXER else VIDEOS
 
 
 def check_network(file: Mapping[str, Tensor], model: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights of another network; those for images serve a video backbone, too, which inflates them.
+    """Raise an error if the weights belong to a different network.
+
+    Image weights are accepted for a video backbone, which inflates them.
 
     Raises:
-        InputError: they are; the message names the network and the class that loads it.
+        InputError: if the networks differ; the message names the network of the file and the class that loads it.
     """
-    theirs, ours = network_of(file), network_of(model)
-    if theirs != ours and (theirs, ours) != (IMAGE, VIDEO):
+    file_network, model_network = network_of(file), network_of(model)
+    if file_network != model_network and (file_network, model_network) != (IMAGE, VIDEO):
         raise InputError(
-            f'{source} holds {DESCRIPTIONS[theirs]}: this backbone is a {ours} and cannot use its weights. Load it '
-            f'into swin_backbone.{CLASSES[theirs]}.'
+            f'{source} contains {DESCRIPTIONS[file_network]}: this backbone is a {model_network} and cannot use its '
+            f'weights. Load it into swin_backbone.{CLASSES[file_network]}.'
         )
 
 
 def with_final_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Call the final norm ``norm`` that of the last output, which it is in a video backbone."""
+    """Rename the final ``norm`` to the norm of the last output, which it is in a video backbone."""
     last = f'norm{last_stage(state)}.'
     if f'{last}weight' in state:
         return dict(state)

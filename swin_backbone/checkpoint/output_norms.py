@@ -1,4 +1,4 @@
-"""The one rule for the norms of a backbone's outputs, which are in some files and not in others."""
+"""The rule for the norms of a backbone's outputs, which only some files contain."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from swin_backbone.checkpoint.layouts import NATIVE_NORM, fill, parse, swap_star
 State = dict[str, Tensor]
 
 PATCH_BIAS = 'patch_embed.proj.bias'
-# Vectors that are numbered beside a backbone, as in 'out_norms.0.weight'.
+# Numbered vectors outside a backbone, such as 'out_norms.0.weight'.
 NUMBERED = re.compile(r'(?P<family>[A-Za-z_]+(\.[A-Za-z_]*)?)(?P<number>\d+)\.(weight|bias)')
 
 
@@ -20,13 +20,13 @@ class OutputNorms:
     """The result of the rule for one file and one model.
 
     Attributes:
-        loaded: whether the file's output norms are loaded; all that the model has must be there then, but for ``new``.
-        strange: names of norms that the file has for its stages and that are not known as such: an error.
+        loaded: whether the file's output norms are loaded; it must then have all norms of the model except ``new``.
+        unrecognised: names in the file that look like norms of its stages under unknown names, which is an error.
         new: stages whose norms keep their initial values although others are loaded.
     """
 
     loaded: bool
-    strange: tuple[str, ...] = ()
+    unrecognised: tuple[str, ...] = ()
     new: frozenset[int] = frozenset()
 
     @property
@@ -43,37 +43,37 @@ class OutputNorms:
 def decide_output_norms(
     state: Mapping[str, Tensor], numbered: Iterable[str], wanted: Mapping[str, Tensor], final: bool = False
 ) -> OutputNorms:
-    """Decide where the output norms of a model with the parameters ``wanted`` come from.
+    """Decide whether the output norms of a model with the parameters ``wanted`` are loaded or new.
 
-    1. The file has norms of stages under a name that its layout knows: they are loaded, and one that the model needs
-       and the file lacks is an error. A norm of the last stage alone counts only if the model has no other: it may be
-       a classifier's.
-    2. It has numbered norms with the channels of several stages under another name: an error, since new norms would
-       give other maps than the network had.
-    3. It has none, as files of classifiers: the model's are new. A classifier's one norm is not among them, except
-       where it is the ``final`` one of a video backbone: then that of the last stage is loaded, and others are new.
+    1. The file has norms of stages under the names of its layout: they are loaded, and a norm that the model has and
+       the file does not is an error. A norm of the last stage alone is used only if the model has no other, because
+       it may be a classifier's.
+    2. The file has numbered norms with the channels of several stages under unknown names: this is an error, because
+       new norms would change the outputs of the network.
+    3. The file has none, like those of classifiers: the model's norms are new. A classifier's norm is not an output
+       norm, except the ``final`` norm of a video backbone: it is loaded for the last stage, and the others are new.
 
     Args:
         state: the file's backbone under native names.
-        numbered: what :func:`numbered_norms` finds in the file.
+        numbered: the result of :func:`numbered_norms` for the file.
         wanted: the model's parameters under native names.
-        final: whether a norm of the last stage alone is that of the output.
+        final: whether a norm of the last stage alone is an output norm.
     """
-    theirs, ours = output_norms(state), output_norms(wanted)
-    if final and theirs == {last_stage(state)}:
-        return OutputNorms(loaded=True, new=frozenset(ours - theirs))
-    if theirs and (ours <= theirs or theirs != {last_stage(state)}):
+    in_file, in_model = output_norms(state), output_norms(wanted)
+    if final and in_file == {last_stage(state)}:
+        return OutputNorms(loaded=True, new=frozenset(in_model - in_file))
+    if in_file and (in_model <= in_file or in_file != {last_stage(state)}):
         return OutputNorms(loaded=True)
-    return OutputNorms(loaded=False, strange=tuple(numbered) if ours else ())
+    return OutputNorms(loaded=False, unrecognised=tuple(numbered) if in_model else ())
 
 
 def numbered_norms(tensors: Mapping[str, Tensor], bases: Iterable[str], state: Mapping[str, Tensor]) -> list[str]:
-    """Names of numbered norms below ``bases`` that have the channels of several stages of ``state``.
+    """Find numbered norms under ``bases`` that have the channels of several stages of ``state``.
 
     Args:
-        tensors: all of the file.
-        bases: the prefixes below which they are sought.
-        state: the backbone under native names, whose own output norms are left out.
+        tensors: all tensors of the file.
+        bases: prefixes to search.
+        state: the backbone under native names; its known output norms are skipped.
     """
     width = state[PATCH_BIAS].numel() if PATCH_BIAS in state else 0
     channels = [width * 2**stage for stage in range(last_stage(state) + 1)]
@@ -94,22 +94,22 @@ def numbered_norms(tensors: Mapping[str, Tensor], bases: Iterable[str], state: M
 
 
 def is_output_norm(name: str) -> bool:
-    """Whether a native name belongs to the norm of an output."""
+    """Whether a native name belongs to an output norm."""
     return parse(NATIVE_NORM, name) is not None
 
 
 def output_norms(names: Iterable[str]) -> set[int]:
-    """The stages that have an output norm."""
+    """Return the stages that have an output norm."""
     return {parsed[0] for name in names if (parsed := parse(NATIVE_NORM, name))}
 
 
 def last_stage(names: Iterable[str]) -> int:
-    """The number of the last stage."""
+    """Return the index of the last stage."""
     return max((parsed[0] for name in names if (parsed := parse('layers.{stage}.', name))), default=0)
 
 
 def name_classifier_norm(state: State) -> State:
-    """Call a classifier's norm ``norm``, as in the original, where a dialect counts it among the output norms."""
+    """Rename a classifier's norm to ``norm``, as in the original, if the layout has it as an output norm."""
     norms = output_norms(state)
     if 'head.weight' not in state or len(norms) != 1:
         return state
@@ -117,7 +117,7 @@ def name_classifier_norm(state: State) -> State:
 
 
 def number_classifier_norm(state: State) -> State:
-    """The inverse of :func:`name_classifier_norm`; without its head, the norm is left out."""
+    """The inverse of :func:`name_classifier_norm`; the norm is dropped if there is no head."""
     pairs = [('norm.', fill(NATIVE_NORM, last_stage(state)))]
     head = 'head.weight' in state
     return {swap_start(key, pairs): value for key, value in state.items() if head or not key.startswith('norm.')}

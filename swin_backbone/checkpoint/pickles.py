@@ -1,7 +1,7 @@
-"""What the pickle in a checkpoint may name, and what answers to it: nothing that runs code.
+"""Allow-lists of the globals that a pickle in a checkpoint may name, with replacements that run no code.
 
-A file of ``torch.save`` goes through PyTorch's ``weights_only`` reader with :func:`safe_globals`; any other pickle,
-such as Detectron2's .pkl of numpy arrays, through :func:`load_arrays`, whose list is shorter.
+Files of ``torch.save`` are read by PyTorch's ``weights_only`` unpickler with :func:`safe_globals`; other pickles, such
+as Detectron2's .pkl of numpy arrays, by :func:`load_arrays`, which has a shorter list.
 """
 
 import io
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Settings that training scripts save beside the weights: kept as plain dicts, whatever they were.
+# Classes of settings that training scripts save with the weights; they are read as plain dicts.
 SETTINGS = (
     'addict.addict.Dict',
     'argparse.Namespace',
@@ -39,19 +39,19 @@ SETTINGS = (
 HISTORY = 'mmengine.logging.history_buffer'
 PLAIN_DTYPE = re.compile(r'[|<>=]?[biufcSU]\d+')
 NUMPY_CORES = ('numpy.core', 'numpy._core')
-"""Where numpy 1 and 2 keep what their pickles name."""
+"""Modules that pickles of numpy 1 and 2 name."""
 
 
 class Settings:
-    """Replace a class of settings by a dict, which takes items and attributes and runs nothing."""
+    """Replacement for a class of settings: a dict, which accepts items and attributes and runs no code."""
 
     def __new__(cls, *args: object) -> 'OrderedDict[str, Any]':  # type: ignore[misc]
-        """A dict of the kind whose attributes the ``weights_only`` reader can set."""
+        """Return an OrderedDict, whose attributes the ``weights_only`` unpickler can set."""
         return OrderedDict()
 
 
 class PlainDtype:
-    """Replace ``numpy.dtype``: a number or a string of fixed size, never an object or a record."""
+    """Replacement for ``numpy.dtype``: numbers and strings of fixed size only, no objects or records."""
 
     def __init__(self, code: str, *args: object) -> None:
         if not PLAIN_DTYPE.fullmatch(code):
@@ -59,45 +59,45 @@ class PlainDtype:
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        """Take the byte order; the rest of a dtype's state only matters for records."""
+        """Set the byte order; the rest of a dtype's state is only used by records."""
         if state[1] in ('<', '>'):
             self.dtype = self.dtype.newbyteorder(state[1])
 
 
 class PlainArray(np.ndarray[Any, Any]):
-    """Replace ``numpy.ndarray``: is filled from a :class:`PlainDtype` only, and pickled as a plain array."""
+    """Replacement for ``numpy.ndarray``: accepts only a :class:`PlainDtype`, and is pickled as a plain array."""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        """Take shape and contents, which numpy checks against each other."""
+        """Set shape and contents; numpy checks that they agree."""
         _, shape, dtype, fortran, data = state
-        if isinstance(data, str):  # of Python 2
+        if isinstance(data, str):  # written by Python 2
             data = data.encode('latin1')
         if not isinstance(dtype, PlainDtype) or not isinstance(data, bytes):
             raise UnpicklingError('GLOBAL numpy.ndarray')
         super().__setstate__((1, shape, dtype.dtype, fortran, data))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """As a plain array: no file should name this class."""
+        """Pickle as a plain array, so that no file names this class."""
         return np.array(self, subok=False).__reduce_ex__(protocol)
 
 
 def new_array(kind: object, *args: object) -> PlainArray:
-    """Replace numpy's array constructor; the contents follow."""
+    """Replacement for numpy's array constructor; ``__setstate__`` sets the contents."""
     return PlainArray((0,))
 
 
 def new_scalar(dtype: PlainDtype, data: bytes) -> Any:
-    """Replace numpy's scalar constructor."""
+    """Replacement for numpy's scalar constructor."""
     return np.frombuffer(data, dtype.dtype, count=1)[0]
 
 
 def new_dtype(code: str, *args: object) -> PlainDtype:
-    """Replace ``numpy.dtype`` where the class itself should be out of reach."""
+    """Replacement for ``numpy.dtype`` that does not expose the class :class:`PlainDtype` to the pickle."""
     return PlainDtype(code)
 
 
 def from_buffer(data: bytes, dtype: PlainDtype, shape: tuple[int, ...], order: str, *axes: Any) -> Any:
-    """Replace numpy's array constructor of pickle protocol 5."""
+    """Replacement for numpy's array constructor of pickle protocol 5."""
     array: Any = np.frombuffer(data, dtype.dtype)
     if order == 'K' and axes and axes[0] is not None:
         return array.reshape(shape).transpose(axes[0])
@@ -105,7 +105,7 @@ def from_buffer(data: bytes, dtype: PlainDtype, shape: tuple[int, ...], order: s
 
 
 def latin_bytes(text: str, *encoding: object) -> bytes:
-    """Replace ``_codecs.encode``, with which pickles of protocol 2 write bytes."""
+    """Replacement for ``_codecs.encode``, which pickles of protocol 2 use for bytes."""
     return text.encode('latin1')
 
 
@@ -115,32 +115,32 @@ def load_storage(data: bytes) -> Any:
 
 
 def tensor_of(storage: object, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *others: object) -> Tensor:
-    """Replace PyTorch's constructor of tensors, which checks that the storage is large enough."""
+    """Replacement for PyTorch's tensor constructor; ``set_`` checks that the storage is large enough."""
     if not isinstance(storage, torch.TypedStorage):
         raise UnpicklingError('GLOBAL torch._utils._rebuild_tensor_v2')
     return torch.empty(0, dtype=storage.dtype).set_(storage, offset, size, stride)
 
 
 def data_of(data: object, *others: object) -> object:
-    """Replace PyTorch's constructor of parameters: the tensor in one."""
+    """Replacement for PyTorch's parameter constructor; returns the tensor."""
     return data
 
 
 def statistic(owner: object, name: str) -> Any:
-    """Replace ``getattr``, with which mmengine's history names its own four statistics."""
+    """Replacement for ``getattr``, which mmengine's HistoryBuffer uses to name its four statistics."""
     if owner is not history_class() or name not in ('min', 'max', 'mean', 'current'):
         raise UnpicklingError('GLOBAL builtins.getattr')
     return getattr(owner, name, None)
 
 
 def history_class() -> type:
-    """mmengine's record of losses where mmengine is in use, otherwise a dict."""
+    """Return mmengine's HistoryBuffer if mmengine is imported, otherwise :class:`Settings`."""
     module = sys.modules.get(HISTORY)
     return Settings if module is None else module.HistoryBuffer
 
 
 def history_globals() -> list[tuple[Any, str]]:
-    """What mmengine's record of losses names, each with the object that answers to it, for ``torch.serialization``."""
+    """Return the globals in pickles of mmengine's HistoryBuffer with replacements, for ``torch.serialization``."""
     numpy: list[tuple[Any, str]] = [(PlainDtype, 'numpy.dtype'), (PlainArray, 'numpy.ndarray')]
     for core in NUMPY_CORES:
         numpy += [(new_array, f'{core}.multiarray._reconstruct'), (new_scalar, f'{core}.multiarray.scalar')]
@@ -148,21 +148,21 @@ def history_globals() -> list[tuple[Any, str]]:
 
 
 def allowed_globals() -> list[tuple[Any, str]]:
-    """What a checkpoint may name: mmengine's record and the settings of training codes."""
+    """Return the globals that a checkpoint may name: those of mmengine's HistoryBuffer and classes of settings."""
     return [*history_globals(), (dict, 'builtins.dict'), *((Settings, name) for name in SETTINGS)]
 
 
 @contextmanager
-def safe_globals(answers: Callable[[], list[tuple[Any, str]]] = allowed_globals) -> Iterator[None]:
-    """Within this context, ``torch.load(..., weights_only=True)`` reads the checkpoints of common training codes.
+def safe_globals(allowed: Callable[[], list[tuple[Any, str]]] = allowed_globals) -> Iterator[None]:
+    """Let ``torch.load(..., weights_only=True)`` read the checkpoints of common training code in this context.
 
-    That is mmengine's (loss history, numpy scalars), those with settings of yacs or argparse, and nothing that runs
-    code. Resuming needs the same: mmengine's history comes back as itself.
+    These are mmengine's (loss history, numpy scalars) and those with settings of yacs, argparse and others; nothing in
+    them is run. mmengine's loss history is restored as such if mmengine is imported, which resuming needs.
 
     Args:
-        answers: :func:`allowed_globals`, or :func:`history_globals` alone.
+        allowed: :func:`allowed_globals`, or :func:`history_globals` for mmengine's loss history only.
     """
-    before, ours = torch.serialization.get_safe_globals(), answers()
+    before, ours = torch.serialization.get_safe_globals(), allowed()
     names = {name for _, name in ours}
     named = [
         (entry, entry[1] if isinstance(entry, tuple) else f'{entry.__module__}.{entry.__qualname__}')
@@ -178,13 +178,13 @@ def safe_globals(answers: Callable[[], list[tuple[Any, str]]] = allowed_globals)
         torch.serialization.add_safe_globals(before)
 
 
-# No class is among them but one that cannot be changed: a pickle can set attributes of whatever it gets hold of.
+# Contains no class but the immutable OrderedDict, because a pickle can set attributes of any object it can name.
 ARRAYS: dict[str, Any] = {
     'numpy.dtype': new_dtype,
     'numpy.ndarray': 'numpy.ndarray',
     '_codecs.encode': latin_bytes,
     'collections.OrderedDict': OrderedDict,
-    # Mask2Former's script that turns a file of torch.save into a .pkl leaves tensors in it.
+    # Mask2Former's script that converts files of torch.save to .pkl leaves tensors in them.
     'torch.storage._load_from_bytes': load_storage,
     'torch._utils._rebuild_tensor_v2': tensor_of,
     'torch._utils._rebuild_parameter': data_of,
@@ -196,13 +196,13 @@ for core in NUMPY_CORES:
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Reads numbers, arrays of numpy, tensors and plain containers."""
+    """Unpickler for numbers, numpy arrays, tensors and plain containers."""
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        """What answers to a name in the pickle.
+        """Return the replacement for a global that the pickle names.
 
         Raises:
-            UnpicklingError: it is not in :data:`ARRAYS`.
+            UnpicklingError: if it is not in :data:`ARRAYS`.
         """
         if f'{module}.{name}' not in ARRAYS:
             raise UnpicklingError(f'GLOBAL {module}.{name}')
@@ -210,5 +210,5 @@ class ArrayUnpickler(pickle.Unpickler):
 
 
 def load_arrays(file: BinaryIO) -> Any:
-    """The contents of a pickle of arrays or tensors; what Python 2 wrote is read as Detectron2 does."""
+    """Return the contents of a pickle of arrays or tensors; pickles of Python 2 are decoded like in Detectron2."""
     return ArrayUnpickler(file, encoding='latin1').load()

@@ -1,4 +1,4 @@
-"""Published weights: their names here, where their authors put them, what they were trained with, what they score."""
+"""Published weights: names in this package, URLs, training data and published scores."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,20 +18,20 @@ class Weights:
 
     Attributes:
         release: release and file name under :data:`RELEASES`.
-        variant: the sizes, a variant of the class ``network``.
-        data: what it was trained on, in order.
-        image_size: side of the (last) training images in pixels; 0 for detectors, which train at many sizes.
+        variant: a variant of the class ``network``.
+        data: the training data, in order.
+        image_size: side of the (last) training images in pixels; 0 for detectors, which are trained at many sizes.
         window: side of a window in tokens.
         version: 1 or 2.
-        pretrained_window_sizes: V2: what to build the backbone with when its window is another one.
-        licence: under which terms the authors publish it.
-        size: bytes of the file; 0 where it is not known.
-        digest: algorithm and hexadecimal hash of the file; empty where it is not known.
-        config: the installed config of the whole model; empty for a backbone, and for a model that has no config here.
-        scores: of the whole model at one scale in percent, as published with the file, by their names in
-            ``summary.json``: on val2017 of COCO, or the validation images of ADE20K.
-        tta_scores: the same at several scales with flips, where they were published.
-        network: the class of this package that the weights are of.
+        pretrained_window_sizes: V2: the argument to build the backbone with if its window differs.
+        licence: the licence of the file.
+        size: size of the file in bytes; 0 if unknown.
+        digest: algorithm and hexadecimal hash of the file; empty if unknown.
+        config: the installed config of the whole model; empty for a backbone, and for a model without a config here.
+        scores: published scores of the whole model at one scale in percent, by their names in ``summary.json``, on
+            val2017 of COCO or the validation images of ADE20K.
+        tta_scores: the same at several scales with flips, if published.
+        network: the class in this package for the weights.
     """
 
     release: str
@@ -51,17 +51,17 @@ class Weights:
 
     @property
     def url(self) -> str:
-        """Where the file is."""
+        """URL of the file."""
         return f'{RELEASES}/{self.release}'
 
     def fractions(self, views: int) -> dict[str, float]:
-        """The published scores as fractions of 1, for a test of so many views of each image."""
+        """Return the published scores as fractions of 1; ``scores`` for one view of each image, else ``tta_scores``."""
         scores = self.scores if views == 1 else self.tta_scores
         return {name: round(score / 100, 6) for name, score in scores.items()}
 
     @property
     def images(self) -> int:
-        """How many images :attr:`scores` were measured on."""
+        """Number of images on which :attr:`scores` were measured."""
         return VALIDATION_IMAGES[self.data.rpartition(', ')[2]]
 
 
@@ -71,13 +71,13 @@ VALIDATION_IMAGES = {'COCO': 5000, 'ADE20K': 2000}
 def coco(
     release: str, variant: str, config: str, box: float, mask: float | None = None, start: str = 'ImageNet-1K'
 ) -> Weights:
-    """A detector of the original detection code with its box and mask AP."""
+    """Return the entry of a detector of the original detection code with its box and mask AP."""
     scores = {'bbox_mAP': box} if mask is None else {'bbox_mAP': box, 'segm_mAP': mask}
     return Weights(release, variant, f'{start}, COCO', 0, licence=APACHE, config=config, scores=scores)
 
 
 def ade(release: str, variant: str, config: str, single: float, several: float, start: str = 'ImageNet-1K') -> Weights:
-    """UperNet of the original segmentation code with its mIoU at one scale, and at several with flips."""
+    """Return the entry of a UPerNet of the original segmentation code with its mIoU at one and at several scales."""
     scores, tta_scores = {'mIoU': single}, {'mIoU': several}
     return Weights(
         release, variant, f'{start}, ADE20K', 512, licence=APACHE, config=config, scores=scores, tta_scores=tta_scores
@@ -85,25 +85,25 @@ def ade(release: str, variant: str, config: str, single: float, several: float, 
 
 
 def mixer(file: str, variant: str, image_size: int, window: int) -> Weights:
-    """A classifier with Swin-Mixer."""
+    """Return the entry of a Swin-Mixer classifier."""
     return Weights(f'v1.0.5/{file}', variant, image_size=image_size, window=window, network='SwinMixer')
 
 
 def video(file: str, variant: str, data: str) -> Weights:
-    """A classifier of clips with Video Swin Transformer."""
+    """Return the entry of a Video Swin Transformer classifier."""
     return Weights(f'v1.0.4/{file}', variant, data, licence=VIDEO_LICENCE, network='VideoSwinTransformer')
 
 
 def released_for(config: str) -> str:
-    """The name of the file that the authors released for a config, which may be given as a path.
+    """Return the name of the weights that the authors released for a config, given by name or path.
 
     Raises:
-        InputError: there is none.
+        InputError: if there are none.
     """
     name = Path(config).stem
     known = [published for published, weights in WEIGHTS.items() if weights.config == published]
     if name not in known:
-        raise InputError(f'the authors released no whole model for {name}: they did for {", ".join(known)}.')
+        raise InputError(f'the authors released no whole model for {name}; they did for {", ".join(known)}.')
     return name
 
 
@@ -115,8 +115,8 @@ TUNED = 'ImageNet-22K, ImageNet-1K'
 MOBY = 'ImageNet-1K without labels (MoBY)'
 W8, W16, W12 = (8, 8, 8, 8), (16, 16, 16, 8), (12, 12, 12, 6)
 
-# Model hub of microsoft/Swin-Transformer and read-me files of the original detection and segmentation code. V2 windows
-# as the last stages really had them: where a map was smaller than the window, the window shrank to it.
+# Sources: model hub of microsoft/Swin-Transformer and README files of the original detection and segmentation code.
+# Windows of V2's last stages are the actual ones: a window larger than the feature map was reduced to its size.
 WEIGHTS: dict[str, Weights] = {
     'swin_t_in1k': Weights('v1.0.0/swin_tiny_patch4_window7_224.pth', 'tiny', size=114_342_173, digest=SWIN_T_DIGEST),
     'swin_s_in1k': Weights('v1.0.0/swin_small_patch4_window7_224.pth', 'small'),
@@ -172,7 +172,7 @@ WEIGHTS: dict[str, Weights] = {
     'swinv2_l_in22k_ft_in1k_w24': Weights(
         'v2.0.0/swinv2_large_patch4_window12to24_192to384_22kto1k_ft.pth', 'large', TUNED, 384, 24, 2, W12
     ),
-    # The scores are those of the tables beside the files, in the read-me files of the two codes.
+    # Scores are from the tables in the README files of the original detection and segmentation code.
     'mask_rcnn_swin_t_1x': coco(
         'v1.0.3/mask_rcnn_swin_tiny_patch4_window7_1x.pth', 'tiny', 'mask_rcnn_swin_t_1x', 43.7, 39.8
     ),

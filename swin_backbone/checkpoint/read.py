@@ -1,4 +1,4 @@
-"""Read a checkpoint file without running code from it, and name the fault of a broken one."""
+"""Read checkpoint files without running code from them, and report what is wrong with a broken one."""
 
 import json
 import os
@@ -21,21 +21,21 @@ EXPECTED = 'expected a .pth or .safetensors checkpoint'
 START = 512
 MAX_HEADER = 100_000_000
 INFLATION, ALLOWANCE = 100, 64 << 20
-"""A file may hold this many times its size, plus these bytes: weights hardly compress, and zeros are few."""
+"""Contents may be this many times larger than the file, plus these bytes; real weights hardly compress."""
 ARCHIVES = {b'\x1f\x8b': 'gzip', b'BZh': 'bzip2', b'\xfd7zXZ': 'xz', b'7z\xbc\xaf': '7z', b'Rar!': 'rar'}
 ZIP = b'PK\x03\x04'
-# With this number begin the files that torch.save writes when it does not write zip archives.
+# Start of the files that torch.save writes with _use_new_zipfile_serialization=False.
 TORCH_PICKLE = torch.serialization.MAGIC_NUMBER.to_bytes(10, 'little')
 
 
 def read_checkpoint(path: Path) -> Mapping[Any, Any]:
-    """Everything that a checkpoint holds, on the CPU; pickled code is never run.
+    """Return the contents of a checkpoint, on the CPU; pickled code is never run.
 
-    The format is recognised by the content, not by the suffix: files of ``torch.save`` and of safetensors, pickles of
+    The format is recognised by the contents, not by the suffix: files of ``torch.save`` and of safetensors, pickles of
     numpy arrays (Detectron2's .pkl), .npz, and an index of shards or a folder with one of these.
 
     Raises:
-        InputError: there is no such file, it is no checkpoint, it is incomplete, or it needs code to be run.
+        InputError: if the file does not exist, is not a checkpoint, is incomplete, or needs code to be run.
     """
     if path.is_dir():
         inside = find_in_folder(path)
@@ -45,9 +45,9 @@ def read_checkpoint(path: Path) -> Mapping[Any, Any]:
 
 
 def read_file(path: Path) -> Mapping[Any, Any]:
-    """Everything that a file holds."""
+    """Return the contents of one file."""
     start, size = read_start(path)
-    # The length of a JSON header, and the header.
+    # A safetensors file starts with the length of its JSON header and the header.
     if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < MAX_HEADER:
         return read_safetensors(path, start, size)
     if start.startswith(ZIP):
@@ -64,7 +64,7 @@ def read_file(path: Path) -> Mapping[Any, Any]:
 
 
 def read_start(path: Path) -> tuple[bytes, int]:
-    """The first bytes of a file and its size."""
+    """Return the first bytes of a file and its size."""
     try:
         with open(path, 'rb') as file:
             return file.read(START), os.fstat(file.fileno()).st_size
@@ -75,42 +75,42 @@ def read_start(path: Path) -> tuple[bytes, int]:
 
 
 def describe(start: bytes, size: int) -> str:
-    """What a file is that is no checkpoint."""
+    """Describe a file that is not a checkpoint."""
     opening = start.lstrip().lower()
     if not size:
         return 'empty'
     if start.startswith(b'version https://git-lfs'):
-        return 'a Git LFS pointer in place of the weights ("git lfs pull" fetches them)'
+        return 'a Git LFS pointer instead of the weights ("git lfs pull" fetches them)'
     if opening.startswith((b'<!doctype', b'<html', b'<?xml', b'<head')):
-        return 'a web page, not weights (the download was answered with an error or a login page; download it again)'
+        return 'a web page, not weights (the server sent an error or login page; download the file again)'
     for magic, name in ARCHIVES.items():
         if start.startswith(magic):
             return f'a {name} archive (unpack it first)'
     if not start.strip(b'\x00'):
-        return 'filled with zeros, as by an interrupted download (download it again)'
+        return 'filled with zeros, as after an interrupted download (download it again)'
     text = start.decode('utf-8', 'replace')
     if '\x00' in text or '\ufffd' in text[:-4]:
-        return f'no checkpoint (it starts with {start[:8]!r})'
+        return f'not a checkpoint (it starts with {start[:8]!r})'
     return f'a text file (it starts with {text[:40]!r})'
 
 
 def read_shards(shards: Shards) -> Mapping[str, Any]:
-    """The tensors of several files together."""
+    """Return the tensors of several files."""
     together: dict[str, Any] = {}
     for path, names in shards.items():
         contents = read_file(path)
         absent = sorted(names - contents.keys())
         if absent:
             raise InputError(
-                f'{path} lacks {len(absent)} tensors that the index places in it, such as {absent[0]}: download it '
-                'again.'
+                f'{path} does not contain {len(absent)} tensors that the index lists for it, such as {absent[0]}: '
+                'download it again.'
             )
         together.update(contents)
     return together
 
 
 def read_safetensors(path: Path, start: bytes, size: int) -> Mapping[str, Any]:
-    """The tensors of a safetensors file."""
+    """Return the tensors of a safetensors file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -128,12 +128,12 @@ def read_safetensors(path: Path, start: bytes, size: int) -> Mapping[str, Any]:
 
 
 def truncated(path: Path, size: int) -> InputError:
-    """The error for a file without its end."""
-    return InputError(f'{path} is incomplete: it ends after {size:,} bytes, before its end: download or copy it again.')
+    """Return the error for a truncated file."""
+    return InputError(f'{path} is incomplete: it is cut off after {size:,} bytes; download or copy it again.')
 
 
 def names_in_archive(path: Path, size: int) -> list[str]:
-    """What a zip archive holds; one that is incomplete, or neither PyTorch's nor numpy's, is refused."""
+    """Return the names in a zip archive; raise an error if it is incomplete, or neither PyTorch's nor numpy's."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -144,30 +144,30 @@ def names_in_archive(path: Path, size: int) -> list[str]:
     if any(name.endswith('/constants.pkl') for name in names):
         raise InputError(f'{path} is a TorchScript program, not a state dict: save model.state_dict() instead.')
     if not any(name.endswith(('/data.pkl', '.npy')) for name in names):
-        raise InputError(f'{path} is a zip archive without a checkpoint at its top: unpack it and name the file in it.')
+        raise InputError(f'{path} is a zip archive, not a checkpoint: unpack it and give a file in it.')
     return names
 
 
 def check_inflation(path: Path, size: int, declared: int) -> None:
-    """Refuse a file that would take far more memory than it has bytes, before that memory is asked for.
+    """Raise an error for a file whose contents would need far more memory than its size, before it is allocated.
 
     Args:
-        path: named in the error.
-        size: of the file, in bytes.
-        declared: bytes that its contents would have.
+        path: the file, for the error message.
+        size: size of the file in bytes.
+        declared: size of its contents in bytes.
 
     Raises:
-        InputError: they are too many.
+        InputError: if the contents are too large.
     """
     if declared > INFLATION * size + ALLOWANCE:
         raise InputError(
-            f'{path} is refused: its {size:,} bytes would become {declared:,}, which no weights do. Get it from a '
-            'source that you trust.'
+            f'{path} is rejected: its {size:,} bytes would expand to {declared:,}, far more than real weights do. Get '
+            'it from a source that you trust.'
         )
 
 
 def tensors_in(node: Any) -> Iterator[torch.Tensor]:
-    """The tensors inside nested dicts and lists."""
+    """Yield the tensors in nested dicts and lists."""
     if isinstance(node, torch.Tensor):
         yield node
     elif isinstance(node, (Mapping, list, tuple)):
@@ -176,43 +176,43 @@ def tensors_in(node: Any) -> Iterator[torch.Tensor]:
 
 
 def read_npz(path: Path) -> Mapping[str, Any]:
-    """The arrays of an .npz file."""
+    """Return the arrays of an .npz file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
     except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f'{path} is damaged, or holds other things than numbers ({error}): save it again.') from error
+        raise InputError(f'{path} is damaged, or contains more than numbers ({error}): save it again.') from error
 
 
 def read_pickle(path: Path, by_torch: bool) -> Mapping[Any, Any]:
-    """The contents of a file that ``torch.save`` wrote, or of a pickle of numpy arrays."""
+    """Return the contents of a file of ``torch.save``, or of a pickle of numpy arrays."""
     try:
         with open(path, 'rb') as file:
             if by_torch:
-                with safe_globals():  # an open file, because of a path PyTorch believes the suffix
+                with safe_globals():  # pass an open file: given a path, PyTorch decides by the suffix
                     contents = torch.load(file, map_location='cpu', weights_only=True)
             else:
                 contents = load_arrays(file)
     except UnpicklingError as error:
         raise refusal(path, error) from error
-    except Exception as error:  # whatever else a damaged or made-up file makes the reader stumble over
+    except Exception as error:  # a damaged or crafted file can raise any error in the unpickler
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f'{path} is damaged or incomplete ({reason}): download or save it again.') from error
     if isinstance(contents, torch.Tensor) or not isinstance(contents, Mapping):
-        raise InputError(f'{path} holds a {type(contents).__name__}, no state dict: save model.state_dict() instead.')
-    # A tensor can claim any shape over a few bytes, which the first copy of it would fill.
+        raise InputError(f'{path} contains a {type(contents).__name__}, not a dict: save model.state_dict() instead.')
+    # A tensor can have any shape over a few bytes of storage; copying it would allocate the full size.
     check_inflation(path, path.stat().st_size, sum(value.numel() * value.itemsize for value in tensors_in(contents)))
     return contents
 
 
 def refusal(path: Path, error: UnpicklingError) -> InputError:
-    """The error for a file that needs more than reading."""
+    """Return the error for a file that names globals that are not allowed."""
     named = re.search(r'GLOBAL (\S+)', str(error)) or re.search(r'function (.+)$', str(error).splitlines()[0])
     if named is None:
         reason = str(error).rpartition('WeightsUnpickler error: ')[2].strip().splitlines() or [type(error).__name__]
         return InputError(f'{path} is damaged or incomplete ({reason[0]}): download or save it again.')
     return InputError(
-        f'{path} is refused: reading it would need {named[1].rstrip(".")}, and only tensors and plain settings are '
-        'read from a file. If you trust it, load it where it comes from, save its state dict alone with torch.save, '
-        'and use that file.'
+        f'{path} is rejected: reading it would need {named[1].rstrip(".")}, but only tensors and plain settings are '
+        'read from a file. If you trust the file, load it with the code that wrote it, save only its state dict with '
+        'torch.save, and use that file.'
     )

@@ -1,4 +1,4 @@
-"""What loading did, for the log and for the caller."""
+"""The result of loading weights, for the log and for the caller, and advice if they do not fit."""
 
 import math
 from collections import Counter
@@ -21,25 +21,24 @@ MAX_NOTES = 4
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What :func:`swin_backbone.load_pretrained` did.
+    """The result of :func:`swin_backbone.load_pretrained`.
 
     Attributes:
-        source: what was read.
-        dialect: the layout that was recognised.
-        version: 1 or 2, of the weights.
-        loaded: the parameters that now hold the file's values.
-        total: how many parameters the backbone has.
-        adapted: those of them that were resized, with how.
-        new: parameters that the file is allowed to lack; they keep their initial values.
-        dropped: what the file has for a backbone and this one does not need.
-        beside: how many tensors the file has for other parts, such as a detector's heads, or as other copies.
-        ignored: what precedes the names of other backbones in the file, such as copies without averaging.
-        missing: parameters that the file should have had and has not (only without ``strict``).
-        leftover: what the file has and nothing here takes (only without ``strict``).
-        misfits: parameters whose shapes differ, with how (only without ``strict``).
-        strange_norms: what the file has as norms of its stages under names that are not known (only without
-            ``strict``).
-        warnings: what the user should know although all is loaded.
+        source: the file or state dict.
+        dialect: name of the layout that was recognised.
+        version: version of the weights, 1 or 2.
+        loaded: parameters that were loaded from the file.
+        total: number of parameters of the backbone.
+        adapted: loaded parameters that were resized, with a note on how.
+        new: parameters that are allowed to be absent from the file; they keep their initial values.
+        dropped: backbone weights in the file that this backbone does not need.
+        beside: number of tensors in the file for other parts, such as a detector's heads, or other copies.
+        ignored: prefixes of other backbones in the file, such as copies that are not averaged.
+        missing: required parameters that are not in the file (only with ``strict=False``).
+        leftover: unexpected weights in the file (only with ``strict=False``).
+        misfits: parameters whose shapes differ, with both shapes (only with ``strict=False``).
+        strange_norms: weights that look like norms of stages under unknown names (only with ``strict=False``).
+        warnings: remarks for the user that do not prevent loading.
         network: the network of the weights, one of :mod:`.network_kind`.
     """
 
@@ -68,47 +67,47 @@ class LoadReport:
     def __str__(self) -> str:
         parts = [
             f'loaded {len(self.loaded)} of {self.total} parameters from {self.source} ({self.dialect} layout, '
-            f'{called(self.network, self.version)})',
+            f'{network_name(self.network, self.version)})',
             f'adapted: {notes(self.adapted)}' if self.adapted else '',
             f'new: {brief(self.new)}' if self.new else '',
             f'dropped: {brief(self.dropped)}' if self.dropped else '',
-            f'not looked at: {self.beside} tensors beside the backbone' if self.beside else '',
+            f'ignored: {self.beside} tensors outside the backbone' if self.beside else '',
             f'other backbones ignored: {", ".join(map(repr, self.ignored))}' if self.ignored else '',
         ]
         return '; '.join([*filter(None, parts), *self.problems()])
 
     def problems(self) -> list[str]:
-        """What is wrong, one clause a kind."""
+        """Return a description of each kind of problem."""
         out = []
         if self.missing:
             out.append(f'missing {len(self.missing)}: {collapse(self.missing)}')
         if self.misfits:
-            first = {note: name for name, note in reversed(self.misfits.items())}  # nearly all names have the same
+            first = {note: name for name, note in reversed(self.misfits.items())}  # one name for each note
             listed = shorten([f'{name} ({note})' for note, name in reversed(first.items())], MAX_NOTES)
-            out.append(f'of other shapes {len(self.misfits)}: {listed}')
+            out.append(f'wrong shapes {len(self.misfits)}: {listed}')
         if self.leftover:
-            out.append(f'left over {len(self.leftover)}: {collapse(self.leftover)}')
+            out.append(f'unexpected {len(self.leftover)}: {collapse(self.leftover)}')
         if self.strange_norms:
             out.append(
-                f'it has norms of its stages under names that are not known, {shorten(list(self.strange_norms), 3)}: '
-                'name them norm0.weight, norm0.bias and so on by their stage'
+                f'it has norms of its stages under unknown names, {shorten(list(self.strange_norms), 3)}: '
+                'rename them to norm0.weight, norm0.bias and so on by their stage'
             )
         return out
 
 
-def called(network: str, version: int) -> str:
-    """A network, and for images its version."""
+def network_name(network: str, version: int) -> str:
+    """Return the name of a network, with the version for Swin Transformers for images."""
     return f'Swin V{version}' if network == IMAGE else network
 
 
 def notes(noted: dict[str, str]) -> str:
-    """Names with a note each, names that share one together."""
+    """Format names with their notes, grouped by note."""
     groups = {note: [name for name, theirs in noted.items() if theirs == note] for note in noted.values()}
     return shorten([f'{collapse(names)} ({note})' for note, names in groups.items()], MAX_NOTES)
 
 
 def brief(names: Iterable[str]) -> str:
-    """Names by their last or first part, with how often: for what is not worth a list."""
+    """Summarise names by their first component (buffers by their last one), with counts."""
     counts: Counter[str] = Counter()
     for name in names:
         parts = name.split('.')
@@ -118,7 +117,7 @@ def brief(names: Iterable[str]) -> str:
 
 
 def collapse(names: Iterable[str]) -> str:
-    """Names with those of many blocks drawn together, as in ``layers.2.blocks.6-17.*``."""
+    """Format names, with those of several blocks combined, as in ``layers.2.blocks.6-17.*``."""
     blocks: dict[tuple[int, int], list[str]] = {}
     others: list[str] = []
     for name in names:
@@ -135,7 +134,7 @@ def collapse(names: Iterable[str]) -> str:
 
 
 def spread(places: list[tuple[int, int]], rest: str) -> str:
-    """The names that end in ``rest`` in the blocks at ``places`` (stage, block)."""
+    """Format the names that end in ``rest`` in the blocks at ``places`` (stage, block)."""
     if len(places) <= 2:
         return ', '.join(fill(NATIVE_BLOCK, *place) + rest for place in places)
     stages, blocks = {stage for stage, _ in places}, [block for _, block in places]
@@ -147,17 +146,17 @@ def spread(places: list[tuple[int, int]], rest: str) -> str:
 
 
 def shorten(items: list[str], most: int) -> str:
-    """Items joined, the far end of a long list only counted."""
+    """Join the first ``most`` items, and count the others."""
     more = len(items) - most
     return ', '.join(items[:most]) + (f' and {more} more' if more > 0 else '')
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The sizes and options of a network as its weights show them, of a file or of a model.
+    """The sizes and options of a network, determined from the weights of a file or a model.
 
-    Later stages than those with an output need not be there, and numbers are 0 where no weight shows them.
-    ``mixed`` are the tokens of a window of each stage of a Swin-Mixer.
+    Stages after the last output may be absent, and a number is 0 if no weight determines it. ``mixed`` is the number of
+    tokens in a window for each stage of a Swin-Mixer.
     """
 
     version: int
@@ -176,7 +175,7 @@ class Anatomy:
     mixed: tuple[int, ...]
 
     def has_sizes(self, other: 'Anatomy | Variant') -> bool:
-        """Whether the stages that both have agree in width, depth and heads."""
+        """Whether the stages in both have the same channels, depths and heads."""
         stages = min(len(self.depths), len(other.depths))
         heads = zip(self.num_heads[:stages], other.num_heads[:stages], strict=True)
         return (self.embed_dim, self.depths[:stages]) == (other.embed_dim, other.depths[:stages]) and all(
@@ -185,24 +184,24 @@ class Anatomy:
 
     @property
     def variant(self) -> str | None:
-        """The name of these sizes among those of the network."""
+        """Name of the variant of the network with these sizes."""
         known = variants_of(self.network, self.version)
         return next((name for name, variant in known.items() if self.has_sizes(variant)), None)
 
     def __str__(self) -> str:
         depths, heads = (', '.join(str(n or '?') for n in numbers) for numbers in (self.depths, self.num_heads))
-        name = f'{called(self.network, self.version)} {self.variant or "of its own sizes"}'
+        name = f'{network_name(self.network, self.version)} {self.variant or "of custom sizes"}'
         return f'{name} (embed_dim {self.embed_dim}, depths {depths}, heads {heads})'
 
 
 def shape_of(state: Mapping[str, Tensor], name: str, default: Size) -> Size:
-    """The shape of a weight; ``default`` if it is absent, empty, or has another number of dimensions."""
+    """Return the shape of a weight; ``default`` if it is absent, empty, or has another number of dimensions."""
     shape = state[name].shape if name in state else default
     return shape if len(shape) == len(default) and 0 not in shape else default
 
 
 def anatomy_of(state: Mapping[str, Tensor]) -> Anatomy:
-    """Read the anatomy off native names and shapes."""
+    """Determine the sizes and options of a network from native names and shapes."""
     depths: Counter[int] = Counter()
     heads: Counter[int] = Counter()
     mixed: Counter[int] = Counter()
@@ -220,7 +219,7 @@ def anatomy_of(state: Mapping[str, Tensor]) -> Anatomy:
     network = network_of(state)
     patch = shape_of(state, PATCH, Size([0] * (5 if network == VIDEO else 4)))
     projection = shape_of(state, 'layers.0.blocks.0.attn.qkv.weight', Size([0, 1]))
-    # A file may lack any tensor: sizes are read off whatever shows them, and are 0 where nothing does.
+    # Any tensor may be absent from a file, so each size is taken from the first weight that shows it, or is 0.
     norm = shape_of(state, 'layers.0.blocks.0.norm1.weight', Size([0]))
     name = next((name for name in state if name.endswith('mlp.fc1.weight')), '')
     hidden = shape_of(state, name, Size([0, 1]))
@@ -244,7 +243,7 @@ def anatomy_of(state: Mapping[str, Tensor]) -> Anatomy:
 
 
 def sizes_of(file: Anatomy, toolkit: bool) -> str:
-    """The arguments that give a backbone the sizes of ``file``, and norms on the main branch if it has them."""
+    """Return the arguments for a backbone with the sizes of ``file``, and its norms on the main branch if any."""
     if toolkit:
         return f'embed_dims={file.embed_dim}, depths={file.depths}, num_heads={file.num_heads}'
     known = variants_of(file.network, 2 if file.main_norm else file.version)
@@ -257,12 +256,12 @@ def sizes_of(file: Anatomy, toolkit: bool) -> str:
 
 
 def advice(file: Anatomy, model: Anatomy, toolkit: bool = False) -> list[str]:
-    """What to change in the call that built ``model`` so that ``file`` fits, likeliest cause first.
+    """Return the arguments to change in the call that built ``model`` so that ``file`` fits, likeliest cause first.
 
     Args:
-        file: what the weights are of.
-        model: what they are to be loaded into.
-        toolkit: whether the call takes the toolkits' arguments.
+        file: sizes and options of the weights.
+        model: sizes and options of the backbone.
+        toolkit: whether the backbone is built with the toolkits' arguments.
     """
     out = []
     if file.version != model.version:

@@ -1,4 +1,4 @@
-"""Resize what a file has for another window, another image size or other image channels."""
+"""Resize weights for another window, image size or number of image channels."""
 
 import math
 from collections.abc import Sequence
@@ -20,47 +20,47 @@ QKV = ('attn.qkv.weight', 'attn.qkv.bias')
 
 
 class MisfitError(Exception):
-    """Weights that cannot be adapted; the message says why."""
+    """Raised for weights that cannot be adapted; the message gives the reason."""
 
 
 def shapes_differ(value: Tensor, target: Sequence[int]) -> MisfitError:
-    """The error for a shape that cannot be adapted."""
-    return MisfitError(f'{tuple(value.shape)} in the file, {tuple(target)} here')
+    """Return the error for a shape that cannot be adapted."""
+    return MisfitError(f'{tuple(value.shape)} in the file, {tuple(target)} in the backbone')
 
 
 def bicubic(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize ``maps`` ``[1, channels, rows, columns]`` as the original code does, computed in at least float32."""
+    """Resize ``maps`` ``[1, channels, rows, columns]`` like the original code, computed in at least float32."""
     dtype = torch.promote_types(maps.dtype, torch.float32)
     return F.interpolate(maps.to(dtype), size=size, mode='bicubic', align_corners=False).to(maps.dtype)
 
 
 def offsets(window: tuple[int, int]) -> tuple[int, int]:
-    """How many vertical and horizontal offsets there are between the tokens of a window."""
+    """Return the number of vertical and horizontal offsets between the tokens of a window."""
     return 2 * window[0] - 1, 2 * window[1] - 1
 
 
 def by(size: tuple[int, int]) -> str:
-    """``rows x columns`` for a message."""
+    """Format a size as ``rows x columns``."""
     return f'{size[0]}x{size[1]}'
 
 
 def window_of_index(index: Tensor) -> tuple[int, int]:
-    """The window that a ``relative_position_index`` (``[N, N]`` or flat) was built for."""
+    """Return the window of a ``relative_position_index`` (``[N, N]`` or flat)."""
     tokens = math.isqrt(index.numel())
     steps = (index.flatten()[0] - index.flatten()[:tokens]).tolist()
-    # Within the first row of the window, each column further is one row less in the table.
+    # Along the first row of the window, the index decreases by one from column to column.
     columns = next((number for number, step in enumerate(steps) if step != number), tokens)
     return tokens // columns, columns
 
 
 def window_of_table(table: Tensor) -> tuple[int, int] | None:
-    """The square window that a table was built for, if it can be one."""
+    """Return the square window of a table; None if its length fits no square window."""
     side = math.isqrt(len(table))
     return ((side + 1) // 2, (side + 1) // 2) if side * side == len(table) and side % 2 else None
 
 
 def stored_window(state: State, stem: str) -> tuple[int, int] | None:
-    """The window of the block whose names begin with ``stem``, from its buffers or its square table, if it has them."""
+    """Return the window of the block with prefix ``stem`` from its buffers or its square table; None if unknown."""
     index, coords = state.get(f'{stem}attn.relative_position_index'), state.get(f'{stem}attn.relative_coords_table')
     if index is not None and index.numel():
         return window_of_index(index)
@@ -71,27 +71,27 @@ def stored_window(state: State, stem: str) -> tuple[int, int] | None:
 
 
 def fit_table(table: Tensor, index: Tensor | None, target: tuple[int, int], heads: int) -> tuple[Tensor, str]:
-    """A table ``[(2Mh-1)(2Mw-1), heads]`` for window ``target``, and a note on what was done to it (empty: nothing).
+    """Return a table ``[(2Mh-1)(2Mw-1), heads]`` for window ``target``, and a note on how it was changed (or '').
 
     Args:
         table: the file's table.
-        index: the file's ``relative_position_index`` of the same block, if it has one: it distinguishes windows.
-        target: the window that is wanted.
-        heads: the attention heads that are wanted.
+        index: the file's ``relative_position_index`` of the same block if any; it determines the file's window.
+        target: window of the backbone.
+        heads: number of attention heads of the backbone.
 
     Raises:
-        MisfitError: the heads differ, or the file's window cannot be known.
+        MisfitError: if the heads differ, or the file's window cannot be determined.
     """
     length = math.prod(offsets(target))
     if table.dim() != 2 or table.shape[1] != heads:
-        raise MisfitError(f'{tuple(table.shape)} in the file, [{length}, {heads}] here')
+        raise MisfitError(f'{tuple(table.shape)} in the file, ({length}, {heads}) in the backbone')
     if index is not None and not index.numel():
         raise MisfitError('an empty relative_position_index in the file')
     source = window_of_index(index) if index is not None else window_of_table(table)
     if source is None and len(table) == length:
         source = target
     if source is None or math.prod(offsets(source)) != len(table):
-        raise MisfitError(f'{len(table)} offsets in the file, which is no square window and may be several oblong ones')
+        raise MisfitError(f'{len(table)} offsets in the file, which fit no square window, and its window is not stored')
     if source == target:
         return table, ''
     maps = bicubic(table.t().reshape(1, -1, *offsets(source)), offsets(target))
@@ -99,12 +99,13 @@ def fit_table(table: Tensor, index: Tensor | None, target: tuple[int, int], head
 
 
 def fit_bias(table: Tensor, index: Tensor | None, window: tuple[int, int], target: torch.Size) -> tuple[Tensor, str]:
-    """A table of shape ``target``: of a window, as :func:`fit_table` gives it, or of a sliding window.
+    """Return a table of shape ``target``, for windows as :func:`fit_table` does, or for sliding windows.
 
-    The latter has a row for every place around a query. It takes a table of its own, or the centre of a window's.
+    The table of sliding windows has a row for every position around a query. It is loaded from such a table, or from
+    the central offsets of a window's table.
 
     Raises:
-        MisfitError: as there.
+        MisfitError: as in :func:`fit_table`.
     """
     if target[0] != math.prod(window) or target[0] == math.prod(offsets(window)):
         return fit_table(table, index, window, target[1])
@@ -116,19 +117,19 @@ def fit_bias(table: Tensor, index: Tensor | None, window: tuple[int, int], targe
 
 
 def fit_embedding(embedding: Tensor, target: torch.Size) -> tuple[Tensor, str]:
-    """An absolute embedding of shape ``target`` ``[1, C, rows, columns]``, and a note on what was done to it.
+    """Return an absolute embedding of shape ``target`` ``[1, C, rows, columns]``, and a note on how it was changed.
 
-    Takes ``[1, C, rows, columns]`` too, ``[1, N, C]`` as in classification files, and ``[1, 1 + N, C]`` whose first row
-    belongs to no patch.
+    Accepts ``[1, C, rows, columns]``, ``[1, N, C]`` as in classification files, and ``[1, 1 + N, C]``, whose first row
+    belongs to a class token and is dropped.
 
     Raises:
-        MisfitError: the channels differ, or the file's grid cannot be known.
+        MisfitError: if the channels differ, or the file's grid cannot be determined.
     """
     grid = (target[2], target[3])
     if embedding.dim() == 3:
         tokens = embedding.shape[1]
         if tokens != math.prod(grid) and math.isqrt(tokens) ** 2 != tokens:
-            tokens -= 1  # some libraries keep a row for a class token that Swin has not
+            tokens -= 1  # some libraries have a row for a class token, which Swin does not have
         source = grid if tokens == math.prod(grid) else (math.isqrt(tokens), math.isqrt(tokens))
         if math.prod(source) != tokens:
             raise MisfitError(f'{embedding.shape[1]} positions in the file are no square grid: set pretrain_img_size')
@@ -140,13 +141,13 @@ def fit_embedding(embedding: Tensor, target: torch.Size) -> tuple[Tensor, str]:
 
 
 def fit_channels(weight: Tensor, target: torch.Size) -> tuple[Tensor, str]:
-    """The patch embedding for another number of image channels, and a note on what was done to it.
+    """Return the patch embedding for another number of image channels, and a note on how it was changed.
 
-    For one channel the file's are added up, which is what a grey image repeated over them would give; for any other
-    number they are repeated in turn and scaled by (channels in the file) / (channels wanted).
+    For one channel, the file's channels are summed, which gives the result for a grey image repeated over them. For any
+    other number, they are repeated cyclically and scaled by (channels in the file) / (channels of the backbone).
 
     Raises:
-        MisfitError: something else than the channels differs.
+        MisfitError: if anything but the number of image channels differs.
     """
     if weight.dim() != len(target) or (weight.shape[0], *weight.shape[2:]) != (target[0], *target[2:]):
         raise shapes_differ(weight, target)
@@ -154,18 +155,18 @@ def fit_channels(weight: Tensor, target: torch.Size) -> tuple[Tensor, str]:
     if have == want:
         return weight, ''
     if want == 1:
-        return weight.sum(1, keepdim=True), f'{have} channels added up'
+        return weight.sum(1, keepdim=True), f'{have} channels summed'
     turns = [channel % have for channel in range(want)]
     return weight[:, turns] * (have / want), f'{have} channels repeated as {want}, times {have}/{want}'
 
 
 def fit_patches(weight: Tensor, target: torch.Size) -> tuple[Tensor, str]:
-    """The patch embedding as :func:`fit_channels` gives it; that of images, for patches of several frames.
+    """Return the patch embedding as :func:`fit_channels` does, inflated if the patches contain several frames.
 
-    Each frame gets an equal share, so that a clip of equal frames is embedded as the image is.
+    Each frame gets an equal share, so that a clip of identical frames has the embedding of the image.
 
     Raises:
-        MisfitError: as there.
+        MisfitError: as in :func:`fit_channels`.
     """
     if weight.dim() != 4 or len(target) != 5:
         return fit_channels(weight, target)
@@ -179,12 +180,12 @@ def fit_patches(weight: Tensor, target: torch.Size) -> tuple[Tensor, str]:
 def fit_volume(
     table: Tensor, index: Tensor | None, window: Sequence[int], target: torch.Size, inflated: bool
 ) -> tuple[Tensor, str]:
-    """A table ``[(2Mt-1)(2Mh-1)(2Mw-1), heads]`` for windows of three axes, and a note on what was done to it.
+    """Return a table ``[(2Mt-1)(2Mh-1)(2Mw-1), heads]`` for 3D windows, and a note on how it was changed.
 
-    One of images, ``inflated``, is resized as by :func:`fit_table` and serves every offset in time.
+    A table of images (``inflated``) is resized by :func:`fit_table` and repeated for every offset in time.
 
     Raises:
-        MisfitError: the heads differ, or a file of videos has another window.
+        MisfitError: if the heads differ, or a table of videos has another window.
     """
     frames, rows, columns = window
     if inflated:
@@ -196,47 +197,47 @@ def fit_volume(
     spatial = math.prod(offsets((rows, columns)))
     if table.dim() == 2 and table.shape[1] == target[1] and len(table) % (2 * spatial) == spatial:
         fitting = ((len(table) // spatial + 1) // 2, rows, columns)
-        raise MisfitError(f'{len(table)} offsets in the file, {target[0]} here: window_size={fitting} has them')
+        raise MisfitError(f'{len(table)} offsets in the file, {target[0]} in the backbone: use window_size={fitting}')
     raise shapes_differ(table, target)
 
 
 def fit_values(weight: Tensor, target: torch.Size) -> tuple[Tensor, str]:
-    """The value rows of ``weight`` ``[3C, ...]`` of queries, keys and values where ``target`` is ``[C, ...]``.
+    """Return the value rows of a QKV weight ``[3C, ...]`` if ``target`` is ``[C, ...]``, and a note.
 
     Raises:
-        MisfitError: it is of another shape.
+        MisfitError: if the weight has another shape.
     """
     if weight.shape == target:
         return weight, ''
     if weight.shape != (3 * target[0], *target[1:]):
         raise shapes_differ(weight, target)
-    return weight[2 * target[0] :], 'values only, queries and keys left out'
+    return weight[2 * target[0] :], 'values only, queries and keys dropped'
 
 
 def trained_window(coords: Tensor) -> int:
-    """The window whose largest offset V2's ``relative_coords_table`` ``[1, 2Mh-1, 2Mw-1, 2]`` was divided by."""
+    """Return the window by whose largest offset V2's ``relative_coords_table`` ``[1, 2Mh-1, 2Mw-1, 2]`` is scaled."""
     scaled = 2.0 ** (coords[..., 0].max().item() * math.log2(CPB_RANGE)) - 1.0
     offset = (coords.shape[1] - 1) // 2
     return round(offset * CPB_RANGE / scaled) + 1 if scaled > 0 else 1
 
 
 def window_warnings(state: State, model: nn.Module) -> list[str]:
-    """A warning if the file's position bias was trained for other windows than ``model`` assumes; V2 only.
+    """Warn if the file's position bias was trained for other windows than ``model`` assumes; V2 only.
 
-    Files of some libraries do not contain it; the result is None then.
+    The list is empty for files without ``relative_coords_table``.
     """
-    modules, theirs, ours = modules_of(model), [], []
+    modules, in_file, in_model = modules_of(model), [], []
     for name, coords in state.items():
         parsed = parse(NATIVE_BLOCK, name)
         if parsed and parsed[1:] == (0, 'attn.relative_coords_table') and coords.dim() == 4 and len(coords) == 1:
             attention = modules.get(name.removesuffix('.relative_coords_table'))
             pretrained = getattr(attention, 'pretrained_window', None)
             if attention is not None and pretrained is not None:
-                theirs.append(trained_window(coords))
-                ours.append(pretrained[0] or cast(Any, attention).window[0])
-    if theirs == ours:
+                in_file.append(trained_window(coords))
+                in_model.append(pretrained[0] or cast(Any, attention).window[0])
+    if in_file == in_model:
         return []
     return [
-        f'its position bias was trained for windows of {theirs}, this backbone takes it as one of {ours}: '
-        f'pretrained_window_sizes={theirs} would keep what was learned'
+        f'its position bias was trained for windows of {in_file}, but this backbone assumes {in_model}: pass '
+        f'pretrained_window_sizes={in_file} to use the bias as trained'
     ]

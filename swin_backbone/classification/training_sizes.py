@@ -12,7 +12,7 @@ from swin_backbone.checkpoint.layouts import NATIVE_BLOCK, fill
 from swin_backbone.checkpoint.output_norms import State
 from swin_backbone.checkpoint.published import WEIGHTS
 from swin_backbone.checkpoint.report import Anatomy
-from swin_backbone.checkpoint.resize import EMBEDDING, trained_window, stored_window
+from swin_backbone.checkpoint.resize import EMBEDDING, stored_window, trained_window
 from swin_backbone.errors import InputError
 
 Window = tuple[int, int]

@@ -1,4 +1,4 @@
-"""The switches of the paper's Tables 4 to 6 through the whole network."""
+"""The ablation switches of the paper's Tables 4 to 6 in whole backbones."""
 
 import copy
 from functools import partial
@@ -35,7 +35,7 @@ def name_of(options: dict) -> str:
 
 
 def total(maps: tuple[Tensor, ...]) -> Tensor:
-    """A number whose gradient reaches every entry of the maps, each with another weight."""
+    """Return the weighted sum of the maps, with a different weight for every entry."""
     return sum((out.double() * torch.linspace(-1, 1, out.numel()).view_as(out)).sum() for out in maps)
 
 
@@ -57,7 +57,7 @@ def test_maps_and_gradients_exist_at_any_size(options: dict, size: tuple[int, in
 
 
 @every_switch
-def test_precisions_modes_and_copies(options: dict) -> None:
+def test_maps_are_close_in_other_precisions_modes_and_copies(options: dict) -> None:
     model = tiny_backbone(**options)
     image = torch.randn(2, 3, 61, 47)
     expected = [out.detach() for out in model(image)]
@@ -81,7 +81,7 @@ def test_precisions_modes_and_copies(options: dict) -> None:
 
 
 @every_switch
-def test_checkpointing_keeps_gradients(options: dict) -> None:
+def test_with_cp_does_not_change_gradients(options: dict) -> None:
     plain = tiny_backbone(**options)
     thrifty = SwinTransformer(**{**TINY, **options}, with_cp=True)
     thrifty.load_state_dict(plain.state_dict())
@@ -102,7 +102,7 @@ def test_dropout_on_attention_weights_acts_in_training_only(options: dict) -> No
 
 
 @every_switch
-def test_state_dict_holds_parameters_only(options: dict) -> None:
+def test_state_dict_contains_only_parameters(options: dict) -> None:
     model = tiny_backbone(**options)
     model(torch.randn(1, 3, 32, 32))
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
@@ -110,46 +110,46 @@ def test_state_dict_holds_parameters_only(options: dict) -> None:
 
 @every_switch
 @pytest.mark.parametrize('toolkit', ['mmdet', 'mmseg'])
-def test_both_toolkits_build_every_switch(options: dict, toolkit: str) -> None:
+def test_both_toolkits_build_every_ablation_switch(options: dict, toolkit: str) -> None:
     registry = pytest.importorskip(f'{toolkit}.registry')
     model = registry.MODELS.build(dict(type='swin_backbone.SwinTransformer', **TINY, **options))
     assert len(model(torch.randn(1, 3, 33, 40))) == 4
 
 
 def flops(model: nn.Module, image: Tensor) -> int:
-    """Multiply-adds of a forward pass."""
+    """Count the multiply-adds of a forward pass."""
     counter = FlopCounterMode(display=False)
     with counter:
         model(image)
     return counter.get_total_flops() // 2
 
 
-def test_views_of_attention_are_those_of_the_cyclic_shift_or_refused() -> None:
+def test_attention_of_equals_the_cyclic_shift_or_raises() -> None:
     image = torch.randn(1, 3, 61, 47)
     model = tiny_backbone()
     padding = SwinTransformer(**TINY, attention_method='shifted-padding')
     padding.load_state_dict(model.state_dict())
-    ours, theirs = (attention_of(net, image, (30, 20), stage=0, block=1) for net in (padding, model))
-    assert torch.equal(ours.weights, theirs.weights)
+    ours, reference = (attention_of(net, image, (30, 20), stage=0, block=1) for net in (padding, model))
+    assert torch.equal(ours.weights, reference.weights)
     for options in (SWITCHES[0], SWITCHES[3], PERFORMER):
         with pytest.raises(InputError, match='no queries and keys in windows'):
             attention_of(tiny_backbone(**options), image, (30, 20), stage=0, block=1)
 
 
 @pytest.mark.parametrize('version', [1, 2])
-def test_relative_only_has_neither_queries_nor_keys(version: int) -> None:
+def test_relative_only_has_no_queries_and_keys(version: int) -> None:
     sizes = dict(depths=(2,), num_heads=(2,), out_indices=(0,), window_size=4, version=version)
     full = tiny_backbone(**sizes, backend='eager')
     values = tiny_backbone(**sizes, position_encoding='relative-only')
     attn = values.layers[0].blocks[0].attn
     assert attn.qkv.weight.shape == (16, 16) and not hasattr(attn, 'logit_scale') and not hasattr(attn, 'q_bias')
     tokens, tokens_of_a_window, blocks = 8 * 8, 16, 2
-    saved = blocks * tokens * (2 * 16 * 16 + tokens_of_a_window * 16)  # their projections and their products
+    saved = blocks * tokens * (2 * 16 * 16 + tokens_of_a_window * 16)  # projections and products of queries and keys
     image = torch.randn(1, 3, 32, 32)
     assert flops(full, image) - flops(values, image) == saved
 
 
-def test_the_count_of_a_kernels_tiles_is_that_of_the_definition() -> None:
+def test_flop_count_of_sliding_kernel_equals_that_of_sliding_naive() -> None:
     plan, x = WindowPlan(8, 8, (4, 4)), torch.randn(1, 8, 8, 16)
     counts = []
     for method in ('sliding-naive', 'sliding-kernel'):
@@ -162,15 +162,19 @@ def test_the_count_of_a_kernels_tiles_is_that_of_the_definition() -> None:
 
 
 @pytest.mark.parametrize('version', [1, 2])
-def test_relative_only_takes_the_value_rows_of_a_full_file(version: int) -> None:
+def test_relative_only_loads_the_value_rows_of_full_attention(version: int) -> None:
     full = tiny_backbone(version=version)
     values = SwinTransformer(**TINY, version=version, position_encoding='relative-only')
     report = load_pretrained(values, full.state_dict())
-    ours, theirs = values.layers[1].blocks[0].attn, full.layers[1].blocks[0].attn
-    assert torch.equal(ours.qkv.weight, theirs.qkv.weight[64:])
-    assert torch.equal(ours.v_bias, theirs.v_bias) if version == 2 else torch.equal(ours.qkv.bias, theirs.qkv.bias[64:])
-    assert report.adapted['layers.1.blocks.0.attn.qkv.weight'] == 'values only, queries and keys left out'
-    assert 'queries and keys left out' in str(report) and report.version == version
+    ours, reference = values.layers[1].blocks[0].attn, full.layers[1].blocks[0].attn
+    assert torch.equal(ours.qkv.weight, reference.qkv.weight[64:])
+    assert (
+        torch.equal(ours.v_bias, reference.v_bias)
+        if version == 2
+        else torch.equal(ours.qkv.bias, reference.qkv.bias[64:])
+    )
+    assert report.adapted['layers.1.blocks.0.attn.qkv.weight'] == 'values only, queries and keys dropped'
+    assert 'queries and keys dropped' in str(report) and report.version == version
     assert len(report.loaded) == report.total
     if version == 2:
         assert {'layers.0.blocks.0.attn.logit_scale', 'layers.0.blocks.0.attn.q_bias'} <= set(report.dropped)
@@ -180,7 +184,7 @@ def test_relative_only_takes_the_value_rows_of_a_full_file(version: int) -> None
 
 
 @pytest.mark.parametrize('version', [1, 2])
-def test_relative_only_files_are_recognised(version: int) -> None:
+def test_relative_only_checkpoints_are_detected(version: int) -> None:
     values = tiny_backbone(version=version, position_encoding='relative-only')
     other = SwinTransformer(**TINY, version=version, position_encoding='relative-only')
     report = load_pretrained(other, {'state_dict': {f'backbone.{k}': v for k, v in values.state_dict().items()}})
@@ -190,7 +194,7 @@ def test_relative_only_files_are_recognised(version: int) -> None:
 
 
 def same_weights(options: dict, methods: tuple[str, ...], image: Tensor) -> list[list[Tensor]]:
-    """Maps, and gradients of every parameter and of the image, of backbones that differ in the method alone."""
+    """Return maps and all gradients of backbones that differ only in the attention method."""
     model = tiny_backbone(**options, attention_method=methods[0]).double()
     results = []
     for method in methods:
@@ -206,11 +210,13 @@ def same_weights(options: dict, methods: tuple[str, ...], image: Tensor) -> list
 @pytest.mark.parametrize('version', [1, 2])
 @pytest.mark.parametrize('methods', [('shifted-cyclic', 'shifted-padding'), ('sliding-naive', 'sliding-kernel')])
 @pytest.mark.parametrize('window', [7, 4, (3, 6)])
-def test_methods_that_should_be_equal_are(version: int, methods: tuple[str, ...], window: object) -> None:
+def test_equivalent_methods_give_equal_maps_and_gradients(
+    version: int, methods: tuple[str, ...], window: object
+) -> None:
     for size in ((1, 1), (61, 47), (70, 131)):
         image = torch.randn(1, 3, *size, dtype=torch.float64)
-        theirs, ours = same_weights(dict(version=version, window_size=window), methods, image)
-        for a, b in zip(ours, theirs, strict=True):
+        reference, ours = same_weights(dict(version=version, window_size=window), methods, image)
+        for a, b in zip(ours, reference, strict=True):
             assert (a - b).abs().max() <= 1e-9 * b.abs().max().clamp_min(1.0)
 
 
@@ -237,15 +243,15 @@ def test_position_encodings_combine_with_methods(encoding: str, options: dict) -
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_sliding_takes_the_central_offsets_of_a_windows_table() -> None:
-    """In the middle of a map, a token has the same bias to a neighbour as in a window."""
+def test_sliding_loads_the_central_offsets_of_a_window_table() -> None:
+    """In the middle of a map, the bias between a token and a neighbour is the same as in a window."""
     full = tiny_backbone(window_size=5)
     sliding = SwinTransformer(**TINY, window_size=5, attention_method='sliding-kernel')
     report = load_pretrained(sliding, full.state_dict())
     assert report.adapted['layers.0.blocks.0.attn.relative_position_bias_table'] == 'its central 5x5 offsets'
-    ours, theirs = (net.layers[2].blocks[0].attn.position_bias() for net in (sliding, full))
+    ours, reference = (net.layers[2].blocks[0].attn.position_bias() for net in (sliding, full))
     centre = 2 * 5 + 2
-    assert torch.equal(ours, theirs[:, centre])
+    assert torch.equal(ours, reference[:, centre])
     again = SwinTransformer(**TINY, window_size=5, attention_method='sliding-naive')
     assert not load_pretrained(again, sliding.state_dict()).adapted
     wider = SwinTransformer(**TINY, window_size=6, attention_method='sliding-naive')
@@ -253,24 +259,24 @@ def test_sliding_takes_the_central_offsets_of_a_windows_table() -> None:
     assert 'window 5x5 to 6x6, its central 6x6 offsets' in report.adapted.values()
 
 
-def test_v2_sliding_reads_the_same_curve_as_windows() -> None:
+def test_v2_sliding_has_the_biases_of_windows() -> None:
     full = tiny_backbone(version=2, window_size=5)
     sliding = SwinTransformer(**TINY, version=2, window_size=5, attention_method='sliding-naive')
     assert not load_pretrained(sliding, full.state_dict()).adapted
     for model in (full, sliding):
         model.eval()
     with torch.no_grad():
-        ours, theirs = (net.layers[0].blocks[0].attn.position_bias() for net in (sliding, full))
-    assert torch.allclose(ours, theirs[:, 12])
+        ours, reference = (net.layers[0].blocks[0].attn.position_bias() for net in (sliding, full))
+    assert torch.allclose(ours, reference[:, 12])
 
 
-def test_performer_loads_a_full_file_without_its_bias() -> None:
+def test_performer_loads_full_attention_without_its_bias() -> None:
     model = SwinTransformer(**TINY, **PERFORMER)
     report = load_pretrained(model, tiny_backbone().state_dict())
-    assert len(report.loaded) == report.total and 'relative position bias is left out' in ' '.join(report.warnings)
+    assert len(report.loaded) == report.total and 'relative position bias is dropped' in ' '.join(report.warnings)
 
 
-def test_performer_features_are_those_of_the_seed_until_redrawn() -> None:
+def test_performer_features_depend_on_the_seed_until_redrawn() -> None:
     model = tiny_backbone(**PERFORMER).eval()
     twin = SwinTransformer(**TINY, **PERFORMER).eval()
     twin.load_state_dict(model.state_dict())
@@ -287,7 +293,7 @@ def test_performer_features_are_those_of_the_seed_until_redrawn() -> None:
 
 @pytest.mark.parametrize('options', [SWITCHES[1], SWITCHES[4], PERFORMER], ids=name_of)
 def test_compiled_without_graph_breaks_equals_eager(options: dict) -> None:
-    torch.compiler.reset()  # each case is a program of its own
+    torch.compiler.reset()  # drop the graphs of other cases
     model = tiny_backbone(**options, depths=(2,), num_heads=(2,), out_indices=(0,)).eval()
     compiled = torch.compile(model, fullgraph=True, backend='aot_eager')
     with torch.no_grad():
@@ -296,21 +302,21 @@ def test_compiled_without_graph_breaks_equals_eager(options: dict) -> None:
 
 
 @pytest.mark.parametrize('options', ALL, ids=name_of)
-def test_builds_without_data(options: dict) -> None:
+def test_switches_can_be_built_on_meta(options: dict) -> None:
     with torch.device('meta'):
         model = SwinTransformer(**TINY, **options)
         assert model(torch.empty(1, 3, 61, 47))[0].is_meta
 
 
 def attention_flops(method: str) -> int:
-    """Multiply-adds of a stage of two blocks with 8x8 tokens, 2 heads of 8 features and windows of 4x4."""
+    """Count the multiply-adds of a stage of two blocks with 8x8 tokens, 2 heads of 8 features and windows of 4x4."""
     sizes = dict(depths=(2,), num_heads=(2,), out_indices=(0,), window_size=4)
     model = tiny_backbone(**sizes, attention_method=method, backend='auto')
     with sdpa_kernel(SDPBackend.MATH):
         return flops(model.layers[0], torch.randn(1, 8, 8, 16))
 
 
-def test_methods_cost_what_their_formulas_say() -> None:
+def test_flops_of_methods_equal_their_formulas() -> None:
     tokens, channels, places, blocks = 64, 16, 16, 2
     dense = blocks * tokens * 12 * channels**2  # projections and MLP
     assert attention_flops('window') == dense + blocks * 2 * tokens * places * channels
@@ -322,7 +328,7 @@ def test_methods_cost_what_their_formulas_say() -> None:
     assert attention_flops('performer') == dense + blocks * tokens * features * (4 * channels + 2)
 
 
-def test_files_without_queries_and_keys_are_not_converted(tmp_path: Path) -> None:
+def test_convert_file_rejects_checkpoints_without_queries_and_keys(tmp_path: Path) -> None:
     torch.save(tiny_backbone(position_encoding='relative-only').state_dict(), tmp_path / 'values.pth')
     with pytest.raises(InputError, match='without queries and keys'):
         convert_file(str(tmp_path / 'values.pth'), tmp_path / 'out.pth', 'transformers')
@@ -332,8 +338,8 @@ def test_files_without_queries_and_keys_are_not_converted(tmp_path: Path) -> Non
     ('options', 'message'),
     [
         (dict(position_encoding='relative-only', backend='sdpa'), "leave backend='auto'"),
-        (dict(position_encoding='relative-only', attention_method='performer'), 'is about windows'),
-        (dict(position_encoding='relative-only', attention_method='sliding-naive'), 'is about windows'),
+        (dict(position_encoding='relative-only', attention_method='performer'), 'needs windows'),
+        (dict(position_encoding='relative-only', attention_method='sliding-naive'), 'needs windows'),
         (dict(attention_method='sliding-kernel', backend='eager'), "leave backend='auto'"),
         (dict(attention_method='performer', backend='sdpa'), "leave backend='auto'"),
         (dict(attention_method='sliding-naive', shift=False), 'leave shift=True'),
@@ -341,6 +347,6 @@ def test_files_without_queries_and_keys_are_not_converted(tmp_path: Path) -> Non
         (dict(attention_method='performer', attn_drop_rate=0.1), 'attn_drop_rate=0'),
     ],
 )
-def test_switches_that_do_not_fit_each_other_are_refused_in_a_sentence(options: dict, message: str) -> None:
+def test_incompatible_switches_raise_input_error(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message), torch.device('meta'):
         SwinTransformer(**options)

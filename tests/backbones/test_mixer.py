@@ -1,4 +1,4 @@
-"""Swin-Mixer: against a plain definition, its sizes, its weights, and the ways it is run."""
+"""Swin-Mixer: comparison with its definition, sizes, weights, compilation and export."""
 
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,14 @@ SIZES: dict[str, Any] = dict(
 
 
 def small(**overrides: Any) -> SwinMixer:
-    """A small backbone with weights that matter."""
+    """Build a small backbone with random weights."""
     model = SwinMixer(**{**SIZES, **overrides})
     randomize(model)
     return model
 
 
 def mix(x: Tensor, weight: Tensor, bias: Tensor, window: int, heads: int, shifted: bool) -> Tensor:
-    """Mix the tokens of a map ``[B, H, W, C]``, token by token of each window; weights ``[heads * N, N, 1]``."""
+    """Mix the tokens of a map ``[B, H, W, C]``, one window at a time; ``weight`` is ``[heads * N, N, 1]``."""
     batch, height, width, channels = x.shape
     before = window - window // 2 if shifted and min(height, width) > window else 0
     rows, cols = -(-(height + before) // window), -(-(width + before) // window)
@@ -46,7 +46,7 @@ def mix(x: Tensor, weight: Tensor, bias: Tensor, window: int, heads: int, shifte
 
 
 def definition(model: SwinMixer, image: Tensor) -> list[Tensor]:
-    """The maps of a backbone, from its parameters alone."""
+    """Compute the maps of a backbone from its parameters."""
     state, heads, window = dict(model.named_parameters()), model.options.num_heads, model.options.windows[0][0]
 
     def norm(name: str, x: Tensor) -> Tensor:
@@ -80,19 +80,19 @@ def definition(model: SwinMixer, image: Tensor) -> list[Tensor]:
 def test_maps_and_gradients_equal_the_definition(size: tuple[int, int], options: dict[str, Any]) -> None:
     model = small(**options).double()
     image = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
-    ours, theirs = model(image), definition(model, image)
-    assert max(map(relative_error, ours, theirs)) < 1e-12
+    ours, reference = model(image), definition(model, image)
+    assert max(map(relative_error, ours, reference)) < 1e-12
     inputs = [image, *model.parameters()]
     probes = [torch.randn_like(one) for one in ours]
-    pairs = [torch.autograd.grad(maps, inputs, probes, allow_unused=True) for maps in (ours, theirs)]
+    pairs = [torch.autograd.grad(maps, inputs, probes, allow_unused=True) for maps in (ours, reference)]
     for one, other in zip(*pairs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize(('size', 'window'), [((16, 24), 8), ((21, 14), 7), ((14, 14), 7)])
 @pytest.mark.parametrize('shifted', [False, True])
-def test_mixing_is_a_grouped_convolution(size: tuple[int, int], window: int, shifted: bool) -> None:
-    """As in the original, where maps divide by the window and a shifted one is framed by w - s and s zeros."""
+def test_mixing_equals_a_grouped_convolution(size: tuple[int, int], window: int, shifted: bool) -> None:
+    """In the original code, maps are whole windows, and a shifted one is framed with w - s and s zeros."""
     heads, channels = 3, 12
     module = SpatialMixing(heads, (window, window)).double()
     randomize(module)
@@ -119,7 +119,7 @@ def test_mixing_is_a_grouped_convolution(size: tuple[int, int], window: int, shi
     ],
 )
 def test_variants_have_the_released_sizes(variant: str, parameters: int, classifier: int) -> None:
-    """The classifier has one norm and 1000 classes: 20, 21, 23 and 61 million in the original model hub."""
+    """Classifiers, with one norm and 1000 classes, have 20, 21, 23 and 61 million in the original model hub."""
     with torch.device('meta'):
         model, last = SwinMixer(variant), SwinMixer(variant, out_indices=(3,))
     assert sum(p.numel() for p in model.parameters()) == parameters
@@ -128,13 +128,13 @@ def test_variants_have_the_released_sizes(variant: str, parameters: int, classif
 
 
 def released(model: SwinMixer) -> dict[str, Any]:
-    """What a released file holds that fits ``model``: one norm and a classifier instead of output norms."""
+    """Return a file in the released layout for ``model``: one norm and a classifier instead of output norms."""
     state = {name: value for name, value in model.state_dict().items() if not name.startswith('norm')}
     extra = dict(zip(('norm.weight', 'norm.bias'), torch.randn(2, model.num_features[-1]), strict=True))
     return {'model': {**state, **extra, 'head.weight': torch.randn(10, 128), 'head.bias': torch.randn(10)}}
 
 
-def test_released_files_load_strictly(tmp_path: Path) -> None:
+def test_released_mixer_files_load_strictly(tmp_path: Path) -> None:
     source, model = small(), small()
     torch.save(released(source), tmp_path / 'mixer.pth')
     report = load_pretrained(model, tmp_path / 'mixer.pth')
@@ -152,11 +152,11 @@ def test_released_files_load_strictly(tmp_path: Path) -> None:
     ('make', 'message'),
     [
         (lambda: small(window_size=7), r'Most likely it needs a backbone built with window_size=4 '),
-        (lambda: SwinMixer('tiny_c24'), r'Swin-Mixer of its own sizes.*variant=None, embed_dim=16.*window_size=4'),
-        (lambda: SwinTransformer('tiny'), r'holds a Swin-Mixer .* Load it into swin_backbone\.SwinMixer\.$'),
+        (lambda: SwinMixer('tiny_c24'), r'Swin-Mixer of custom sizes.*variant=None, embed_dim=16.*window_size=4'),
+        (lambda: SwinTransformer('tiny'), r'contains a Swin-Mixer .* Load it into swin_backbone\.SwinMixer\.$'),
     ],
 )
-def test_what_does_not_fit_is_refused_in_a_sentence(make: Any, message: str) -> None:
+def test_mismatched_weights_raise_input_error(make: Any, message: str) -> None:
     with torch.device('meta'):
         model = make()
     with pytest.raises(InputError, match=message) as error:
@@ -164,9 +164,9 @@ def test_what_does_not_fit_is_refused_in_a_sentence(make: Any, message: str) -> 
     assert '\n' not in str(error.value)
 
 
-def test_weights_with_attention_are_refused() -> None:
+def test_weights_with_attention_raise_input_error() -> None:
     state = SwinTransformer(**{**SIZES, 'window_size': 7}).state_dict()
-    with pytest.raises(InputError, match=r'holds a Swin Transformer for images.*swin_backbone\.SwinTransformer\.$'):
+    with pytest.raises(InputError, match=r'contains a Swin Transformer for images.*swin_backbone\.SwinTransformer\.$'):
         load_pretrained(small(), state)
 
 
@@ -174,16 +174,16 @@ def test_weights_with_attention_are_refused() -> None:
     ('options', 'message'),
     [
         (dict(variant='tiny'), 'unknown variant .* use one of tiny_c24, tiny_c12, tiny_c6, base, or None with sizes'),
-        (dict(variant=None), 'variant=None needs every size'),
+        (dict(variant=None), 'variant=None requires all sizes'),
         (dict(num_heads=(5, 8, 16, 32)), 'not divisible by 5 heads'),
     ],
 )
-def test_impossible_options_are_refused_in_a_sentence(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_raise_input_error(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message), torch.device('meta'):
         SwinMixer(**options)
 
 
-def test_checkpointing_freezing_and_stochastic_depth() -> None:
+def test_with_cp_frozen_stages_and_drop_path() -> None:
     model = small(with_cp=True, frozen_stages=2, drop_path_rate=0.5, out_indices=(1, 3)).train()
     plain = small(out_indices=(1, 3))
     plain.load_state_dict(model.state_dict())
@@ -202,7 +202,7 @@ def test_checkpointing_freezing_and_stochastic_depth() -> None:
     assert not model.no_weight_decay()
 
 
-def test_memory_on_meta_is_initialised() -> None:
+def test_init_weights_initialises_memory_from_meta() -> None:
     with torch.device('meta'):
         model = SwinMixer(**SIZES)
     model.to_empty(device='cpu')
@@ -211,7 +211,7 @@ def test_memory_on_meta_is_initialised() -> None:
     assert 0.01 < mixing.weight.std() < 0.03 and not mixing.bias.any()
 
 
-def test_mixing_compiles_without_a_break() -> None:
+def test_mixing_compiles_without_graph_breaks() -> None:
     torch.compiler.reset()
     module = SpatialMixing(2, (4, 4))
 
@@ -227,7 +227,7 @@ def test_mixing_compiles_without_a_break() -> None:
 EXPORTED = [(1, 64, 64), (2, 49, 37), (1, 16, 120), (3, 9, 14), (1, 130, 71)]
 
 
-def test_an_onnx_file_serves_every_size(tmp_path: Path) -> None:
+def test_onnx_file_of_a_mixer_supports_every_size(tmp_path: Path) -> None:
     pytest.importorskip('onnxruntime')
     model = small(depths=(2,), num_heads=(1,), out_indices=(0,)).eval()
     path = export_onnx(model, tmp_path / 'mixer.onnx', (64, 96))
@@ -235,6 +235,6 @@ def test_an_onnx_file_serves_every_size(tmp_path: Path) -> None:
     assert max(errors.values()) < 1e-5, errors
 
 
-def test_there_is_no_attention_to_draw() -> None:
+def test_window_attention_of_a_mixer_raises_input_error() -> None:
     with pytest.raises(InputError, match='MixerBlock has no queries and keys in windows'):
         window_attention_of(small(), 0, 0)

@@ -1,4 +1,4 @@
-"""Video Swin Transformer: against torchvision's, its weights in every layout, and the ways it is run."""
+"""Video Swin Transformer: comparison with torchvision, weights in every layout, compilation and export."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,18 +18,18 @@ SIZES: dict[str, Any] = dict(
     variant=None, embed_dim=16, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), drop_path_rate=0.0
 )
 CLIPS = [(8, 64, 64), (5, 61, 83), (1, 32, 32), (20, 67, 37)]
-"""Frames, rows and columns: windows clipped along one axis, two and all three; odd sizes."""
+"""Frames, rows and columns: windows clipped along one, two and three axes; odd sizes."""
 
 
 def small(**overrides: Any) -> VideoSwinTransformer:
-    """A small backbone with weights that matter."""
+    """Build a small backbone with random weights."""
     model = VideoSwinTransformer(**{**SIZES, **overrides})
     randomize(model)
     return model
 
 
 def torchvision_model(window: tuple[int, ...] = (8, 7, 7)) -> Any:
-    """The same network of torchvision."""
+    """Build the same network from torchvision."""
     module = pytest.importorskip('torchvision.models.video.swin_transformer')
     model = module.SwinTransformer3d(
         patch_size=[2, 4, 4],
@@ -44,7 +44,7 @@ def torchvision_model(window: tuple[int, ...] = (8, 7, 7)) -> Any:
 
 
 def stages_of(model: Any, clip: Tensor) -> Iterator[Tensor]:
-    """What follows each stage of torchvision's network, ``[B, T, H, W, C]``."""
+    """Yield the output of each stage of torchvision's network, ``[B, T, H, W, C]``."""
     x = model.pos_drop(model.patch_embed(clip))
     for number, part in enumerate(model.features):
         x = part(x)
@@ -53,7 +53,7 @@ def stages_of(model: Any, clip: Tensor) -> Iterator[Tensor]:
 
 
 def original(state: dict[str, Tensor], norm: str = 'norm', end: str = 'cls_head.fc_cls') -> dict[str, Any]:
-    """What the original code, or mmaction2, saves of torchvision's network."""
+    """Convert a state dict of torchvision to the layout of the original code or mmaction2."""
     out: dict[str, Tensor] = {}
     for name, value in state.items():
         parts = name.replace('mlp.0', 'mlp.fc1').replace('mlp.3', 'mlp.fc2').split('.')
@@ -70,12 +70,12 @@ def original(state: dict[str, Tensor], norm: str = 'norm', end: str = 'cls_head.
 @pytest.mark.parametrize('size', CLIPS)
 @pytest.mark.parametrize('backend', ['auto', 'eager'])
 def test_maps_and_gradients_equal_torchvision(size: tuple[int, ...], backend: str) -> None:
-    theirs = torchvision_model().double()
+    reference = torchvision_model().double()
     ours = small(backend=backend).double().eval()
-    load_pretrained(ours, theirs.state_dict())
+    load_pretrained(ours, reference.state_dict())
     clip = torch.randn(2, 3, *size, dtype=torch.float64)
-    norms = [*(ours.get_submodule(f'norm{i}') for i in range(3)), theirs.norm]
-    expected = [norm(x).movedim(-1, 1) for norm, x in zip(norms, stages_of(theirs, clip), strict=True)]
+    norms = [*(ours.get_submodule(f'norm{i}') for i in range(3)), reference.norm]
+    expected = [norm(x).movedim(-1, 1) for norm, x in zip(norms, stages_of(reference, clip), strict=True)]
     found = ours(clip)
     assert max(map(relative_error, found, expected)) < 1e-11
     assert tuple(found[0].shape[2:]) == (-(-size[0] // 2), -(-size[1] // 4), -(-size[2] // 4))
@@ -83,10 +83,16 @@ def test_maps_and_gradients_equal_torchvision(size: tuple[int, ...], backend: st
     both = {f'layers.{i}.blocks.{j}.': f'features.{2 * i}.{j}.' for i in range(4) for j in range(2)}
     table, weight = 'attn.relative_position_bias_table', 'attn.qkv.weight'
     probe = torch.randn_like(found[3])
-    mine = [names['patch_embed.proj.weight'], *(names[stem + kind] for stem in both for kind in (table, weight))]
-    other = dict(theirs.named_parameters())
-    yours = [other['patch_embed.proj.weight'], *(other[stem + k] for stem in both.values() for k in (table, weight))]
-    pairs = torch.autograd.grad(found[3], mine, probe), torch.autograd.grad(expected[3], yours, probe)
+    parameters = [names['patch_embed.proj.weight'], *(names[stem + kind] for stem in both for kind in (table, weight))]
+    other = dict(reference.named_parameters())
+    reference_parameters = [
+        other['patch_embed.proj.weight'],
+        *(other[stem + k] for stem in both.values() for k in (table, weight)),
+    ]
+    pairs = (
+        torch.autograd.grad(found[3], parameters, probe),
+        torch.autograd.grad(expected[3], reference_parameters, probe),
+    )
     assert max(map(relative_error, *pairs)) < 1e-9
     with torch.no_grad():
         assert max(map(relative_error, ours(clip), found)) < 1e-11
@@ -94,9 +100,9 @@ def test_maps_and_gradients_equal_torchvision(size: tuple[int, ...], backend: st
 
 @pytest.mark.parametrize('window', [(8, 7, 7), (16, 7, 7)])
 @pytest.mark.parametrize('layout', ['torchvision', 'original', 'mmaction2'])
-def test_classifiers_load_strictly_and_are_reproduced(layout: str, window: tuple[int, int, int]) -> None:
-    theirs = torchvision_model(window)
-    state: Any = theirs.state_dict()
+def test_video_classifiers_load_strictly_and_give_equal_logits(layout: str, window: tuple[int, int, int]) -> None:
+    reference = torchvision_model(window)
+    state: Any = reference.state_dict()
     if layout != 'torchvision':
         state = original(state, 'norm3' if layout == 'mmaction2' else 'norm')
     model = ClipClassifier(small(window_size=window), 10).eval()
@@ -105,21 +111,21 @@ def test_classifiers_load_strictly_and_are_reproduced(layout: str, window: tuple
     assert 'Video Swin Transformer)' in str(report)
     clip = torch.randn(2, 3, 7, 50, 41)
     with torch.no_grad():
-        assert relative_error(model(clip), theirs(clip)) < 1e-4
+        assert relative_error(model(clip), reference(clip)) < 1e-4
 
 
-def test_a_state_dict_of_a_classifier_loads() -> None:
-    theirs = torchvision_model()
+def test_state_dict_of_a_video_classifier_loads() -> None:
+    reference = torchvision_model()
     model = small()
-    model.load_state_dict(theirs.state_dict())
-    assert torch.equal(model.get_submodule('norm3').weight, theirs.norm.weight)
+    model.load_state_dict(reference.state_dict())
+    assert torch.equal(model.get_submodule('norm3').weight, reference.norm.weight)
     small().load_state_dict(model.state_dict())
     assert load_pretrained(small(), model.state_dict()).new == ()
 
 
 @pytest.mark.parametrize('window', [7, 4])
 def test_image_weights_are_inflated(window: int) -> None:
-    """A clip of equal frames is embedded as the image, and biases are the same at every offset in time."""
+    """A clip of equal frames is embedded like the image, and biases are the same for every offset in time."""
     image_model = randomize(SwinTransformer(**{**TINY, 'window_size': window}))
     state = {name: value for name, value in image_model.state_dict().items() if not name.startswith('norm')}
     extra = dict(zip(('norm.weight', 'norm.bias'), torch.randn(2, 128), strict=True))
@@ -140,12 +146,18 @@ def test_image_weights_are_inflated(window: int) -> None:
 @pytest.mark.parametrize(
     ('make', 'message'),
     [
-        (lambda: small(window_size=(16, 7, 7)), r'2535 offsets in the file, 5239 here: window_size=\(8, 7, 7\) has'),
+        (
+            lambda: small(window_size=(16, 7, 7)),
+            r'2535 offsets in the file, 5239 in the backbone: use window_size=\(8, 7, 7\)',
+        ),
         (lambda: small(depths=(2, 2, 6, 2)), r'variant=None, embed_dim=16, depths=\(2, 2, 2, 2\)'),
-        (lambda: SwinTransformer('tiny'), r'holds a Video Swin .* Load it into swin_backbone\.VideoSwinTransformer\.'),
+        (
+            lambda: SwinTransformer('tiny'),
+            r'contains a Video Swin .* Load it into swin_backbone\.VideoSwinTransformer\.',
+        ),
     ],
 )
-def test_what_does_not_fit_is_refused_in_a_sentence(make: Any, message: str) -> None:
+def test_mismatched_weights_raise_input_error(make: Any, message: str) -> None:
     model = make()
     before = model.patch_embed.proj.weight.clone()
     with pytest.raises(InputError, match=message):
@@ -155,16 +167,16 @@ def test_what_does_not_fit_is_refused_in_a_sentence(make: Any, message: str) -> 
 
 @pytest.mark.parametrize(
     ('end', 'message'),
-    [('cls_head.fc_rgb', 'holds no such head'), ('cls_head.fc_cls', 'holds a head of 10 classes, .* has 4 classes')],
+    [('cls_head.fc_rgb', 'has no complete head'), ('cls_head.fc_cls', 'has a head of 10 classes, .* has 4 classes')],
 )
-def test_another_head_is_refused_in_a_sentence(end: str, message: str) -> None:
+def test_mismatched_heads_raise_input_error(end: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         ClipClassifier(small(), 4).load(original(torchvision_model().state_dict(), end=end))
 
 
 @pytest.mark.parametrize('clipped', [(8, 7, 7), (3, 7, 7), (8, 4, 7), (2, 3, 5), (1, 1, 1)])
-def test_biases_of_clipped_windows(clipped: tuple[int, int, int]) -> None:
-    """By the first rows of a whole window's index as in the original, or by the true offsets."""
+def test_biases_of_clipped_windows_follow_exact_offsets(clipped: tuple[int, int, int]) -> None:
+    """The original code uses the first rows of the index of a full window; ``exact_offsets`` uses the true offsets."""
     window, count = (8, 7, 7), clipped[0] * clipped[1] * clipped[2]
 
     def index(sides: tuple[int, int, int]) -> Tensor:
@@ -179,7 +191,7 @@ def test_biases_of_clipped_windows(clipped: tuple[int, int, int]) -> None:
         assert torch.equal(attention.bias_within(clipped), expected)
 
 
-def test_the_switch_changes_small_maps_only() -> None:
+def test_exact_offsets_change_only_small_maps() -> None:
     model, exact = small(out_indices=(0, 1)), small(out_indices=(0, 1), exact_offsets=True)
     exact.load_state_dict(model.state_dict())
     with torch.no_grad():
@@ -188,8 +200,8 @@ def test_the_switch_changes_small_maps_only() -> None:
         assert torch.equal(model(clip)[0], exact(clip)[0]) and not torch.allclose(model(clip)[1], exact(clip)[1])
 
 
-def test_windows_of_one_frame_are_those_of_images() -> None:
-    """One frame and maps that are larger than a window: attention is that of the image backbone."""
+def test_windows_of_one_frame_equal_the_image_backbone() -> None:
+    """There is one frame, and all maps are larger than a window, so that no window is clipped."""
     image_model = randomize(SwinTransformer(**{**TINY, 'window_size': 4})).eval()
     model = small(window_size=(1, 4, 4), patch_size=(1, 4, 4)).eval()
     load_pretrained(model, image_model.state_dict())
@@ -199,7 +211,7 @@ def test_windows_of_one_frame_are_those_of_images() -> None:
             assert relative_error(one[:, :, 0], other) < 1e-5
 
 
-def test_the_mask_numbers_regions_as_the_original() -> None:
+def test_mask_equals_that_of_the_original_code() -> None:
     plan = VolumePlan((6, 5, 4), (4, 2, 4))
     assert (plan.window, plan.shift, plan.padded_size) == ((4, 2, 4), (2, 1, 0), (8, 6, 4))
     regions, number = torch.zeros(8, 6, 4), 0
@@ -211,7 +223,7 @@ def test_the_mask_numbers_regions_as_the_original() -> None:
     assert torch.equal(plan.mask(torch.ones(1)), expected)
 
 
-def test_checkpointing_freezing_and_stochastic_depth() -> None:
+def test_with_cp_frozen_stages_and_drop_path() -> None:
     model = small(with_cp=True, frozen_stages=1, drop_path_rate=0.4, out_indices=(0, 2)).train()
     plain = small(out_indices=(0, 2))
     plain.load_state_dict(model.state_dict())
@@ -231,7 +243,7 @@ def test_checkpointing_freezing_and_stochastic_depth() -> None:
     assert len(model.no_weight_decay()) == 6
 
 
-def test_dropout_of_attention_and_its_gradients() -> None:
+def test_attention_dropout_applies_and_has_gradients() -> None:
     for backend in ('auto', 'eager'):
         model = small(attn_drop_rate=0.5, backend=backend, out_indices=(0,)).train()
         clip = torch.randn(1, 3, 4, 40, 36)
@@ -245,17 +257,17 @@ def test_dropout_of_attention_and_its_gradients() -> None:
         (dict(variant='huge'), 'unknown variant .* use one of tiny, small, base, large, or None with sizes'),
         (dict(window_size=7), r'window_size must be three positive integers \(frames, rows, columns\), got 7'),
         (dict(patch_size=(2, 4, 5)), 'patch_size must have equal rows and columns'),
-        (dict(backend='triton'), "backend='triton' does not serve clips: use one of auto, sdpa, eager"),
+        (dict(backend='triton'), "backend='triton' does not support clips: use one of auto, sdpa, eager"),
     ],
 )
-def test_impossible_options_are_refused_in_a_sentence(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_raise_input_error(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message), torch.device('meta'):
         VideoSwinTransformer(**options)
 
 
 @pytest.mark.parametrize('shape', [(1, 3, 32, 32), (1, 4, 2, 32, 32), (1, 3, 0, 32, 32)])
-def test_wrong_clip_is_refused_in_a_sentence(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match='expected a clip of'):
+def test_clips_of_wrong_shapes_raise_input_error(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match='expected a clip '):
         small()(torch.zeros(shape))
 
 
@@ -272,14 +284,14 @@ def test_wrong_clip_is_refused_in_a_sentence(shape: tuple[int, ...]) -> None:
 def test_variants_have_the_published_sizes(
     variant: str, window: tuple[int, int, int], classes: int, published: int
 ) -> None:
-    """The first three are torchvision's; the others are printed as 88.8M and 197M."""
+    """The first three numbers are torchvision's; the others are published as 88.8M and 197M."""
     with torch.device('meta'):
         model = ClipClassifier(VideoSwinTransformer(variant, window_size=window, out_indices=(3,)), classes)
     count = sum(p.numel() for p in model.parameters())
     assert count == published if window[0] == 8 and variant != 'large' else abs(count / published - 1) < 0.005
 
 
-def test_a_clip_backbone_compiles_and_is_recorded() -> None:
+def test_video_backbone_compiles_and_exports() -> None:
     torch.compiler.reset()
     model: nn.Module = small(depths=(2,), num_heads=(1,), out_indices=(0,)).eval()
     clip = torch.randn(1, 3, 4, 40, 36)
@@ -291,7 +303,7 @@ def test_a_clip_backbone_compiles_and_is_recorded() -> None:
     torch.testing.assert_close(exported, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_memory_on_meta_is_initialised() -> None:
+def test_init_weights_initialises_memory_from_meta() -> None:
     with torch.device('meta'):
         model = VideoSwinTransformer(**SIZES)
     model.to_empty(device='cpu')
@@ -300,7 +312,7 @@ def test_memory_on_meta_is_initialised() -> None:
     assert model(torch.randn(1, 3, 2, 32, 32))[3].isfinite().all()
 
 
-def test_the_index_of_images_is_a_slice_of_that_of_clips() -> None:
+def test_biases_of_one_frame_equal_those_of_images() -> None:
     table = torch.randn(169, 2)
     model = small()
     attention = model.layers[1].blocks[0].attn
@@ -310,7 +322,7 @@ def test_the_index_of_images_is_a_slice_of_that_of_clips() -> None:
 
 
 @pytest.mark.parametrize('name', ['VideoSwinTransformer', 'SwinMixer'])
-def test_mmengine_builds_it_by_its_name(name: str) -> None:
+def test_mmengine_builds_registered_backbones(name: str) -> None:
     registry = pytest.importorskip('mmengine.registry')
     with torch.device('meta'):
         model = registry.MODELS.build(dict(type=f'swin_backbone.{name}', out_indices=(0,)))

@@ -1,6 +1,6 @@
-"""Weights of a network of timm under the names and in the containers of other codes.
+"""Weights of a timm network in the names and containers of other codebases.
 
-Plain string operations, apart from the loader's tables.
+The names are written out here, independently of the loader's tables.
 """
 
 import json
@@ -25,7 +25,7 @@ SIDE = 128
 
 
 def original_names(state: State) -> State:
-    """Weights of timm under the names of the original code, without the end of a classifier."""
+    """Rename timm's weights to those of the original code; the final norm and the head are dropped."""
     out = {}
     for name, value in state.items():
         parts = name.split('.')
@@ -38,9 +38,9 @@ def original_names(state: State) -> State:
 
 @cache
 def reference(version: int, shared: bool = False) -> tuple[State, Tensor, list[Tensor]]:
-    """Weights under original names, an image, and timm's maps through layer norms without weights.
+    """Return weights under original names, an image, and timm's maps after layer norms without weights.
 
-    With ``shared``, the blocks of a stage have one position bias.
+    With ``shared``, the blocks of a stage have the same position bias.
     """
     torch.manual_seed(version)
     model = build_peer('timm', version, SIZES, SIDE)
@@ -61,7 +61,7 @@ def arrays(state: State) -> dict[str, Any]:
 
 
 def other(state: State) -> State:
-    """The same network with other weights."""
+    """Return the same network with other weights."""
     return {name: value + 1 for name, value in state.items()}
 
 
@@ -94,7 +94,7 @@ def halves(state: State) -> list[State]:
 
 
 def sharded(suffix: str, index: str) -> Callable[[Path, State], Path]:
-    """Two shards in a folder; with an index if it has a name."""
+    """Return a function that writes two shards to a folder, and an index if ``index`` is not empty."""
 
     def write(folder: Path, state: State) -> Path:
         weight_map = {}
@@ -125,7 +125,7 @@ def simmim(state: State) -> Any:
 
 
 def distilled(state: State) -> Any:
-    """A student of V2 with one position bias per stage beside its frozen teacher of V1."""
+    """A V2 student with one position bias per stage, and its frozen V1 teacher."""
     student = {}
     for name, value in rpe(state).items():
         stage, inner, rest = name.partition('.blocks.0.attn.rpe_mlp.')
@@ -171,7 +171,7 @@ def wrapped(state: State) -> State:
     }
 
 
-# By name: version, what writes the file, and what a report says about other backbones in it.
+# By name: version, function that writes the file, and ``ignored`` of the report.
 FILES: dict[str, tuple[int, Callable[[Path, State], Path], tuple[str, ...]]] = {
     'Mask2Former .pkl': (1, detectron2('backbone.', 4), ()),
     'Mask2Former .pkl, protocol 2': (1, detectron2('backbone.', 2), ()),
@@ -204,7 +204,7 @@ FILES: dict[str, tuple[int, Callable[[Path, State], Path], tuple[str, ...]]] = {
     ),
     'Lightning': (1, saved(lightning, 'last.ckpt'), ()),
     'DeepSpeed': (1, saved(deepspeed, 'mp_rank_00_model_states.pt'), ()),
-    'words of wrappers': (1, saved(wrapped), ()),
+    'wrapped modules': (1, saved(wrapped), ()),
 }
 
 

@@ -1,7 +1,7 @@
-"""State dicts with the exact keys of other implementations, spelled out apart from the loader's tables.
+"""State dicts with the exact keys of other implementations, written out independently of the loader's tables.
 
-Every function yields names and shapes of a whole classifier (or detector) of given sizes, as that implementation saves
-it: with its buffers, head and final norm.
+Every function yields names and shapes of a whole classifier (or detector) of given sizes as saved by that
+implementation, with its buffers, head and final norm.
 """
 
 from collections.abc import Iterator
@@ -23,13 +23,13 @@ class Sizes:
         self.dim, self.depths, self.heads, self.window, self.tokens = dim, depths, heads, window, tokens
 
     def blocks(self) -> Iterator[tuple[int, int, int, int]]:
-        """Stage, block, channels and heads of every block."""
+        """Yield stage, block, channels and heads of every block."""
         for stage, depth in enumerate(self.depths):
             for block in range(depth):
                 yield stage, block, self.dim * 2**stage, self.heads[stage]
 
     def merges(self) -> Iterator[tuple[int, int]]:
-        """Stage and channels before every merging."""
+        """Yield stage and input channels of every merging layer."""
         for stage in range(len(self.depths) - 1):
             yield stage, self.dim * 2**stage
 
@@ -65,14 +65,14 @@ def patch(conv: str, norm: str, dim: int) -> Shapes:
 
 
 def mask(sizes: Sizes, stage: int, block: int) -> tuple[int, ...] | None:
-    """The shape of an original block's mask, which only shifted blocks have."""
+    """Return the shape of a block's attention mask in the original code; None for blocks without a shift."""
     side = sizes.tokens >> stage
     windows = (side // sizes.window) ** 2
     return (windows, sizes.window**2, sizes.window**2) if block % 2 and side > sizes.window else None
 
 
 def attention_v2(stem: str, dim: int, heads: int) -> Shapes:
-    """What the original, timm and mmpretrain call the parts of V2's attention."""
+    """V2's attention in the original code, timm and mmpretrain."""
     yield f'{stem}.logit_scale', (heads, 1, 1)
     yield f'{stem}.q_bias', (dim,)
     yield f'{stem}.v_bias', (dim,)
@@ -83,7 +83,7 @@ def attention_v2(stem: str, dim: int, heads: int) -> Shapes:
 
 
 def attention_v1(stem: str, dim: int, heads: int, table: int) -> Shapes:
-    """What the original, timm, torchvision and mmdet call the parts of V1's attention."""
+    """V1's attention in the original code, timm, torchvision and mmdet."""
     yield f'{stem}.relative_position_bias_table', (table, heads)
     yield from linear(f'{stem}.qkv', dim, 3 * dim)
     yield from linear(f'{stem}.proj', dim, dim)
@@ -127,7 +127,7 @@ def timm(sizes: Sizes, version: int) -> Shapes:
 
 
 def timm_old(sizes: Sizes, version: int) -> Shapes:
-    """Before timm 0.9: as the original."""
+    """Before timm 0.9: same as the original."""
     yield from original(sizes, version)
 
 
@@ -139,7 +139,7 @@ def timm_features(sizes: Sizes, version: int) -> Shapes:
 
 
 def mm(sizes: Sizes, version: int) -> Shapes:
-    """mmpretrain, whose V1 is mmdet's and mmseg's; V2 merges at the start of stages."""
+    """mmpretrain, whose V1 is the same as mmdet's and mmseg's; V2 merges at the start of stages."""
     yield from patch('backbone.patch_embed.projection', 'backbone.patch_embed.norm', sizes.dim)
     tokens = sizes.window**2
     for stage, block, dim, heads in sizes.blocks():
@@ -163,7 +163,7 @@ def mm(sizes: Sizes, version: int) -> Shapes:
 
 
 def torchvision(sizes: Sizes, version: int) -> Shapes:
-    """torchvision: stages and mergings in one sequence."""
+    """torchvision: stages and merging layers in one sequence."""
     yield from patch('features.0.0', 'features.0.2', sizes.dim)
     for stage, block, dim, heads in sizes.blocks():
         stem = f'features.{2 * stage + 1}.{block}'
@@ -195,7 +195,7 @@ def torchvision_early(sizes: Sizes, version: int) -> Shapes:
 
 
 def transformers(sizes: Sizes, version: int) -> Shapes:
-    """The files on Hugging Face's hub."""
+    """Transformers: the files on the Hugging Face Hub."""
     root = 'swin' if version == 1 else 'swinv2'
     yield from patch(f'{root}.embeddings.patch_embeddings.projection', f'{root}.embeddings.norm', sizes.dim)
     for stage, block, dim, heads in sizes.blocks():
@@ -225,7 +225,7 @@ def transformers(sizes: Sizes, version: int) -> Shapes:
 
 
 def transformers_module(sizes: Sizes, version: int) -> Shapes:
-    """The names that version 5 of transformers gives V1 in memory."""
+    """Names of V1's modules in Transformers 5."""
     replacements = [
         ('attention.self.query', 'attention.q_proj'),
         ('attention.self.key', 'attention.k_proj'),
@@ -246,26 +246,26 @@ def transformers_module(sizes: Sizes, version: int) -> Shapes:
 
 
 def detectron2(sizes: Sizes, version: int) -> Shapes:
-    """Backbones of Mask2Former and its relatives: the original's names, and an index but no masks."""
+    """Backbones of Mask2Former and related code: original names, with an index but without masks."""
     for name, shape in original(sizes, version):
         if not name.endswith('attn_mask'):
             yield f'backbone.{name}', shape
 
 
 def simmim(sizes: Sizes, version: int) -> Shapes:
-    """Released files of SimMIM: an encoder, and in V2 an earlier name of the network of position biases."""
+    """Released files of SimMIM: prefix 'encoder.', and in V2 an earlier name of the MLP for position biases."""
     for name, shape in original(sizes, version):
         yield f'encoder.{name.replace(".cpb_mlp.", ".rpe_mlp.")}', shape
     yield 'encoder.mask_token', (1, 1, sizes.dim)
 
 
 def maskformer(sizes: Sizes, version: int) -> Shapes:
-    """The backbone of MaskFormer in transformers, before its output norms; and a classifier's end."""
+    """MaskFormer's backbone in Transformers without its output norms, and the norm and head of a classifier."""
     for name, shape in transformers(sizes, version):
         yield name.replace('swin.', 'model.', 1), shape
 
 
-# By name: what builds it, the versions it exists in, and what the loader calls it.
+# By name: function, Swin versions that it supports, and the loader's name of the layout.
 LAYOUTS = {
     'original': (original, (1, 2), 'original'),
     'timm': (timm, (1, 2), 'timm'),
@@ -283,7 +283,7 @@ LAYOUTS = {
 
 
 def layout_state(layout: str, sizes: Sizes, version: int, device: str = 'cpu') -> dict[str, Tensor]:
-    """A state dict of random values in ``layout``, with true buffers; on 'meta' only buffers have values."""
+    """Return random weights in ``layout`` with correct buffers; for 'meta' only the buffers have values."""
     out = {}
     for name, shape in LAYOUTS[layout][0](sizes, version):
         if name.endswith('relative_position_index'):
@@ -296,14 +296,14 @@ def layout_state(layout: str, sizes: Sizes, version: int, device: str = 'cpu') -
 
 
 def index(window: int) -> Tensor:
-    """The original ``relative_position_index``, by its definition."""
+    """Compute the original ``relative_position_index`` from its definition."""
     places = [(row, column) for row in range(window) for column in range(window)]
     rows = [[(a[0] - b[0] + window - 1) * (2 * window - 1) + a[1] - b[1] + window - 1 for b in places] for a in places]
     return torch.tensor(rows)
 
 
 def coordinates(window: int, pretrained: int = 0) -> Tensor:
-    """The original ``relative_coords_table``, by its definition."""
+    """Compute the original ``relative_coords_table`` from its definition."""
     axis = torch.arange(-(window - 1), window, dtype=torch.float32) / ((pretrained or window) - 1) * 8
     grid = torch.stack(torch.meshgrid(axis, axis, indexing='ij'), dim=-1)[None]
     return grid.sign() * (grid.abs() + 1).log2() / 3

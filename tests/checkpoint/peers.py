@@ -1,4 +1,4 @@
-"""Small random classifiers of timm, torchvision and Transformers, and the feature maps that they compute."""
+"""Small random classifiers of timm, torchvision and Transformers, and their feature maps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Peer:
-    """How to build a library's classifier and where the last block of each of its stages is.
+    """How to build a library's classifier and find the last block of a stage.
 
     Attributes:
-        build: takes the version, the sizes of our backbone and the side of the image in pixels.
-        last_block: takes the model and a stage.
+        build: from the version, the sizes of our backbone and the side of the image in pixels.
+        last_block: from the model and a stage.
     """
 
     build: Callable[[int, Options, int], nn.Module]
@@ -60,17 +60,13 @@ PEERS = {
 
 
 def build_peer(library: str, version: int, options: Options, side: int) -> nn.Module:
-    """A classifier with weights that matter, in evaluation mode."""
+    """Return a classifier with random weights, biases and norms, in evaluation mode."""
     return randomize(PEERS[library].build(version, options, side)).eval()
 
 
 @torch.no_grad()
 def peer_maps(library: str, model: nn.Module, image: Tensor, stages: int) -> list[Tensor]:
-    """Each stage's map before its down-sampling, through a layer norm without weights, as a dense backbone gives it.
-
-    Returns:
-        Maps ``[B, C_i, h_i, w_i]``.
-    """
+    """Return the maps ``[B, C_i, h_i, w_i]`` of each stage before downsampling, after a layer norm without weights."""
     seen: list[Tensor] = []
 
     def keep(block: nn.Module, inputs: Any, output: Any, stage: int) -> None:

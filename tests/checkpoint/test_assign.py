@@ -1,4 +1,4 @@
-"""Values reach parameters without memory, in shards and inside wrappers, or one sentence says why not."""
+"""Loading into parameters on 'meta', sharded parameters and wrapped modules."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -28,7 +28,7 @@ def same_maps(ours: nn.Module, theirs: nn.Module) -> bool:
         return all(torch.equal(a, b) for a, b in zip(ours.eval()(image), theirs.eval()(image), strict=True))
 
 
-def test_a_backbone_without_memory_gets_its_weights() -> None:
+def test_a_backbone_on_meta_gets_new_parameters() -> None:
     source, model = tiny_backbone(), on_meta(frozen_stages=1)
     state = {name: value.double() for name, value in source.state_dict().items()}
     assert load_pretrained(model, state).complete
@@ -46,7 +46,7 @@ def test_new_weights_do_not_share_memory_with_the_source() -> None:
     assert model.norm0.weight.all()
 
 
-def test_what_a_classifier_lacks_gets_its_initial_value() -> None:
+def test_parameters_on_meta_that_are_not_in_the_file_get_initial_values() -> None:
     options: dict[str, Any] = dict(window_size=4, position_encoding='absolute+relative', pretrain_img_size=32)
     state = layout_state('original', SMALL, 1)
     model, filled = on_meta(**options), SwinTransformer(**TINY, **options)
@@ -58,7 +58,7 @@ def test_what_a_classifier_lacks_gets_its_initial_value() -> None:
     assert same_maps(model, filled)
 
 
-def test_a_file_of_shapes_alone_is_only_checked() -> None:
+def test_a_state_dict_on_meta_is_checked_but_not_loaded() -> None:
     model = on_meta()
     assert load_pretrained(model, dict(on_meta().state_dict())).complete
     assert all(parameter.is_meta for parameter in model.parameters())
@@ -66,11 +66,11 @@ def test_a_file_of_shapes_alone_is_only_checked() -> None:
         load_pretrained(tiny_backbone(), dict(on_meta().state_dict()))
 
 
-def test_parts_that_would_stay_without_memory_are_named() -> None:
+def test_tensors_that_would_remain_on_meta_are_an_error() -> None:
     state = tiny_backbone().state_dict()
     del state['layers.1.blocks.0.mlp.fc1.bias']
     model = on_meta()
-    with pytest.raises(InputError, match=r"1 tensors .* 'meta' .* such as layers\.1\.blocks\.0\.mlp\.fc1\.bias"):
+    with pytest.raises(InputError, match=r"1 tensors .* such as layers\.1\.blocks\.0\.mlp\.fc1\.bias, .* 'meta'"):
         load_pretrained(model, state, strict=False)
     assert all(parameter.is_meta for parameter in model.parameters())
     performer = dict(attention_method='performer')
@@ -81,7 +81,7 @@ def test_parts_that_would_stay_without_memory_are_named() -> None:
 @pytest.mark.parametrize(
     'broken', [torch.ones(16).to_sparse(), torch.quantize_per_tensor(torch.ones(16), 1, 0, torch.qint8)]
 )
-def test_values_that_cannot_be_copied_leave_the_model_alone(broken: Tensor) -> None:
+def test_values_that_cannot_be_copied_leave_the_model_unchanged(broken: Tensor) -> None:
     model = tiny_backbone()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = {**tiny_backbone().state_dict(), 'norm0.bias': broken}
@@ -90,15 +90,15 @@ def test_values_that_cannot_be_copied_leave_the_model_alone(broken: Tensor) -> N
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_weights_that_do_not_fit_each_other_are_a_sentence() -> None:
+def test_inconsistent_weight_shapes_are_reported() -> None:
     state = layout_state('transformers', SMALL, 1)
     state['swin.encoder.layers.0.blocks.0.attention.self.key.weight'] = torch.ones(16, 4)
-    with pytest.raises(InputError, match='whose weights do not fit each other'):
+    with pytest.raises(InputError, match='with inconsistent weight shapes'):
         load_pretrained(tiny_backbone(window_size=4), state)
 
 
 def wrap_blocks(model: SwinTransformer) -> SwinTransformer:
-    """Recompute every block, as activation checkpointing of PyTorch does."""
+    """Wrap every block for PyTorch's activation checkpointing."""
     for stage in model.layers:
         for number, block in enumerate(stage.blocks):  # type: ignore[arg-type,union-attr]
             stage.blocks[number] = checkpoint_wrapper(block)  # type: ignore[index,operator,union-attr]
@@ -106,7 +106,7 @@ def wrap_blocks(model: SwinTransformer) -> SwinTransformer:
 
 
 def compile_blocks(model: SwinTransformer) -> SwinTransformer:
-    """Compile every block, lazily, in a module around it."""
+    """Wrap every block with ``torch.compile``."""
     for stage in model.layers:
         for number, block in enumerate(stage.blocks):  # type: ignore[arg-type,union-attr]
             stage.blocks[number] = torch.compile(block, backend='eager')  # type: ignore[index,operator,union-attr]
@@ -115,7 +115,7 @@ def compile_blocks(model: SwinTransformer) -> SwinTransformer:
 
 @pytest.mark.parametrize('wrap', [wrap_blocks, compile_blocks])
 @pytest.mark.parametrize('layout', ['original', 'mm'])
-def test_weights_reach_wrapped_blocks(wrap: Any, layout: str) -> None:
+def test_wrapped_blocks_get_the_same_weights_as_plain_blocks(wrap: Any, layout: str) -> None:
     state = layout_state(layout, SMALL, 1)
     plain = SwinTransformer(**TINY, window_size=6)
     load_pretrained(plain, state)
@@ -127,7 +127,7 @@ def test_weights_reach_wrapped_blocks(wrap: Any, layout: str) -> None:
 
 
 @pytest.mark.parametrize('wrap', [wrap_blocks, compile_blocks])
-def test_a_whole_compiled_backbone_is_loaded(wrap: Any) -> None:
+def test_a_compiled_backbone_is_loaded_and_saved(wrap: Any) -> None:
     source = tiny_backbone()
     model = torch.compile(wrap(SwinTransformer(**TINY)), backend='eager')
     assert load_pretrained(model, source.state_dict()).complete  # type: ignore[arg-type]
@@ -138,7 +138,7 @@ def test_a_whole_compiled_backbone_is_loaded(wrap: Any) -> None:
 
 @pytest.fixture
 def one_process() -> Iterator[Any]:
-    """A mesh of one process."""
+    """A device mesh of one process."""
     if not torch.distributed.is_available() or torch.distributed.is_initialized():
         pytest.skip('needs torch.distributed, not in use yet')
     torch.distributed.init_process_group('gloo', store=torch.distributed.HashStore(), rank=0, world_size=1)
@@ -165,14 +165,14 @@ def test_sharded_parameters_get_their_shards(build: Any, one_process: Any) -> No
     assert same_maps(model, source)
 
 
-def test_flat_parameters_are_refused() -> None:
+def test_flattened_parameters_are_an_error() -> None:
     model = SwinTransformer(**TINY)
     model.patch_embed.proj.weight = nn.Parameter(model.patch_embed.proj.weight.detach().flatten())
-    with pytest.raises(InputError, match='already sharded or quantised: load its weights before'):
+    with pytest.raises(InputError, match='already sharded or quantised: load its weights first'):
         load_pretrained(model, tiny_backbone().state_dict())
 
 
-def test_a_backbone_with_the_toolkits_names_gets_its_weights_and_indices() -> None:
+def test_mm_swin_transformer_on_meta_gets_weights_and_bias_table_indices() -> None:
     options: dict[str, Any] = dict(embed_dims=16, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), window_size=4)
     source = randomize(MMSwinTransformer(**options))
     for state in (source.state_dict(), dict(source.named_parameters())):

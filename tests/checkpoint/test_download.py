@@ -1,4 +1,4 @@
-"""Names, paths and URLs; downloads are complete and correct, or not there."""
+"""Finding checkpoints by name, path or URL, and downloads, which are complete and verified or deleted."""
 
 import hashlib
 import io
@@ -31,7 +31,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Publishes a file under a name, with what is known of it."""
+    """Return a function that adds a file to the published weights."""
 
     def publish(contents: bytes, **known: Any) -> str:
         (tmp_path / 'v9').mkdir(exist_ok=True)
@@ -63,7 +63,7 @@ def test_a_published_name_is_downloaded_once(published: Callable[..., str], cach
         (dict(digest='sha384:00'), r'does not have the sha384 hash of the published file, and was deleted'),
     ],
 )
-def test_a_false_download_is_not_kept(
+def test_a_download_with_wrong_size_or_hash_is_deleted(
     published: Callable[..., str], cache: Path, known: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(InputError, match=said):
@@ -71,34 +71,34 @@ def test_a_false_download_is_not_kept(
     assert not list(cache.iterdir())
 
 
-class ShortAnswer(io.BytesIO):
-    """An answer that ends before the length that it announced."""
+class ShortResponse(io.BytesIO):
+    """A response that ends before its Content-Length."""
 
     headers = {'Content-Length': '1000'}  # noqa: RUF012
 
 
-def test_an_answer_that_breaks_off_is_not_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(urllib.request, 'urlopen', lambda *_, **__: ShortAnswer(b'short'))
+def test_a_truncated_download_is_kept_as_a_part_file(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urllib.request, 'urlopen', lambda *_, **__: ShortResponse(b'short'))
     with pytest.raises(InputError, match='received 5 of 1,000 bytes'):
         download.find_file('https://host/swin.pth')
     assert [path.suffix for path in cache.iterdir()] == ['.part']
 
 
 @pytest.mark.parametrize('error', [urllib.error.URLError('no route'), TimeoutError('timed out'), KeyboardInterrupt()])
-def test_an_interrupted_download_leaves_nothing(
+def test_a_download_interrupted_before_the_first_byte_leaves_no_file(
     cache: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    class Answer(ShortAnswer):
+    class Response(ShortResponse):
         def read(self, *_: Any) -> bytes:
             raise error
 
-    monkeypatch.setattr(urllib.request, 'urlopen', lambda *_, **__: Answer())
+    monkeypatch.setattr(urllib.request, 'urlopen', lambda *_, **__: Response())
     with pytest.raises(InputError if isinstance(error, OSError) else KeyboardInterrupt):
         download.find_file('https://host/swin.pth')
     assert not list(cache.iterdir())
 
 
-def test_files_of_the_same_name_do_not_collide(cache: Path, tmp_path: Path) -> None:
+def test_files_of_the_same_name_are_cached_separately(cache: Path, tmp_path: Path) -> None:
     found = []
     for run in ('first', 'second'):
         (tmp_path / run).mkdir()
@@ -109,7 +109,7 @@ def test_files_of_the_same_name_do_not_collide(cache: Path, tmp_path: Path) -> N
     assert download.find_file(f'file://{tmp_path}/first/epoch_36.pth') == found[0]
 
 
-def test_offline_says_which_file_to_put_where(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_offline_error_names_the_url_and_the_cache_path(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: Any, **__: Any) -> None:
         raise urllib.error.URLError('Name or service not known')
 
@@ -123,32 +123,32 @@ def test_offline_says_which_file_to_put_where(cache: Path, monkeypatch: pytest.M
     )
 
 
-def test_a_cached_file_of_another_size_is_not_trusted(cache: Path) -> None:
+def test_a_cached_file_of_the_wrong_size_is_an_error(cache: Path) -> None:
     cache.mkdir(parents=True)
     (cache / 'swin_tiny_patch4_window7_224.pth').write_bytes(b'half')
     with pytest.raises(InputError, match='has 4 bytes, but the published file has 114,342,173: delete it'):
         download.find_file('swin_t_in1k')
 
 
-def test_unknown_sources() -> None:
+def test_unknown_sources_are_reported() -> None:
     with pytest.raises(
         InputError, match="'swin_t_in21k' is neither a file nor a published name: names are like swin_t_in"
     ):
         load_pretrained(tiny_backbone(), 'swin_t_in21k')
-    with pytest.raises(InputError, match='give a path, a published name, or a URL'):
+    with pytest.raises(InputError, match='use a path, a published name, or a URL'):
         load_pretrained(tiny_backbone(), 'open-mmlab://swin')
     with pytest.raises(InputError, match='does not exist'):
         load_pretrained(tiny_backbone(), 'folder/swin_t_in1k')
 
 
-def test_paths_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_in_a_path_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('HOME', str(tmp_path))
     torch.save(tiny_backbone().state_dict(), tmp_path / 'swin.pth')
     assert load_pretrained(tiny_backbone(), '~/swin.pth').source == str(tmp_path / 'swin.pth')
     assert load_pretrained(tiny_backbone(), tmp_path / 'swin.pth').complete
 
 
-def test_the_table_is_sound() -> None:
+def test_published_weights_are_consistent_with_their_file_names() -> None:
     assert len({entry.url for entry in WEIGHTS.values()}) == len(WEIGHTS)
     images = {name: entry for name, entry in WEIGHTS.items() if entry.network == 'SwinTransformer'}
     for name, entry in images.items():
@@ -161,17 +161,17 @@ def test_the_table_is_sound() -> None:
         assert not entry.image_size or entry.image_size == 512 or f'{entry.image_size}' in file or 'moby' in name
 
 
-def test_the_table_of_relatives_is_sound() -> None:
+def test_published_mixer_and_video_weights_are_consistent_with_their_file_names() -> None:
     sizes = {'SwinMixer': MIXERS, 'VideoSwinTransformer': VIDEOS}
-    relatives = [entry for entry in WEIGHTS.values() if entry.network != 'SwinTransformer']
-    assert len(relatives) == 10
-    for entry in relatives:
+    others = [entry for entry in WEIGHTS.values() if entry.network != 'SwinTransformer']
+    assert len(others) == 10
+    for entry in others:
         file, known = entry.release.rpartition('/')[2], sizes[entry.network][entry.variant]
         assert entry.variant in file and str(entry.image_size if entry.network == 'SwinMixer' else 'patch244') in file
         assert f'window{entry.window}' in file if known.window else 'window877' in file or 'window1677' in file
 
 
-def test_whole_models_belong_to_installed_configs_and_have_scores() -> None:
+def test_published_whole_models_have_a_config_and_scores() -> None:
     whole = {name: entry for name, entry in WEIGHTS.items() if entry.scores}
     assert len(whole) == 17 and [name for name in whole if not whole[name].config] == ['mask_reppoints_v2_swin_t_3x']
     configs = {name.partition('/')[2] for name in installed_configs()}
@@ -185,17 +185,17 @@ def test_whole_models_belong_to_installed_configs_and_have_scores() -> None:
     assert WEIGHTS['upernet_swin_s_160k'].fractions(views=12) == {'mIoU': 0.4947}
 
 
-def test_the_released_file_of_a_config() -> None:
+def test_released_for_finds_the_weights_of_a_config() -> None:
     for config in ('cascade_swin_t_3x', 'configs/detection/cascade_swin_t_3x.py'):
         assert weights.released_for(config) == 'cascade_swin_t_3x'
     for config in ('atss_swin_t_3x', 'moby_cascade_swin_t_3x', 'mask_reppoints_v2_swin_t_3x'):
         with pytest.raises(
-            InputError, match=rf'no whole model for {config}: they did for mask_rcnn_swin_t_1x, .*160k\.$'
+            InputError, match=rf'no whole model for {config}; they did for mask_rcnn_swin_t_1x, .*160k\.$'
         ):
             weights.released_for(config)
 
 
-def test_the_documentation_lists_every_name() -> None:
+def test_the_documentation_lists_every_published_name() -> None:
     text = (REPOSITORY / 'docs' / 'published_weights.md').read_text()
     for name, entry in WEIGHTS.items():
         assert f'| `{name}` |' in text and entry.url in text

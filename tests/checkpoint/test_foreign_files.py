@@ -1,4 +1,4 @@
-"""Files of other codes give the maps that timm computes with the same weights."""
+"""Feature maps with weights in the files of other codebases, compared with timm's."""
 
 from pathlib import Path
 
@@ -27,10 +27,10 @@ from tests.helpers import randomize, relative_error
 def error_of(
     path: Path, version: int, image: Tensor, maps: list[Tensor], norms: State, ignored: tuple[str, ...]
 ) -> float:
-    """The largest relative error of any map of a backbone that reads ``path``, which must be read completely."""
+    """Load ``path``, which must load completely, and return the largest relative error of the maps."""
     model = randomize(SwinTransformer(None, version, **SIZES, drop_path_rate=0.0, out_indices=(0, 1, 2))).eval()
     initial = SwinTransformer(None, version, **SIZES, out_indices=(0, 1, 2))
-    for stage in range(3):  # what has no norms in its file keeps the initial ones
+    for stage in range(3):  # norms that are not in the file keep their initial values
         model.get_submodule(f'norm{stage}').load_state_dict(initial.get_submodule(f'norm{stage}').state_dict())
     report = load_pretrained(model, path)
     assert report.complete and not report.adapted and not report.warnings
@@ -43,17 +43,17 @@ def error_of(
 
 @pytest.mark.parametrize('with_norms', [False, True])
 @pytest.mark.parametrize('name', FILES)
-def test_files_give_the_maps_of_timm(name: str, with_norms: bool, tmp_path: Path) -> None:
+def test_files_give_the_same_maps_as_timm(name: str, with_norms: bool, tmp_path: Path) -> None:
     version, write, ignored = FILES[name]
     state, image, maps = reference(version, shared=name == 'Feature Distillation')
     norms = random_norms() if with_norms else {}
     assert error_of(write(tmp_path, {**state, **norms}), version, image, maps, norms, ignored) < 1e-5
 
 
-@pytest.mark.parametrize('name', ['SimMIM V2', 'Feature Distillation', 'words of wrappers'])
-def test_names_are_translated_in_load_state_dict_too(name: str) -> None:
+@pytest.mark.parametrize('name', ['SimMIM V2', 'Feature Distillation', 'wrapped modules'])
+def test_load_state_dict_equals_load_pretrained(name: str) -> None:
     version = FILES[name][0]
-    build = {'SimMIM V2': simmim, 'Feature Distillation': distilled, 'words of wrappers': wrapped}[name]
+    build = {'SimMIM V2': simmim, 'Feature Distillation': distilled, 'wrapped modules': wrapped}[name]
     state = build({**reference(version, shared=name == 'Feature Distillation')[0], **random_norms()})
     ours, theirs = (SwinTransformer(None, version, **SIZES, out_indices=(0, 1, 2)) for _ in range(2))
     assert not ours.load_state_dict(state.get('model', state), strict=False).missing_keys
@@ -62,8 +62,8 @@ def test_names_are_translated_in_load_state_dict_too(name: str) -> None:
 
 
 @torch.no_grad()
-def test_maskformer_gives_its_maps(tmp_path: Path) -> None:
-    """Of transformers, whose maps go through its own output norms, a list beside the network."""
+def test_maskformer_weights_give_the_maps_of_transformers(tmp_path: Path) -> None:
+    """The output norms are a list outside the network in this class of Transformers."""
     module = pytest.importorskip('transformers.models.maskformer.modeling_maskformer_swin')
     sizes = {**SIZES, 'depths': list(SIZES['depths']), 'num_heads': list(SIZES['num_heads'])}
     outputs = [f'stage{stage + 1}' for stage in range(3)]
@@ -79,8 +79,8 @@ def test_maskformer_gives_its_maps(tmp_path: Path) -> None:
         assert relative_error(a, b) < 1e-5
 
 
-def test_norms_of_the_main_branch_have_two_names() -> None:
-    """``enorm`` of Feature Distillation, and ``norm3`` of MMPretrain."""
+def test_main_branch_norms_named_enorm_are_loaded() -> None:
+    """``enorm`` in Feature Distillation is ``norm3`` here and in MMPretrain."""
     options = dict(embed_dim=16, depths=(6, 2), num_heads=(1, 2), out_indices=(0, 1), window_size=4)
     ours, theirs = (randomize(SwinTransformer('huge', 2, **options)).eval() for _ in range(2))
     state = {

@@ -1,4 +1,4 @@
-"""Weights on the Hugging Face Hub and those that timm names, against a server on this machine."""
+"""Weights on the Hugging Face Hub and pretrained weights of timm, with a local HTTP server."""
 
 import json
 import threading
@@ -30,9 +30,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    """A server of repositories: ``files`` by their addresses, and the ``asked`` ones."""
+    """A server of repositories: ``files`` by path, and the paths that were ``requested``."""
     constants = pytest.importorskip('huggingface_hub.constants')
-    known = SimpleNamespace(files={}, asked=[])
+    known = SimpleNamespace(files={}, requested=[])
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -42,7 +42,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNa
             self.answer(body=True)
 
         def answer(self, body: bool) -> None:
-            known.asked.append(self.path)
+            known.requested.append(self.path)
             content = known.files.get(self.path)
             self.send_response(404 if content is None else 200)
             self.send_header('X-Repo-Commit', COMMIT)
@@ -82,7 +82,7 @@ def safetensors(state: dict[str, Tensor], folder: Path) -> bytes:
         ('hf-hub:owner/old', '/owner/old/resolve/main/pytorch_model.bin'),
     ],
 )
-def test_a_repository_is_downloaded(source: str, address: str, server: SimpleNamespace, tmp_path: Path) -> None:
+def test_weights_are_downloaded_once(source: str, address: str, server: SimpleNamespace, tmp_path: Path) -> None:
     made, model = tiny_backbone(), tiny_backbone()
     if address.endswith('.bin'):
         torch.save(made.state_dict(), tmp_path / 'made.bin')
@@ -90,9 +90,9 @@ def test_a_repository_is_downloaded(source: str, address: str, server: SimpleNam
     else:
         server.files[address] = safetensors(made.state_dict(), tmp_path)
     assert load_pretrained(model, source).complete and torch.equal(model.norm0.bias, made.norm0.bias)
-    assert address in server.asked
-    server.asked.clear()
-    assert load_pretrained(tiny_backbone(), source).complete and not server.asked
+    assert address in server.requested
+    server.requested.clear()
+    assert load_pretrained(tiny_backbone(), source).complete and not server.requested
 
 
 def test_all_shards_are_downloaded(server: SimpleNamespace, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_all_shards_are_downloaded(server: SimpleNamespace, tmp_path: Path) -> N
     assert torch.equal(model.norm3.bias, state['norm3.bias'])
 
 
-def test_what_cannot_be_downloaded_can_be_put_in_place(
+def test_weights_can_be_copied_to_the_folder_named_in_the_offline_error(
     server: SimpleNamespace, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
@@ -123,14 +123,14 @@ def test_what_cannot_be_downloaded_can_be_put_in_place(
     assert load_pretrained(tiny_backbone(), 'hf-hub:owner/swin@v2').complete
 
 
-def test_repositories_without_weights_are_refused(server: SimpleNamespace) -> None:
+def test_repositories_without_weights_are_reported(server: SimpleNamespace) -> None:
     with pytest.raises(InputError, match=r'hf-hub:owner/empty has no weights: expected one of model\.safetensors'):
         find_file('hf-hub:owner/empty')
-    with pytest.raises(InputError, match=r'hf-hub:swin names no repository .*write hf-hub:OWNER/NAME\[@REVISION\]'):
+    with pytest.raises(InputError, match=r'hf-hub:swin is no repository .*write hf-hub:OWNER/NAME\[@REVISION\]'):
         find_file('hf-hub:swin')
 
 
-def test_without_the_package_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_huggingface_hub_is_reported_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, 'find_spec', lambda name: None)
     with pytest.raises(
         InputError, match=r'needs the package huggingface_hub: run pip install huggingface_hub, or down'
@@ -140,7 +140,7 @@ def test_without_the_package_the_error_says_what_to_do(monkeypatch: pytest.Monke
         find_file('swin_tiny_patch4_window7_224')
 
 
-def test_names_of_timm_lead_to_its_weights(server: SimpleNamespace, tmp_path: Path) -> None:
+def test_timm_model_names_are_resolved_to_its_weights(server: SimpleNamespace, tmp_path: Path) -> None:
     pytest.importorskip('timm')
     address = '/timm/swin_tiny_patch4_window7_224.ms_in1k/resolve/main/model.safetensors'
     server.files[address] = safetensors(tiny_backbone().state_dict(), tmp_path)
@@ -162,11 +162,13 @@ def test_names_of_timm_lead_to_its_weights(server: SimpleNamespace, tmp_path: Pa
         ('timm/swin.pth', False),
     ],
 )
-def test_names_are_told_from_paths(source: str, remote: bool) -> None:
+def test_is_remote_distinguishes_names_from_paths(source: str, remote: bool) -> None:
     assert is_remote(source) is remote
 
 
-def test_a_folder_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_folder_takes_priority_over_a_timm_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'timm' / 'swin_x').mkdir(parents=True)
     assert not is_remote('timm/swin_x') and find_file('timm/swin_x') == Path('timm/swin_x')

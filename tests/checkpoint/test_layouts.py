@@ -1,4 +1,4 @@
-"""Every layout is recognised from its keys and read completely, whatever is wrapped around it."""
+"""Recognising and loading every layout, alone and inside other dicts and models."""
 
 import copy
 import json
@@ -29,7 +29,7 @@ def small_backbone(version: int = 1, **options: Any) -> SwinTransformer:
 
 @torch.no_grad()
 def assert_maps(path: Path, config: dict[str, Any], image: Tensor, expected: list[Tensor]) -> None:
-    """Load a file into a backbone built with ``config``: all of it, and to the maps of its implementation."""
+    """Check that a file loads completely into a backbone built with ``config`` and gives the expected maps."""
     model = SwinTransformer(None, **config, drop_path_rate=0.0).eval()
     report = load_pretrained(model, path)
     assert report.complete and not report.warnings and not report.adapted
@@ -38,7 +38,7 @@ def assert_maps(path: Path, config: dict[str, Any], image: Tensor, expected: lis
 
 
 @pytest.mark.parametrize('name', fixtures.NAMES)
-def test_files_of_other_implementations_give_their_maps(name: str, tmp_path: Path) -> None:
+def test_fixtures_give_the_maps_of_their_implementation(name: str, tmp_path: Path) -> None:
     fixture = fixtures.read(name)
     config = dict(fixture.config)
     image = fixtures.image_of(config.pop('image'))
@@ -46,7 +46,7 @@ def test_files_of_other_implementations_give_their_maps(name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize('name', fixtures.NAMES)
-def test_larger_files_of_other_implementations_give_their_maps(name: str, fixtures_dir: Path) -> None:
+def test_larger_fixtures_give_the_maps_of_their_implementation(name: str, fixtures_dir: Path) -> None:
     folder = fixtures_dir / 'dialects' / name
     known = json.loads((folder / 'config.json').read_text())
     names = (
@@ -66,7 +66,7 @@ def test_larger_files_of_other_implementations_give_their_maps(name: str, fixtur
 
 @pytest.mark.parametrize('version', [1, 2])
 @pytest.mark.parametrize('variant', ['tiny', 'small', 'base', 'large'])
-def test_full_size_files_are_covered_in_every_layout(variant: str, version: int) -> None:
+def test_full_size_files_load_completely_in_every_layout(variant: str, version: int) -> None:
     known = VARIANTS[variant]
     sizes = Sizes(known.embed_dim, known.depths, known.num_heads, window=7 if version == 1 else 8)
     with torch.device('meta'):
@@ -81,7 +81,7 @@ def test_full_size_files_are_covered_in_every_layout(variant: str, version: int)
 
 
 @pytest.mark.parametrize(('layout', 'version'), CASES)
-def test_no_two_parameters_get_the_same_weights(layout: str, version: int) -> None:
+def test_every_parameter_gets_its_own_weights(layout: str, version: int) -> None:
     model = small_backbone(version)
     state = layout_state(layout, SMALL, version)
     load_pretrained(model, state)
@@ -100,8 +100,8 @@ def test_no_two_parameters_get_the_same_weights(layout: str, version: int) -> No
 
 
 @pytest.mark.parametrize('version', [1, 2])
-def test_merging_in_unfold_order_merges_the_same_neighbours(version: int) -> None:
-    """Concatenate as ``nn.Unfold`` does with a file's weights, and as the backbone does with what is read from it."""
+def test_merging_weights_in_unfold_order_are_reordered(version: int) -> None:
+    """Patch merging with ``nn.Unfold`` and a file's weights equals the backbone's merging layer with loaded weights."""
     state = layout_state('mm', SMALL, version)
     model = small_backbone(version)
     load_pretrained(model, state)
@@ -118,7 +118,7 @@ def test_merging_in_unfold_order_merges_the_same_neighbours(version: int) -> Non
     assert relative_error(ours.reshape(1, 9, 32), expected) < 1e-5
 
 
-def test_stock_mmdet_backbone_is_reproduced() -> None:
+def test_mmdet_weights_give_the_maps_of_mmdet() -> None:
     stock_class = pytest.importorskip('mmdet.models.backbones').SwinTransformer
     stock = stock_class(embed_dims=16, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), window_size=4, drop_path_rate=0.0)
     with torch.no_grad():
@@ -181,7 +181,7 @@ def test_backbone_is_found_inside(wrapping: str) -> None:
 
 
 @pytest.mark.parametrize('layout', ['mm', 'transformers', 'torchvision', 'timm'])
-def test_foreign_layouts_are_found_inside_wrappers_too(layout: str) -> None:
+def test_other_layouts_are_found_inside_a_checkpoint(layout: str) -> None:
     state = layout_state(layout, SMALL, 1)
     plain = small_backbone()
     wrapped = copy.deepcopy(plain)
@@ -193,7 +193,7 @@ def test_foreign_layouts_are_found_inside_wrappers_too(layout: str) -> None:
 
 @pytest.mark.parametrize('prefix', ['', 'swin.', 'swinv2.', 'backbone.', 'model.'])
 @pytest.mark.parametrize('version', [1, 2])
-def test_transformers_classes_differ_in_prefix_only(prefix: str, version: int) -> None:
+def test_transformers_classes_load_with_any_prefix(prefix: str, version: int) -> None:
     state = layout_state('transformers', SMALL, version)
     own = 'swin.' if version == 1 else 'swinv2.'
     body = {key.removeprefix(own): value for key, value in state.items() if key.startswith(own)}
@@ -204,14 +204,14 @@ def test_transformers_classes_differ_in_prefix_only(prefix: str, version: int) -
     }
     model = small_backbone(version)
     assert load_pretrained(model, rekeyed(body, prefix)).new == NORMS
-    # Version 5 keeps the norms of its backbone class beside the network, earlier ones in it.
+    # Transformers 5 has the norms of its backbone class outside the network, earlier versions inside.
     for place in {prefix, prefix.rpartition('.')[0].rpartition('.')[0]}:
         model = small_backbone(version)
         assert not load_pretrained(model, {**rekeyed(body, prefix), **rekeyed(norms, place)}).new
         assert torch.equal(model.norm3.bias, norms['hidden_states_norms.stage4.bias'])
 
 
-def test_two_networks_in_one_file_are_not_guessed_at() -> None:
+def test_two_backbones_in_one_file_are_an_error() -> None:
     state = small_backbone().state_dict()
     both = {**rekeyed(state, 'left.'), **rekeyed(state, 'right.')}
     with pytest.raises(InputError, match=r"2 Swin backbones, under 'left\.', 'right\.'"):
@@ -219,16 +219,16 @@ def test_two_networks_in_one_file_are_not_guessed_at() -> None:
 
 
 @pytest.mark.parametrize('checkpoint', [{}, {'model': {}}, {'conv1.weight': torch.ones(1)}, {'epoch': 3}])
-def test_other_networks_are_refused(checkpoint: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match='holds no Swin backbone'):
+def test_checkpoints_without_a_swin_backbone_are_an_error(checkpoint: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match='contains no Swin backbone'):
         load_pretrained(small_backbone(), checkpoint)
 
 
 @pytest.mark.parametrize(('layout', 'version'), CASES)
 @pytest.mark.parametrize('to', WRITABLE)
-def test_there_and_back_is_the_identity(layout: str, version: int, to: str) -> None:
+def test_round_trip_through_another_layout_is_the_identity(layout: str, version: int, to: str) -> None:
     if version == 2 and SWIN_V2 in WRITABLE[to].unsupported:
-        pytest.skip('a layout of V1')
+        pytest.skip('V1 only')
     native = find_backbone(layout_state(layout, SMALL, version), 'it').state
     back = find_backbone(from_native(native, WRITABLE[to]), 'it')
     assert back.layout == WRITABLE[to].name and back.version == version

@@ -1,4 +1,4 @@
-"""Foreign weights are converted inside every ``load_state_dict``; all else is as in any module of PyTorch."""
+"""``load_state_dict`` converts other layouts, and otherwise behaves like that of any PyTorch module."""
 
 import copy
 import logging
@@ -20,7 +20,7 @@ SMALL = Sizes(16, (2, 2, 2, 2), (1, 2, 4, 8), window=4, tokens=64)
 
 
 class Detector(nn.Module):
-    """A backbone among other parts."""
+    """A model with a backbone and a neck."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Detector(nn.Module):
 
 
 def detector_file(detector: Detector) -> dict[str, Tensor]:
-    """The detector's weights as the original detection code saves them: with the index of the bias tables."""
+    """Return the detector's weights as saved by the original detection code, with the index of the bias tables."""
     state = {name: value.clone() for name, value in detector.state_dict().items()}
     index = layout_state('original', SMALL, 1)['layers.0.blocks.0.attn.relative_position_index']
     blocks = {name.rpartition('.attn.')[0] for name in state if '.attn.' in name}
@@ -62,7 +62,7 @@ Loader = Callable[[nn.Module, dict[str, Any]], None]
 
 @pytest.mark.parametrize('load', LOADERS)
 @pytest.mark.parametrize('layout', LAYOUTS)
-def test_classifiers_load_into_a_backbone_as_by_load_pretrained(load: Loader, layout: str) -> None:
+def test_load_state_dict_of_classifiers_equals_load_pretrained(load: Loader, layout: str) -> None:
     version = LAYOUTS[layout][1][-1]
     expected = tiny_backbone(version=version, window_size=4)
     model = copy.deepcopy(expected)
@@ -74,14 +74,14 @@ def test_classifiers_load_into_a_backbone_as_by_load_pretrained(load: Loader, la
 
 
 @pytest.mark.parametrize('load', LOADERS)
-def test_a_whole_original_detector_loads(load: Loader) -> None:
+def test_a_detector_of_the_original_code_loads(load: Loader) -> None:
     source, model = Detector(), Detector()
     load(model, detector_file(source))
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize('load', LOADERS)
-def test_foreign_backbones_load_inside_a_detector(load: Loader) -> None:
+def test_timm_backbones_load_inside_a_detector(load: Loader) -> None:
     model, expected = Detector(), tiny_backbone(window_size=4)
     foreign = layout_state('timm', SMALL, 1)
     load_pretrained(expected, foreign)
@@ -95,7 +95,7 @@ def test_foreign_backbones_load_inside_a_detector(load: Loader) -> None:
 
 
 def outcome(model: nn.Module, state: dict[str, Any], strict: bool) -> Any:
-    """What ``load_state_dict`` returns or raises."""
+    """Return the result or the error message of ``load_state_dict``."""
     try:
         return model.load_state_dict(dict(state), strict=strict)
     except RuntimeError as error:
@@ -103,7 +103,7 @@ def outcome(model: nn.Module, state: dict[str, Any], strict: bool) -> Any:
 
 
 def without_hook(model: nn.Module) -> nn.Module:
-    """A copy whose modules load as PyTorch alone does."""
+    """Return a copy without pre-hooks of ``load_state_dict``."""
     twin = copy.deepcopy(model)
     for module in twin.modules():
         module._load_state_dict_pre_hooks.clear()
@@ -111,7 +111,7 @@ def without_hook(model: nn.Module) -> nn.Module:
 
 
 def partial_states() -> dict[str, dict[str, Any]]:
-    """States of :class:`Detector` under native names that do not match it."""
+    """Return state dicts with native names that do not match :class:`Detector`."""
     state = Detector().state_dict()
     norms = {name: value for name, value in state.items() if name.startswith('backbone.norm')}
     head = {f'backbone.head.{kind}': torch.ones(2) for kind in ('weight', 'bias')}
@@ -140,14 +140,14 @@ def partial_states() -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize('strict', [True, False])
 @pytest.mark.parametrize('partial', partial_states())
-def test_native_weights_load_as_without_the_hook(partial: str, strict: bool) -> None:
+def test_partial_native_weights_load_as_without_the_hook(partial: str, strict: bool) -> None:
     model, state = Detector(), partial_states()[partial]
     twin = without_hook(model)
     assert outcome(model, state, strict) == outcome(twin, state, strict)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
 
 
-def test_a_partial_dictionary_loads_what_it_has() -> None:
+def test_a_partial_state_dict_loads_and_reports_missing_keys() -> None:
     model, name = tiny_backbone(), 'layers.2.blocks.1.attn.qkv.weight'
     value = torch.randn_like(model.get_parameter(name))
     missing, unexpected = model.load_state_dict({name: value}, strict=False)
@@ -157,7 +157,7 @@ def test_a_partial_dictionary_loads_what_it_has() -> None:
         model.load_state_dict({name: value})
 
 
-def test_native_tables_of_another_window_are_resized_in_partial_dictionaries() -> None:
+def test_native_tables_of_another_window_are_resized_in_partial_state_dicts() -> None:
     model, name = tiny_backbone(window_size=6), 'layers.0.blocks.0.attn.relative_position_bias_table'
     source = tiny_backbone(window_size=4).state_dict()
     missing, unexpected = model.load_state_dict({key: source[key] for key in source if 'layers.0' in key}, strict=False)
@@ -167,7 +167,7 @@ def test_native_tables_of_another_window_are_resized_in_partial_dictionaries() -
 
 
 @pytest.mark.parametrize('layout', ['timm', 'mm', 'torchvision', 'transformers'])
-def test_partial_foreign_weights_are_converted_and_the_rest_is_reported(layout: str) -> None:
+def test_partial_weights_in_other_layouts_are_converted_and_missing_keys_reported(layout: str) -> None:
     expected, model = tiny_backbone(window_size=4), tiny_backbone(window_size=4)
     state = layout_state(layout, SMALL, 1)
     load_pretrained(expected, state)
@@ -180,7 +180,7 @@ def test_partial_foreign_weights_are_converted_and_the_rest_is_reported(layout: 
         model.load_state_dict(state)
 
 
-def test_wrapped_submodules_load_their_own_names() -> None:
+def test_parametrized_submodules_load_their_own_names() -> None:
     model = tiny_backbone()
     for layer in model.layers:
         for block in layer.blocks:
@@ -191,7 +191,7 @@ def test_wrapped_submodules_load_their_own_names() -> None:
 
 
 @pytest.mark.parametrize('target', ['qkv', 'fc1'])
-def test_adapters_of_peft_come_back(target: str) -> None:
+def test_peft_adapters_survive_saving_and_loading(target: str) -> None:
     peft = pytest.importorskip('peft')
     config = peft.LoraConfig(r=2, target_modules=[target], init_lora_weights=False)
     base = tiny_backbone()
@@ -205,7 +205,7 @@ def test_adapters_of_peft_come_back(target: str) -> None:
     assert torch.equal(model.eval()(image)[3], source.eval()(image)[3])
 
 
-def test_native_weights_pass_untouched_and_unsaid(caplog: pytest.LogCaptureFixture) -> None:
+def test_native_weights_load_unchanged_and_without_log_messages(caplog: pytest.LogCaptureFixture) -> None:
     source, model = Detector(), Detector()
     state = source.state_dict()
     with caplog.at_level(logging.DEBUG, 'swin_backbone'):
@@ -221,13 +221,13 @@ def test_the_callers_state_dict_is_not_changed() -> None:
     assert list(state) == keys
 
 
-def test_a_wrapped_file_is_unwrapped() -> None:
+def test_a_nested_checkpoint_is_loaded() -> None:
     source, model = tiny_backbone(), tiny_backbone()
     model.load_state_dict({'model': dict(source.state_dict()), 'epoch': 3, 'config': {}}, strict=False)
     assert torch.equal(model.norm0.bias, source.norm0.bias)
 
 
-def test_windows_are_adapted_inside_a_detector(caplog: pytest.LogCaptureFixture) -> None:
+def test_tables_are_resized_inside_a_detector(caplog: pytest.LogCaptureFixture) -> None:
     model = Detector()
     model.backbone = tiny_backbone(window_size=6)
     with caplog.at_level(logging.INFO, 'swin_backbone'):
@@ -235,7 +235,7 @@ def test_windows_are_adapted_inside_a_detector(caplog: pytest.LogCaptureFixture)
     assert '(window 4x4 to 6x6)' in caplog.messages[0]
 
 
-def test_copies_and_pickles_convert_into_themselves() -> None:
+def test_copied_and_pickled_models_load_into_themselves() -> None:
     source = tiny_backbone(window_size=4)
     state = {f'module.{name}': value for name, value in source.state_dict().items()}
     original = tiny_backbone(window_size=4)
@@ -246,14 +246,14 @@ def test_copies_and_pickles_convert_into_themselves() -> None:
     assert torch.equal(original.norm0.bias, untouched)
 
 
-def test_averaged_copies() -> None:
+def test_averaged_model_state_dicts_load() -> None:
     source, model = Detector(), Detector()
     averaged = torch.optim.swa_utils.AveragedModel(model)
     averaged.load_state_dict(torch.optim.swa_utils.AveragedModel(source).state_dict())
     assert torch.equal(averaged.module.backbone.norm0.bias, source.backbone.norm0.bias)
 
 
-def test_mmengines_moving_average() -> None:
+def test_mmengine_moving_average_state_dicts_load() -> None:
     model_module = pytest.importorskip('mmengine.model')
     source, model = Detector(), Detector()
     averaged = model_module.ExponentialMovingAverage(model)
@@ -262,7 +262,7 @@ def test_mmengines_moving_average() -> None:
 
 
 @pytest.mark.parametrize('strict', [True, False])
-def test_mmengine_loads_a_whole_detector_file(tmp_path: Path, strict: bool) -> None:
+def test_mmengine_loads_a_detector_file(tmp_path: Path, strict: bool) -> None:
     checkpoint = pytest.importorskip('mmengine.runner.checkpoint')
     source, model = Detector(), Detector()
     torch.save({'meta': {'CLASSES': ('a',)}, 'state_dict': detector_file(source)}, tmp_path / 'detector.pth')
@@ -274,7 +274,7 @@ def pretrained_init(**options: Any) -> Callable[[nn.Module], None]:
     return pytest.importorskip('mmengine.model').PretrainedInit(**options)
 
 
-def test_mmengines_initialiser_takes_any_file_and_init_cfg_only_whole_ones(tmp_path: Path) -> None:
+def test_pretrained_init_accepts_any_file_but_init_cfg_requires_complete_weights(tmp_path: Path) -> None:
     model = tiny_backbone(window_size=4)
     path = tmp_path / 'file.pth'
     torch.save({'model': layout_state('original', SMALL, 1), 'epoch': 1}, path)
@@ -287,11 +287,11 @@ def test_mmengines_initialiser_takes_any_file_and_init_cfg_only_whole_ones(tmp_p
     with pytest.raises(InputError, match='version=2'):
         model.init_weights()
     torch.save({'state_dict': nn.Linear(2, 2).state_dict()}, path)
-    with pytest.raises(InputError, match='holds no Swin backbone'):
+    with pytest.raises(InputError, match='contains no Swin backbone'):
         model.init_weights()
 
 
-def test_init_cfg_of_the_backbone_takes_any_source(tmp_path: Path) -> None:
+def test_init_cfg_accepts_other_layouts(tmp_path: Path) -> None:
     path = tmp_path / 'file.pth'
     torch.save(layout_state('torchvision', SMALL, 1), path)
     model = tiny_backbone(window_size=4, init_cfg=dict(type='Pretrained', checkpoint=str(path)))

@@ -1,4 +1,4 @@
-"""Weights of the installed timm, torchvision and Transformers give their feature maps here, and ours there."""
+"""Weights exchanged with the installed timm, torchvision and Transformers in both directions; maps are compared."""
 
 import warnings
 from pathlib import Path
@@ -34,7 +34,7 @@ def assert_same_maps(ours: SwinTransformer, library: str, theirs: nn.Module) -> 
 
 
 @pytest.mark.parametrize(('library', 'version'), CASES)
-def test_their_weights_give_their_maps(library: str, version: int) -> None:
+def test_weights_of_a_library_give_its_maps(library: str, version: int) -> None:
     theirs, ours = build_peer(library, version, SIZES, SIDE), backbone(version)
     report = load_pretrained(ours, theirs.state_dict())
     assert report.dialect.startswith(library) and report.complete and set(report.new) == NORMS
@@ -43,7 +43,7 @@ def test_their_weights_give_their_maps(library: str, version: int) -> None:
 
 
 def load_exported(library: str, model: nn.Module, path: Path) -> nn.Module:
-    """Load a file that was written for a library the way its users would."""
+    """Load an exported file with the library's own loader."""
     state = dict(read_checkpoint(path))
     if library != 'transformers':
         missing, unexpected = model.load_state_dict(state, strict=False)
@@ -53,18 +53,18 @@ def load_exported(library: str, model: nn.Module, path: Path) -> nn.Module:
     model.config.save_pretrained(path.parent)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        loaded, told = type(model).from_pretrained(path.parent, output_loading_info=True)
+        loaded, info = type(model).from_pretrained(path.parent, output_loading_info=True)
     assert all(
-        name.startswith(('classifier.', 'swin.layernorm.', 'swinv2.layernorm.')) for name in told['missing_keys']
+        name.startswith(('classifier.', 'swin.layernorm.', 'swinv2.layernorm.')) for name in info['missing_keys']
     )
     return loaded.eval()
 
 
 @pytest.mark.parametrize(('library', 'version'), CASES)
-def test_our_weights_give_our_maps_there(library: str, version: int, tmp_path: Path) -> None:
+def test_exported_weights_give_our_maps_in_the_library(library: str, version: int, tmp_path: Path) -> None:
     ours = randomize(backbone(version))
     state: dict[str, Tensor] = dict(ours.state_dict())
-    for name in NORMS:  # what the maps of the others go through has no weights
+    for name in NORMS:  # peer_maps applies norms without weights
         state[name] = torch.ones_like(state[name]) if name.endswith('weight') else torch.zeros_like(state[name])
     ours.load_state_dict(state)
     torch.save(state, tmp_path / 'ours.pth')

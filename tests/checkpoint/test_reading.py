@@ -1,4 +1,4 @@
-"""Files are read without running what is in them, and broken ones are told for what they are."""
+"""Reading checkpoint files without running code from them, and errors for broken files."""
 
 import argparse
 import io
@@ -29,7 +29,7 @@ WEIGHTS = {'a': torch.arange(6.0).reshape(2, 3)}
 
 
 class Call:
-    """Pickled as a call of a function with arguments."""
+    """An object whose pickle calls a function with arguments."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.function, self.arguments = function, arguments
@@ -44,7 +44,7 @@ def saved(folder: Path, contents: Any, **options: Any) -> Path:
     return path
 
 
-def refusal(path: Path) -> str:
+def error_message(path: Path) -> str:
     with pytest.raises(InputError) as error:
         read_checkpoint(path)
     message = str(error.value)
@@ -53,12 +53,12 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_code_in_a_file_is_named_and_never_run(tmp_path: Path, zipped: bool) -> None:
+def test_code_in_a_file_is_reported_and_not_run(tmp_path: Path, zipped: bool) -> None:
     mark = tmp_path / 'mark'
     path = saved(
         tmp_path, {'model': WEIGHTS, 'x': Call(os.system, f'touch {mark}')}, _use_new_zipfile_serialization=zipped
     )
-    with pytest.raises(InputError, match=r'is refused: reading it would need (posix|nt)\.system'):
+    with pytest.raises(InputError, match=r'is rejected: reading it would need (posix|nt)\.system'):
         load_pretrained(tiny_backbone(), path)
     assert not mark.exists()
 
@@ -73,19 +73,19 @@ def test_code_in_a_file_is_named_and_never_run(tmp_path: Path, zipped: bool) -> 
         (np.zeros(1, dtype=[('x', 'f8')]), 'numpy.dtype(V8)'),
     ],
 )
-def test_what_is_not_tensors_is_named(tmp_path: Path, contents: Any, named: str) -> None:
-    if named == 'os':  # a module cannot be pickled: name it as a global
+def test_disallowed_globals_are_named_in_the_error(tmp_path: Path, contents: Any, named: str) -> None:
+    if named == 'os':  # os cannot be pickled, so write the pickle manually
         path = tmp_path / 'file.pth'
         with zipfile.ZipFile(path, 'w') as archive:
             archive.writestr('archive/data.pkl', b'\x80\x02cos\nsystem\n.')
             archive.writestr('archive/version', '3\n')
     else:
         path = saved(tmp_path, {'model': WEIGHTS, 'x': contents})
-    assert f'reading it would need {named}' in refusal(path)
+    assert f'reading it would need {named}' in error_message(path)
 
 
-def test_numpy_never_sees_a_made_up_dtype() -> None:
-    """A dtype's state can claim that raw bytes are objects; the stand-in takes the byte order only."""
+def test_plain_dtype_ignores_a_crafted_state() -> None:
+    """A dtype's state can declare raw bytes to be objects; only its byte order is used."""
     dtype = PlainDtype('f8', False, True)
     dtype.__setstate__((3, '<', (np.dtype('O'), (1,)), None, None, 8, 1, 0))
     assert dtype.dtype == np.float64 and not dtype.dtype.hasobject
@@ -93,7 +93,7 @@ def test_numpy_never_sees_a_made_up_dtype() -> None:
 
 @pytest.fixture
 def yacs(monkeypatch: pytest.MonkeyPatch) -> type:
-    """A class that pickles as yacs' settings do; gone again before reading."""
+    """A class that is pickled like yacs' CfgNode; the module is removed before reading."""
     module = ModuleType('yacs.config')
 
     class CfgNode(dict):
@@ -110,7 +110,7 @@ def yacs(monkeypatch: pytest.MonkeyPatch) -> type:
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_settings_of_training_codes_are_read_as_dicts(
+def test_settings_of_training_code_are_read_as_dicts(
     tmp_path: Path, yacs: type, monkeypatch: pytest.MonkeyPatch, zipped: bool
 ) -> None:
     config = yacs({'MODEL': yacs({'TYPE': 'swin'}), 'GPUS': [0, 1]})
@@ -141,14 +141,14 @@ def test_settings_of_training_codes_are_read_as_dicts(
     ],
     ids=lambda value: f'{type(value).__name__}-{value.dtype}',
 )
-def test_numbers_of_numpy_come_back(tmp_path: Path, value: Any) -> None:
+def test_numpy_arrays_and_scalars_are_restored(tmp_path: Path, value: Any) -> None:
     back = read_checkpoint(saved(tmp_path, {'x': value}))['x']
     assert np.array_equal(back, value) and back.dtype == value.dtype.newbyteorder('=')
     again = pickle.dumps(back, protocol=2)
     assert b'swin_backbone' not in again and np.array_equal(pickle.loads(again), value)
 
 
-def test_the_history_of_mmengine_comes_back_as_itself(tmp_path: Path) -> None:
+def test_mmengine_history_buffers_are_restored(tmp_path: Path) -> None:
     logging = pytest.importorskip('mmengine.logging')
     history = logging.HistoryBuffer([3.0, 1.0, 2.0], [1, 1, 1])
     hub = {'log_scalars': {'train/loss': history}, 'runtime_info': {'best': np.float64(1)}, 'resumed_keys': {}}
@@ -160,7 +160,7 @@ def test_the_history_of_mmengine_comes_back_as_itself(tmp_path: Path) -> None:
     assert back.max() == 6.0 and b'swin_backbone' not in pickle.dumps(back)
 
 
-def test_a_checkpoint_of_mmengine_is_read_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_mmengine_is_read_without_mmengine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logging = pytest.importorskip('mmengine.logging')
     path = saved(tmp_path, {'state_dict': WEIGHTS, 'message_hub': {'loss': logging.HistoryBuffer([3.0], [1])}})
     monkeypatch.delitem(sys.modules, 'mmengine.logging.history_buffer')
@@ -168,7 +168,7 @@ def test_a_checkpoint_of_mmengine_is_read_without_it(tmp_path: Path, monkeypatch
     assert 'mmengine.logging.history_buffer' not in sys.modules
 
 
-def test_the_list_of_safe_classes_is_left_as_it_was() -> None:
+def test_safe_globals_restores_the_previous_list() -> None:
     entry = (PlainDtype, 'some.module.name')
     torch.serialization.add_safe_globals([entry, np.dtype])
     try:
@@ -183,7 +183,7 @@ def test_the_list_of_safe_classes_is_left_as_it_was() -> None:
 
 @pytest.mark.parametrize('part', [0.3, 0.9, 0.999])
 @pytest.mark.parametrize('form', ['zip', 'pickle', 'safetensors'])
-def test_incomplete_files_are_called_so(tmp_path: Path, form: str, part: float) -> None:
+def test_incomplete_files_are_reported(tmp_path: Path, form: str, part: float) -> None:
     path = tmp_path / ('file.safetensors' if form == 'safetensors' else 'file.pth')
     if form == 'safetensors':
         save_file(WEIGHTS, path)
@@ -191,7 +191,7 @@ def test_incomplete_files_are_called_so(tmp_path: Path, form: str, part: float) 
         torch.save(WEIGHTS, path, _use_new_zipfile_serialization=form == 'zip')
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * part)])
-    assert 'incomplete' in refusal(path)
+    assert 'incomplete' in error_message(path)
 
 
 @pytest.mark.parametrize(
@@ -205,18 +205,18 @@ def test_incomplete_files_are_called_so(tmp_path: Path, form: str, part: float) 
         (b'{"message": "Not Found"}', 'a text file'),
         (b'\x1f\x8b\x08\x00' + bytes(20), 'a gzip archive'),
         (bytes(4096), 'filled with zeros'),
-        (bytes(range(1, 256)), 'no checkpoint'),
-        (b'\x05\x00\x00', 'no checkpoint'),
+        (bytes(range(1, 256)), 'not a checkpoint'),
+        (b'\x05\x00\x00', 'not a checkpoint'),
     ],
 )
-def test_what_is_no_checkpoint_is_named(tmp_path: Path, contents: bytes, said: str) -> None:
+def test_files_that_are_not_checkpoints_are_described(tmp_path: Path, contents: bytes, said: str) -> None:
     path = tmp_path / 'file.pth'
     path.write_bytes(contents)
-    message = refusal(path)
+    message = error_message(path)
     assert said in message and 'expected a .pth or .safetensors checkpoint' in message
 
 
-def test_the_contents_decide_not_the_suffix(tmp_path: Path) -> None:
+def test_the_format_is_recognised_from_the_contents(tmp_path: Path) -> None:
     first, second = tmp_path / 'a.pth', tmp_path / 'b.safetensors'
     save_file(WEIGHTS, first)
     torch.save(WEIGHTS, second)
@@ -224,27 +224,27 @@ def test_the_contents_decide_not_the_suffix(tmp_path: Path) -> None:
     assert torch.equal(read_checkpoint(second)['a'], WEIGHTS['a'])
 
 
-def test_a_damaged_header_is_called_so(tmp_path: Path) -> None:
+def test_damaged_safetensors_headers_are_reported(tmp_path: Path) -> None:
     path = tmp_path / 'file.safetensors'
     save_file(WEIGHTS, path)
     path.write_bytes(path.read_bytes().replace(b'"data_offsets"', b'"data_ofsets!"'))
-    assert 'damaged safetensors file' in refusal(path)
+    assert 'damaged safetensors file' in error_message(path)
     path.write_bytes(b'\x05\x00\x00\x00')
-    assert 'incomplete' in refusal(path)
+    assert 'incomplete' in error_message(path)
 
 
-def test_other_archives_are_named(tmp_path: Path) -> None:
+def test_other_zip_archives_are_described(tmp_path: Path) -> None:
     path = tmp_path / 'file.pth'
     with zipfile.ZipFile(path, 'w') as archive:
         archive.writestr('swin.pth', b'')
-    assert 'zip archive without a checkpoint' in refusal(path)
+    assert 'zip archive, not a checkpoint' in error_message(path)
     torch.jit.save(torch.jit.trace(torch.nn.Linear(1, 1), torch.ones(1, 1)), path)
-    assert 'TorchScript' in refusal(path)
+    assert 'TorchScript' in error_message(path)
 
 
 @pytest.mark.parametrize(('contents', 'kind'), [([1], 'list'), (torch.ones(1), 'Tensor'), (3, 'int')])
-def test_a_file_must_hold_a_dict(tmp_path: Path, contents: Any, kind: str) -> None:
-    assert f'holds a {kind}, no state dict' in refusal(saved(tmp_path, contents))
+def test_files_without_a_dict_are_an_error(tmp_path: Path, contents: Any, kind: str) -> None:
+    assert f'contains a {kind}, not a dict' in error_message(saved(tmp_path, contents))
 
 
 def plain_pickle(folder: Path, contents: Any, protocol: int = 4) -> Path:
@@ -282,14 +282,14 @@ def test_pickles_of_numpy_1_are_read(tmp_path: Path, protocol: int) -> None:
 
 @pytest.mark.parametrize('protocol', [2, 4, 5])
 def test_pickled_tensors_are_read(tmp_path: Path, protocol: int) -> None:
-    """As Mask2Former's script leaves them; a view keeps its place in the storage."""
+    """As written by Mask2Former's conversion script, including views into a larger storage."""
     values = {'x': torch.arange(6.0).view(2, 3).t(), 'y': nn.Parameter(torch.ones(2)), 'z': torch.arange(5)[2:4]}
     back = read_checkpoint(plain_pickle(tmp_path, {'model': values}, protocol))['model']
     assert all(torch.equal(back[name], value) for name, value in values.items())
 
 
-def evil_storage() -> bytes:
-    """What a pickled tensor holds, with a command in the place of its numbers."""
+def malicious_storage() -> bytes:
+    """The storage of a pickled tensor with a command instead of numbers."""
     file = io.BytesIO()
     torch.save(Call(os.system, 'touch MARK'), file, _use_new_zipfile_serialization=False)
     return file.getvalue()
@@ -307,38 +307,38 @@ def evil_storage() -> bytes:
         (np.zeros(1, dtype=[('x', 'f8')]), r'numpy\.dtype\(V8\)'),
         (argparse.Namespace(lr=1), r'argparse\.Namespace'),
         (torch.ones(2, dtype=torch.int8).to_sparse(), r'torch\._utils\._rebuild_sparse_tensor'),
-        (Call(torch.storage._load_from_bytes, evil_storage()), r'(posix|nt)\.system'),
+        (Call(torch.storage._load_from_bytes, malicious_storage()), r'(posix|nt)\.system'),
     ],
 )
-def test_pickles_of_anything_else_are_refused_by_name(
+def test_other_globals_in_pickles_are_named_in_the_error(
     tmp_path: Path, contents: Any, named: str, protocol: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = plain_pickle(tmp_path, {'model': {'a': ARRAYS[0], 'x': contents}}, protocol)
-    assert re.search(f'is refused: reading it would need {named}, ', refusal(path))
+    assert re.search(f'is rejected: reading it would need {named}, ', error_message(path))
     assert os.listdir(tmp_path) == ['file.pkl']
 
 
-def test_a_pickle_cannot_change_what_reads_it(tmp_path: Path) -> None:
-    """The state of an object can set attributes of whatever a pickle names: here of a stand-in for numpy.dtype."""
+def test_a_pickle_cannot_modify_the_replacement_classes(tmp_path: Path) -> None:
+    """A pickle can set attributes of any object that it names, here of the replacement for numpy.dtype."""
     for name in (b'numpy\ndtype', b'numpy\nndarray', b'numpy._core.multiarray\n_reconstruct', b'_codecs\nencode'):
         code = b'\x80\x02c' + name + b'\nN}X\x0c\x00\x00\x00__setstate__Ns\x86b.'
-        refusal(plain_pickle(tmp_path, code))
+        error_message(plain_pickle(tmp_path, code))
     assert PlainDtype.__setstate__ is not None
     assert np.array_equal(read_checkpoint(plain_pickle(tmp_path, {'a': ARRAYS[4]}))['a'], ARRAYS[4])
 
 
 @pytest.mark.parametrize('part', [0.1, 0.9, 0.999])
-def test_incomplete_pickles_are_called_so(tmp_path: Path, part: float) -> None:
+def test_incomplete_pickles_are_reported(tmp_path: Path, part: float) -> None:
     whole = pickle.dumps({'a': np.ones(500)})
-    assert 'damaged or incomplete' in refusal(plain_pickle(tmp_path, whole[: int(len(whole) * part)]))
+    assert 'damaged or incomplete' in error_message(plain_pickle(tmp_path, whole[: int(len(whole) * part)]))
 
 
-def test_npz_files(tmp_path: Path) -> None:
+def test_npz_files_are_read(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / 'a.npz', x=ARRAYS[0])
     assert np.array_equal(read_checkpoint(tmp_path / 'a.npz')['x'], ARRAYS[0])
     np.savez(tmp_path / 'b.npz', x=np.array([None, {}], dtype=object))
-    assert 'holds other things than numbers' in refusal(tmp_path / 'b.npz')
+    assert 'contains more than numbers' in error_message(tmp_path / 'b.npz')
 
 
 def shard(folder: Path, number: int, name: str) -> str:
@@ -353,15 +353,15 @@ def index_of(folder: Path, weight_map: Any) -> Path:
     return path
 
 
-def test_shards_that_are_missing_or_incomplete_are_named(tmp_path: Path) -> None:
+def test_missing_and_incomplete_shards_are_reported(tmp_path: Path) -> None:
     first = shard(tmp_path, 1, 'a')
     second = first.replace('00001', '00002')
-    assert f'needs 2 files, and 1 of them are missing: {second}' in refusal(tmp_path)
-    assert f'is one of 2 shards: give the folder {tmp_path}' in refusal(tmp_path / first)
+    assert f'needs 2 files, and 1 of them are missing: {second}' in error_message(tmp_path)
+    assert f'is one of 2 shards: give the folder {tmp_path}' in error_message(tmp_path / first)
     index = index_of(tmp_path, {'a': first, 'b': second})
-    assert second in refusal(index)
+    assert second in error_message(index)
     shard(tmp_path, 2, 'c')
-    message = 'lacks 1 tensors that the index places in it, such as b'
+    message = 'does not contain 1 tensors that the index lists for it, such as b'
     with pytest.raises(InputError, match=message):
         read_checkpoint(tmp_path)
     shard(tmp_path, 2, 'b')
@@ -369,17 +369,17 @@ def test_shards_that_are_missing_or_incomplete_are_named(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize('place', ['../a.safetensors', '/etc/passwd'])
-def test_an_index_names_files_beside_it(tmp_path: Path, place: str) -> None:
-    assert 'expected names of files beside it' in refusal(index_of(tmp_path, {'a': place}))
+def test_shards_outside_the_folder_of_the_index_are_an_error(tmp_path: Path, place: str) -> None:
+    assert 'expected names of files in the same folder' in error_message(index_of(tmp_path, {'a': place}))
 
 
 @pytest.mark.parametrize('weight_map', [[], {'a': 1}, 'x'])
-def test_other_json_is_a_text_file(tmp_path: Path, weight_map: Any) -> None:
-    assert 'a text file' in refusal(index_of(tmp_path, weight_map))
+def test_json_files_that_are_not_an_index_are_described_as_text(tmp_path: Path, weight_map: Any) -> None:
+    assert 'a text file' in error_message(index_of(tmp_path, weight_map))
 
 
-def test_folders_and_missing_files(tmp_path: Path) -> None:
-    assert 'is a folder: expected a .pth' in refusal(tmp_path)
+def test_folders_without_weights_and_missing_files_are_reported(tmp_path: Path) -> None:
+    assert 'is a folder: expected a .pth' in error_message(tmp_path)
     saved(tmp_path, WEIGHTS)
-    assert f'name a file in it, such as {tmp_path / "file.pth"}' in refusal(tmp_path)
-    assert 'does not exist' in refusal(tmp_path / 'none.pth')
+    assert f'give a file in it, such as {tmp_path / "file.pth"}' in error_message(tmp_path)
+    assert 'does not exist' in error_message(tmp_path / 'none.pth')

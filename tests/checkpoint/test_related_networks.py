@@ -1,4 +1,4 @@
-"""Networks that are related to Swin Transformer are called by their names; files of another size say so."""
+"""Errors for weights of related networks, other sizes and norms under unknown names."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def with_volumes(name: str, state: State) -> State:
 
 
 def mixture() -> State:
-    """Experts in every other block, and a network of position biases without a learned scale."""
+    """Experts in every other block, and an MLP for position biases without a logit scale."""
     return {
         name.replace('blocks.1.mlp.', 'blocks.1.mlp._moe_layer.'): value
         for name, value in native(version=2).items()
@@ -40,7 +40,7 @@ def restoration() -> State:
 
 
 @pytest.mark.parametrize(
-    ('state', 'called'),
+    ('state', 'network'),
     [
         (mixture(), 'a Swin-MoE'),
         (unetr('swinViT.layers1.0'), 'a Swin-UNETR'),
@@ -50,16 +50,16 @@ def restoration() -> State:
     ],
     ids=['mixture', 'unetr', 'unetr v2', 'unetr pre-trained', 'restoration'],
 )
-def test_related_networks_are_called_by_their_names(state: State, called: str) -> None:
+def test_related_networks_are_named_in_the_error(state: State, network: str) -> None:
     model = tiny_backbone(window_size=4)
     before = model.layers[0].blocks[0].norm1.weight.clone()
-    with pytest.raises(InputError, match=f'^the state dict holds {called}.*Load it with the code') as error:
+    with pytest.raises(InputError, match=f'^the state dict contains {network}.*Load it with its own code') as error:
         load_pretrained(model, {'model': state})
     assert '\n' not in str(error.value) and torch.equal(model.layers[0].blocks[0].norm1.weight, before)
 
 
 @pytest.mark.parametrize('name', ['huge', 'giant-simmim', 'giant', 'tiny-c24'])
-def test_a_file_of_a_named_size_is_called_so(name: str) -> None:
+def test_the_variant_of_a_file_is_named_in_the_error(name: str) -> None:
     known = VARIANTS[name]
     with torch.device('meta'):
         file = SwinTransformer(name, known.versions[0])
@@ -69,7 +69,7 @@ def test_a_file_of_a_named_size_is_called_so(name: str) -> None:
     assert load_pretrained(file, dict(file.state_dict())).complete
 
 
-def test_the_two_giants_do_not_share_a_name() -> None:
+def test_the_two_giant_variants_have_the_published_parameter_counts() -> None:
     with torch.device('meta'):
         released, paper = (SwinTransformer(name, 2) for name in ('giant-simmim', 'giant'))
     assert [round(sum(p.numel() for p in model.parameters()) / 1e9, 2) for model in (released, paper)] == [1.06, 3.0]
@@ -82,8 +82,8 @@ def test_the_two_giants_do_not_share_a_name() -> None:
         (None, r'variant=None.*\(8, 16, 32, 64\)'),
     ],
 )
-def test_the_scales_of_a_file_settle_its_heads(name: str | None, advice: str) -> None:
-    """Of V2, where no other weight shows them; with and without norms on the main branch."""
+def test_the_logit_scales_of_a_file_determine_its_heads(name: str | None, advice: str) -> None:
+    """No other weight of V2 shows the number of heads; with and without norms on the main branch."""
     sizes = dict(embed_dim=352, depths=(2, 2, 18, 2))
     with torch.device('meta'):
         file = SwinTransformer(name, 2, **sizes, num_heads=(8, 16, 32, 64))
@@ -97,7 +97,7 @@ NORMS = [f'{stage}.{kind}' for stage in range(4) for kind in ('weight', 'bias')]
 
 
 def with_norms(pattern: str, prefix: str = 'backbone.') -> State:
-    """A detector's file whose norms of stages are called by ``pattern``."""
+    """Return a detector's state dict with the norms of its stages renamed by ``pattern``."""
     state = tiny_backbone().state_dict()
     body = {prefix + name: value for name, value in state.items() if not name.startswith('norm')}
     return {**body, **{pattern.format(name): state[f'norm{name}'] for name in NORMS}}
@@ -112,23 +112,21 @@ def with_norms(pattern: str, prefix: str = 'backbone.') -> State:
         ('encoder.norms.stage{}', 'encoder.model.'),
     ],
 )
-def test_norms_of_stages_under_another_name_are_an_error(pattern: str, prefix: str) -> None:
+def test_norms_of_stages_under_unknown_names_are_an_error(pattern: str, prefix: str) -> None:
     model, state = tiny_backbone(), with_norms(pattern, prefix)
-    with pytest.raises(
-        InputError, match=r'norms of its stages under names that are not known, .*name them norm0\.weight'
-    ):
+    with pytest.raises(InputError, match=r'norms of its stages under unknown names, .*rename them to norm0\.weight'):
         load_pretrained(model, state)
     report = load_pretrained(model, state, strict=False)
     assert len(report.strange_norms) == len(report.new) == 8
 
 
 @pytest.mark.parametrize('pattern', ['neck.lateral.norms.{}', 'head.norms.{}'])
-def test_norms_of_other_parts_are_no_output_norms(pattern: str) -> None:
+def test_norms_of_other_parts_are_not_output_norms(pattern: str) -> None:
     report = load_pretrained(tiny_backbone(), with_norms(pattern))
     assert report.complete and len(report.new) == 8 and report.beside == 8
 
 
-def test_vectors_of_other_sizes_are_no_output_norms() -> None:
+def test_numbered_vectors_of_equal_size_are_not_output_norms() -> None:
     state = with_norms('backbone.norm{}')
     body = {name: value for name, value in state.items() if '.norm' not in name or '.layers.' in name}
     body['backbone.patch_embed.norm.weight'] = state['backbone.patch_embed.norm.weight']

@@ -1,4 +1,4 @@
-"""Weights for another window, image size or number of channels."""
+"""Resizing weights for another window, image size or number of image channels."""
 
 import math
 
@@ -26,7 +26,7 @@ TABLES = 'attn.relative_position_bias_table'
 
 
 def original_resize(table: Tensor, side: int) -> Tensor:
-    """What the original detection code does when the lengths differ."""
+    """Resize a table like the original detection code."""
     length, heads = table.shape
     square = int(length**0.5)
     maps = table.permute(1, 0).view(1, heads, square, square)
@@ -34,14 +34,14 @@ def original_resize(table: Tensor, side: int) -> Tensor:
 
 
 @pytest.mark.parametrize(('source', 'target'), [(7, 12), (12, 7), (4, 5), (7, 8), (2, 16)])
-def test_square_tables_are_resized_as_by_the_original_code(source: int, target: int) -> None:
+def test_square_tables_are_resized_like_in_the_original_code(source: int, target: int) -> None:
     table = torch.randn((2 * source - 1) ** 2, 3)
     out, note = fit_table(table, None, (target, target), heads=3)
     assert torch.equal(out, original_resize(table, 2 * target - 1))
     assert note == f'window {source}x{source} to {target}x{target}'
 
 
-def test_a_table_for_the_same_window_is_left_alone() -> None:
+def test_a_table_for_the_same_window_is_unchanged() -> None:
     table = torch.randn(169, 2)
     for known in (None, index(7)):
         out, note = fit_table(table, known, (7, 7), heads=2)
@@ -49,13 +49,13 @@ def test_a_table_for_the_same_window_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize('window', [(7, 7), (4, 9), (9, 4), (2, 3), (1, 5), (12, 12)])
-def test_the_window_is_read_from_the_index(window: tuple[int, int]) -> None:
+def test_window_of_index_returns_the_window(window: tuple[int, int]) -> None:
     flat = relative_position_index(window)
     assert window_of_index(flat) == window
     assert window_of_index(flat.reshape(math.prod(window), -1)) == window
 
 
-def test_oblong_windows_are_told_apart_by_the_index() -> None:
+def test_the_index_distinguishes_oblong_windows() -> None:
     table = torch.randn(7 * 17, 2)
     kept, note = fit_table(table, relative_position_index((4, 9)), (4, 9), heads=2)
     assert kept is table and not note
@@ -65,18 +65,18 @@ def test_oblong_windows_are_told_apart_by_the_index() -> None:
         turned, F.interpolate(table.t().view(1, 2, 7, 17), size=(17, 7), mode='bicubic').flatten(2)[0].t()
     )
     same_length, note = fit_table(table, None, (9, 4), heads=2)
-    assert same_length is table and not note  # nothing in the file says otherwise
-    with pytest.raises(MisfitError, match='may be several oblong'):
+    assert same_length is table and not note  # without an index, an equal length is assumed to be the same window
+    with pytest.raises(MisfitError, match='fit no square window'):
         fit_table(table, None, (5, 5), heads=2)
 
 
-def test_other_heads_do_not_fit() -> None:
-    with pytest.raises(MisfitError, match=r'\(169, 3\) in the file, \[169, 4\] here'):
+def test_another_number_of_heads_is_an_error() -> None:
+    with pytest.raises(MisfitError, match=r'\(169, 3\) in the file, \(169, 4\) in the backbone'):
         fit_table(torch.randn(169, 3), None, (7, 7), heads=4)
     assert window_of_table(torch.empty(168, 3)) is None and window_of_table(torch.empty(4, 3)) is None
 
 
-def test_half_precision_tables_keep_their_precision() -> None:
+def test_half_precision_tables_are_resized_in_float32() -> None:
     table = torch.randn(49, 2).half()
     out, _ = fit_table(table, None, (7, 7), heads=2)
     assert out.dtype == torch.float16
@@ -84,7 +84,7 @@ def test_half_precision_tables_keep_their_precision() -> None:
 
 
 @pytest.mark.parametrize('window', [6, (4, 9), (9, 4), (5, 2)])
-def test_a_backbone_with_another_window_takes_every_table(window: object) -> None:
+def test_all_tables_are_resized_for_a_backbone_with_another_window(window: object) -> None:
     source = tiny_backbone(window_size=4)
     target = tiny_backbone(window_size=window)
     report = load_pretrained(target, source.state_dict())
@@ -96,7 +96,7 @@ def test_a_backbone_with_another_window_takes_every_table(window: object) -> Non
     assert target(torch.randn(1, 3, 50, 70))[0].isfinite().all()
 
 
-def test_classification_embeddings_are_spread_over_their_grid() -> None:
+def test_flat_embeddings_are_reshaped_to_the_grid() -> None:
     flat = torch.randn(1, 6, 16)
     out, note = fit_embedding(flat, torch.Size([1, 16, 2, 3]))
     assert not note and torch.equal(out[0, :, 1, 2], flat[0, 5]) and torch.equal(out[0, :, 0, 1], flat[0, 1])
@@ -111,19 +111,19 @@ def test_embeddings_are_resized_for_another_grid() -> None:
     assert note == 'grid 6x5 to 3x3' and again.shape == (1, 8, 3, 3)
 
 
-def test_a_position_without_a_patch_is_left_out() -> None:
+def test_the_position_of_a_class_token_is_dropped() -> None:
     flat = torch.randn(1, 17, 8)
     out, _ = fit_embedding(flat, torch.Size([1, 8, 4, 4]))
     assert torch.equal(out.flatten(2).transpose(1, 2), flat[:, 1:])
 
 
 @pytest.mark.parametrize('shape', [(1, 15, 8), (1, 16, 4), (2, 16, 8), (16, 8)])
-def test_embeddings_of_unknown_shape_do_not_fit(shape: tuple[int, ...]) -> None:
+def test_embeddings_of_other_shapes_are_an_error(shape: tuple[int, ...]) -> None:
     with pytest.raises(MisfitError):
         fit_embedding(torch.randn(shape), torch.Size([1, 8, 3, 3]))
 
 
-def test_an_embedding_of_an_oblong_image_is_named() -> None:
+def test_the_embedding_of_an_oblong_image_is_reported() -> None:
     model = tiny_backbone(position_encoding='absolute', pretrain_img_size=64)
     state = {**model.state_dict(), 'absolute_pos_embed': torch.randn(1, 15, 16)}
     with pytest.raises(InputError, match=r'absolute_pos_embed \(15 positions .* set pretrain_img_size'):
@@ -131,7 +131,7 @@ def test_an_embedding_of_an_oblong_image_is_named() -> None:
 
 
 @pytest.mark.parametrize(('have', 'want'), [(3, 4), (3, 6), (3, 2), (1, 3), (4, 3)])
-def test_image_channels_are_repeated_in_turn(have: int, want: int) -> None:
+def test_image_channels_are_repeated_cyclically(have: int, want: int) -> None:
     weight = torch.randn(8, have, 4, 4)
     out, note = fit_channels(weight, torch.Size([8, want, 4, 4]))
     assert f'{have} channels repeated as {want}' in note
@@ -139,7 +139,7 @@ def test_image_channels_are_repeated_in_turn(have: int, want: int) -> None:
         assert torch.equal(out[:, channel], weight[:, channel % have] * (have / want))
 
 
-def test_one_channel_sees_a_grey_image_as_three_equal_ones() -> None:
+def test_one_channel_gives_the_maps_of_three_equal_channels() -> None:
     colour, grey = tiny_backbone().eval(), tiny_backbone(in_channels=1).eval()
     load_pretrained(grey, colour.state_dict())
     image = torch.randn(1, 1, 40, 40)
@@ -148,13 +148,13 @@ def test_one_channel_sees_a_grey_image_as_three_equal_ones() -> None:
 
 
 @pytest.mark.parametrize('shape', [(8, 3, 2, 2), (4, 3, 4, 4), (8, 3, 2, 4, 4)])
-def test_other_patch_embeddings_do_not_fit(shape: tuple[int, ...]) -> None:
+def test_patch_embeddings_of_other_shapes_are_an_error(shape: tuple[int, ...]) -> None:
     with pytest.raises(MisfitError):
         fit_channels(torch.randn(shape), torch.Size([8, 3, 4, 4]))
 
 
 @pytest.mark.parametrize(('window', 'pretrained'), [(8, 0), (16, 8), (12, 16), (2, 0), (24, 12)])
-def test_v2_coordinates_tell_the_window_of_training(window: int, pretrained: int) -> None:
+def test_trained_window_is_determined_from_v2_coordinates(window: int, pretrained: int) -> None:
     assert trained_window(coordinates(window, pretrained)) == (pretrained or window)
     ours = log_spaced_offsets((window, window), (pretrained, pretrained)).reshape(1, 2 * window - 1, 2 * window - 1, 2)
     assert torch.allclose(ours, coordinates(window, pretrained), atol=1e-6)
@@ -166,19 +166,19 @@ def with_coordinates(model: SwinTransformer, window: int, pretrained: int = 0) -
     return {**model.state_dict(), **tables}
 
 
-def test_v2_takes_any_window_and_says_when_the_bias_would_be_read_wrongly() -> None:
+def test_v2_warns_if_the_position_bias_was_trained_for_another_window() -> None:
     options = dict(TINY, version=2)
     state = with_coordinates(SwinTransformer(**options, window_size=4), window=4)
     same = SwinTransformer(**options, window_size=4)
-    told = SwinTransformer(**options, window_size=8, pretrained_window_sizes=(4, 4, 4, 4))
-    untold = SwinTransformer(**options, window_size=8)
-    assert not load_pretrained(same, state).warnings and not load_pretrained(told, state).warnings
-    report = load_pretrained(untold, state)
+    matching = SwinTransformer(**options, window_size=8, pretrained_window_sizes=(4, 4, 4, 4))
+    mismatched = SwinTransformer(**options, window_size=8)
+    assert not load_pretrained(same, state).warnings and not load_pretrained(matching, state).warnings
+    report = load_pretrained(mismatched, state)
     assert report.complete and not report.adapted
     assert 'pretrained_window_sizes=[4, 4, 4, 4]' in report.warnings[0]
 
 
-def test_v2_finetuned_with_another_window_keeps_the_first_one() -> None:
+def test_v2_files_fine_tuned_with_another_window_need_the_pretraining_window() -> None:
     options = dict(TINY, version=2, window_size=8)
     state = with_coordinates(SwinTransformer(**options), window=8, pretrained=6)
     assert load_pretrained(SwinTransformer(**options), state).warnings

@@ -1,4 +1,4 @@
-"""Files that claim to hold more than they could are refused before memory is asked for."""
+"""Files that would expand to far more than their size are rejected before memory is allocated."""
 
 import zipfile
 from collections.abc import Callable
@@ -33,13 +33,13 @@ def compressed_array(path: Path) -> None:
         np.savez_compressed(file, weight=np.zeros(1 << 20))
 
 
-def lying_header(path: Path) -> None:
+def wrong_shape_in_header(path: Path) -> None:
     array = path.with_suffix('.npy')
     np.save(array, np.zeros(3))
-    said, lie = b"'shape': (3,), }" + 15 * b' ', b"'shape': (3000000000000000,), }"
-    assert said in array.read_bytes()
+    shape, wrong = b"'shape': (3,), }" + 15 * b' ', b"'shape': (3000000000000000,), }"
+    assert shape in array.read_bytes()
     with zipfile.ZipFile(path, 'w') as target:
-        target.writestr('weight.npy', array.read_bytes().replace(said, lie))
+        target.writestr('weight.npy', array.read_bytes().replace(shape, wrong))
 
 
 def expanded(path: Path) -> None:
@@ -51,27 +51,27 @@ def nested(path: Path) -> None:
 
 
 @pytest.mark.parametrize('write', [deflated_zeros, compressed_array, expanded, nested])
-def test_they_are_refused(write: Callable[[Path], Any], tmp_path: Path) -> None:
+def test_files_that_would_expand_too_much_are_rejected(write: Callable[[Path], Any], tmp_path: Path) -> None:
     write(tmp_path / 'weights.pth')
-    with pytest.raises(InputError, match=r'weights\.pth is refused: its [\d,]+ bytes would become [\d,]+') as error:
+    with pytest.raises(InputError, match=r'weights\.pth is rejected: its [\d,]+ bytes would expand to [\d,]+') as error:
         read_checkpoint(tmp_path / 'weights.pth')
     assert '\n' not in str(error.value)
 
 
-def test_an_array_that_no_memory_could_hold_is_refused(tmp_path: Path) -> None:
-    lying_header(tmp_path / 'weights.pth')
-    with pytest.raises(InputError, match='is damaged, or holds other things than numbers'):
+def test_an_array_with_an_impossible_shape_is_rejected(tmp_path: Path) -> None:
+    wrong_shape_in_header(tmp_path / 'weights.pth')
+    with pytest.raises(InputError, match='is damaged, or contains more than numbers'):
         read_checkpoint(tmp_path / 'weights.pth')
 
 
-def test_a_huge_text_is_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_text_file_is_not_read_as_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, 'MAX_INDEX', 10)
     (tmp_path / 'weights.json').write_text('{"weight_map": {}}')
     with pytest.raises(InputError, match='is a text file'):
         read_checkpoint(tmp_path / 'weights.json')
 
 
-def test_what_weights_do_is_read(tmp_path: Path) -> None:
+def test_tied_weights_are_read(tmp_path: Path) -> None:
     shared = torch.ones(1000)
     torch.save({str(i): shared for i in range(90)}, tmp_path / 'tied.pth')
     assert len(read_checkpoint(tmp_path / 'tied.pth')) == 90

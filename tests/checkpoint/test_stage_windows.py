@@ -1,4 +1,4 @@
-"""One window per stage, as in timm's swin_s3: its weights give its maps."""
+"""One window size per stage, as in timm's swin_s3."""
 
 from typing import Any
 
@@ -16,13 +16,13 @@ S3 = {
     'small': dict(depths=(2, 2, 18, 2), window_size=(14, 14, 14, 7)),
     'base': dict(depths=(2, 2, 30, 2), window_size=(7, 7, 14, 7)),
 }
-# Every map has whole windows, and more than one along each axis.
+# At this size, every map consists of whole windows, more than one along each axis.
 SIDE = 448
 
 
 @pytest.mark.parametrize('name', S3)
-def test_timms_swin_s3_gives_its_maps(name: str) -> None:
-    """The networks of timm with their windows and depths, and fewer channels."""
+def test_swin_s3_weights_give_the_maps_of_timm(name: str) -> None:
+    """With timm's windows and depths, but fewer channels."""
     timm = pytest.importorskip('timm')
     sizes: dict[str, Any] = dict(embed_dim=8, num_heads=(1, 2, 4, 8))
     theirs: nn.Module = randomize(
@@ -37,7 +37,7 @@ def test_timms_swin_s3_gives_its_maps(name: str) -> None:
             assert relative_error(a, b) < 1e-5
 
 
-def test_tables_of_every_stage_are_fitted_to_its_window() -> None:
+def test_tables_are_resized_to_the_window_of_their_stage() -> None:
     source = tiny_backbone(window_size=(3, 3, 4, 2))
     target = tiny_backbone(window_size=(3, (2, 4), 5, 2))
     report = load_pretrained(target, source.state_dict())
@@ -48,7 +48,7 @@ def test_tables_of_every_stage_are_fitted_to_its_window() -> None:
 
 
 @pytest.mark.parametrize('window', [4, (3, 5)])
-def test_a_window_for_all_stages_is_the_same_as_one_for_each(window: int | tuple[int, int]) -> None:
+def test_one_window_for_all_stages_equals_the_same_window_for_each(window: int | tuple[int, int]) -> None:
     image = torch.randn(1, 3, 50, 70)
     one = tiny_backbone(window_size=window).eval()
     each = SwinTransformer(**TINY, window_size=(window,) * 4).eval()
@@ -57,6 +57,6 @@ def test_a_window_for_all_stages_is_the_same_as_one_for_each(window: int | tuple
 
 
 @pytest.mark.parametrize('window', [(7, 7, 14), (7, 7, 14, 7, 7), ((7, 7), (7, 7)), (7, 7, 0, 7), '7777'])
-def test_windows_of_another_number_of_stages_are_refused(window: Any) -> None:
+def test_invalid_window_sizes_are_an_error(window: Any) -> None:
     with pytest.raises(InputError, match='window_size must be'):
         SwinTransformer(**TINY, window_size=window)

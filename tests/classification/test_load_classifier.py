@@ -62,8 +62,8 @@ def test_logits_are_theirs(
     library: str, version: int, window: int, pretrained: tuple[int, ...] | None, tmp_path: Path
 ) -> None:
     options = {**SIZES, 'window_size': window} | ({'pretrained_window_sizes': pretrained} if pretrained else {})
-    theirs = build_peer(library, version, options, SIDE)
-    source = save(library, theirs, tmp_path)
+    reference = build_peer(library, version, options, SIDE)
+    source = save(library, reference, tmp_path)
     if (library, version) == ('timm', 2):
         with pytest.raises(InputError, match='does not tell the windows'):
             load_classifier(source)
@@ -72,7 +72,7 @@ def test_logits_are_theirs(
         ours = load_classifier(source)
         assert library == 'torchvision' or ours.image_size == SIDE or window == 8
     image = torch.randn(3, 3, SIDE, SIDE)
-    assert relative_error(logits(ours, image), logits(theirs, image)) < 1e-5
+    assert relative_error(logits(ours, image), logits(reference, image)) < 1e-5
     assert ours.load_report is not None and ours.load_report.complete and not ours.load_report.new
 
 
@@ -179,7 +179,7 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, torch.Tensor]], dict[str, torch.Ten
     'no block': (lambda state: without(state, 'layers.1.blocks.0.attn.qkv.weight'), 'missing 1'),
     'no table': (lambda state: without(state, 'layers.1.blocks.0.attn.relative_position_bias_table'), 'missing 1'),
     'more than a classifier': (lambda state: state | {'extra.weight': torch.zeros(2)}, r'extra\.weight'),
-    'more than a block': (lambda state: state | {'layers.0.blocks.0.gate': torch.zeros(2)}, 'left over 1'),
+    'more than a block': (lambda state: state | {'layers.0.blocks.0.gate': torch.zeros(2)}, 'unexpected 1'),
 }
 
 
@@ -199,16 +199,16 @@ def test_mmpretrain(version: int, windows: list[int], tmp_path: Path) -> None:
     backbone = dict(type='SwinTransformer', window_size=4, arch=arch)
     if version == 2:
         backbone = dict(type='SwinTransformerV2', window_size=windows, arch=dict(arch, extra_norm_every_n_blocks=0))
-    theirs = models.ImageClassifier(
+    reference = models.ImageClassifier(
         backbone=dict(backbone, img_size=SIDE, out_indices=(2,)),
         neck=dict(type='GlobalAveragePooling'),
         head=dict(type='LinearClsHead', num_classes=10, in_channels=64),
     )
-    randomize(theirs).eval()
-    torch.save({'state_dict': theirs.state_dict(), 'meta': {}}, tmp_path / 'epoch_1.pth')
+    randomize(reference).eval()
+    torch.save({'state_dict': reference.state_dict(), 'meta': {}}, tmp_path / 'epoch_1.pth')
     ours = load_classifier(tmp_path / 'epoch_1.pth')
     image = torch.randn(3, 3, SIDE, SIDE)
     with torch.no_grad():
-        expected = theirs.head(theirs.extract_feat(image))
+        expected = reference.head(reference.extract_feat(image))
         assert relative_error(ours(image), expected) < 1e-5
     assert ours.image_size == SIDE

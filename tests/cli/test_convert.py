@@ -109,7 +109,7 @@ def test_a_trained_backbone_comes_back_with_its_norms(tmp_path: Path, to: str, v
 SOURCES = {
     'detectron2 .pkl': (1, detectron2('backbone.bottom_up.', 4)),
     'shards': (1, sharded('.safetensors', 'model.safetensors.index.json')),
-    'words of wrappers': (1, saved(wrapped)),
+    'wrapped modules': (1, saved(wrapped)),
     'SimMIM V2': (2, saved(simmim)),
     'Feature Distillation': (2, saved(distilled)),
 }
@@ -138,7 +138,7 @@ def test_one_window_per_stage_comes_back(tmp_path: Path, target: str) -> None:
     report = load_pretrained(tiny_backbone(window_size=(3, 3, 4, 3)), tmp_path / target)
     assert report.complete and not report.adapted
     for other in ('mmdet', 'torchvision', 'transformers', 'maskformer'):
-        with pytest.raises(InputError, match=f'windows of several sizes, which {other} has no place for'):
+        with pytest.raises(InputError, match=f'windows of several sizes, which {other} does not support'):
             convert_file(str(source), tmp_path / 'other.pth', other)
 
 
@@ -198,7 +198,7 @@ def test_stock_mmdet_takes_what_is_written_for_it(tmp_path: Path) -> None:
 
 def test_torchvisions_buffers(tmp_path: Path) -> None:
     source = save(tmp_path, layout_state('timm', SMALL, 2))
-    with pytest.raises(InputError, match='does not tell the window of its network: give --window-size'):
+    with pytest.raises(InputError, match='the window cannot be determined from the source: pass --window-size'):
         convert_file(str(source), tmp_path / 'a.pth', 'torchvision')
     convert_file(str(source), tmp_path / 'a.pth', 'torchvision', window_size=[4])
     state = weights_of(tmp_path / 'a.pth')
@@ -229,7 +229,7 @@ def test_torchvisions_buffers(tmp_path: Path) -> None:
 )
 def test_what_the_other_cannot_compute_is_refused(tmp_path: Path, options: dict[str, Any], to: str, said: str) -> None:
     source = save(tmp_path, tiny_backbone(**options).state_dict())
-    with pytest.raises(InputError, match=f'has {said}.*which {to} has no place for'):
+    with pytest.raises(InputError, match=f'has {said}.*which {to} does not support'):
         convert_file(str(source), tmp_path / 'target.pth', to)
     assert not (tmp_path / 'target.pth').exists()
 
@@ -237,7 +237,8 @@ def test_what_the_other_cannot_compute_is_refused(tmp_path: Path, options: dict[
 def test_parts_of_another_network_are_refused(tmp_path: Path) -> None:
     source = save(tmp_path, {**tiny_backbone().state_dict(), 'layers.0.blocks.0.attn.gate.weight': torch.ones(1)})
     with pytest.raises(
-        InputError, match=r'what Swin has not and timm could not keep: layers\.0\.blocks\.0\.attn\.gate'
+        InputError,
+        match=r'parameters that Swin does not have and that timm cannot store: layers\.0\.blocks\.0\.attn\.gate',
     ):
         convert_file(str(source), tmp_path / 'target.pth', 'timm')
 
@@ -249,7 +250,7 @@ def test_destinations(tmp_path: Path) -> None:
         ('target.onnx', 'must end in one of'),
         ('none/target.pth', 'is in a folder that does not exist'),
         ('folder.pth', 'is a folder'),
-        ('source.pth', 'exists: give --force'),
+        ('source.pth', 'exists: pass --force'),
     ):
         with pytest.raises(InputError, match=said):
             convert_file(str(source), tmp_path / target, 'timm')
@@ -289,7 +290,7 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert tool(source, target, '--to', 'timm', monkeypatch=monkeypatch) == 0
     assert capsys.readouterr().out.startswith(f'wrote {target}: 125 tensors of Swin V1')
     assert tool(source, target, '--to', 'timm', monkeypatch=monkeypatch) == 2
-    assert capsys.readouterr().err == f'error: {target} exists: give --force to overwrite it, or another name.\n'
+    assert capsys.readouterr().err == f'error: {target} exists: pass --force to overwrite it, or choose another name.\n'
     assert tool(source, target, '--to', 'mmdet', '--force', monkeypatch=monkeypatch) == 0
     assert tool(source, target, '--to', 'keras', monkeypatch=monkeypatch) == 2
     assert tool(tmp_path / 'none.pth', target, '--to', 'timm', '--force', monkeypatch=monkeypatch) == 2
@@ -300,7 +301,7 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
 
 def test_other_networks_are_refused(tmp_path: Path) -> None:
     source = save(tmp_path, nn.Linear(2, 2).state_dict())
-    with pytest.raises(InputError, match='holds no Swin backbone'):
+    with pytest.raises(InputError, match='contains no Swin backbone'):
         convert_file(str(source), tmp_path / 'target.pth', 'timm')
     with pytest.raises(InputError, match="unknown layout 'keras'"):
         convert_file(str(source), tmp_path / 'target.pth', 'keras')

@@ -179,7 +179,7 @@ def save_broken(kind: str, path: Path) -> str:
     if kind == 'truncated':
         torch.save({'state_dict': nn.Linear(50, 50).state_dict()}, path)
         path.write_bytes(path.read_bytes()[:-3000])
-        return f'error: {path} is incomplete: it ends after {path.stat().st_size:,} bytes'
+        return f'error: {path} is incomplete: it is cut off after {path.stat().st_size:,} bytes'
     torch.save({'state_dict': {}, 'meta': Payload(path.with_suffix('.owned'))}, path)
     return f'error: {path} is rejected: reading it would need builtins.getattr'
 
