@@ -1,6 +1,6 @@
-"""Backbones in the models of Transformers: importing this module registers them with its AutoBackbone.
+"""Adapter for the models of Transformers; importing this module registers the backbones with AutoBackbone.
 
-The config of a backbone holds every option that it was built with, so that `from_pretrained` builds it anew.
+The config of a backbone contains every option that it was built with, so that `from_pretrained` can rebuild it.
 """
 
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ from transformers.utils.generic import can_return_tuple
 from swin_backbone.adapters import check_backbone
 from swin_backbone.backbones.mixer import SwinMixer
 from swin_backbone.backbones.options import BackboneOptions
-from swin_backbone.backbones.swin import SwinTransformer, restart
+from swin_backbone.backbones.swin import SwinTransformer, reset_module
 from swin_backbone.errors import InputError
 
 NETWORKS: dict[str, type[SwinTransformer]] = {kind.__name__: kind for kind in (SwinTransformer, SwinMixer)}
-"""The classes that their options alone describe."""
+"""The classes that are fully described by their options."""
 
 
 class SwinBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
-    """Everything that a backbone is built of; :func:`describe` makes it.
+    """The config of a backbone; create it with :func:`describe`.
 
     Args:
         network: a key of :data:`NETWORKS`.
-        options: of :class:`swin_backbone.backbones.options.BackboneOptions`.
+        options: fields of :class:`swin_backbone.backbones.options.BackboneOptions`.
         patch_norm: whether a norm follows the patch embedding.
     """
 
@@ -40,7 +40,7 @@ class SwinBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
     patch_norm: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Name the stages, of which ``out_features`` or ``out_indices`` choose those whose maps are returned."""
+        """Set the names of stages, and the stages whose maps are returned, by ``out_features`` or ``out_indices``."""
         if self.options is None:
             with torch.device('meta'):
                 self.options = asdict(SwinTransformer().options)
@@ -52,7 +52,7 @@ class SwinBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def build(self) -> SwinTransformer:
-        """Build the backbone with new weights."""
+        """Build the backbone with initial weights."""
         stages = sorted(index % len(self.stage_names) for index in self.out_indices)
         values = {name: as_tuples(value) for name, value in (self.options or {}).items()}
         backbone = NETWORKS[self.network].__new__(NETWORKS[self.network])
@@ -62,12 +62,12 @@ class SwinBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
 
 
 def as_tuples(value: Any) -> Any:
-    """Lists of a JSON file as the tuples that they were."""
+    """Convert the lists of a JSON file back to tuples, recursively."""
     return tuple(map(as_tuples, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 class SwinBackboneModel(BackboneMixin, PreTrainedModel):
-    """A backbone as Transformers' models build it from their ``backbone_config``."""
+    """A backbone that Transformers' models build from their ``backbone_config``."""
 
     config: SwinBackboneConfig
     config_class = SwinBackboneConfig
@@ -77,48 +77,48 @@ class SwinBackboneModel(BackboneMixin, PreTrainedModel):
     def __init__(self, config: SwinBackboneConfig) -> None:
         super().__init__(config)
         self.network = config.build()
-        self.network.without_values = False  # Transformers initialises what it creates on 'meta'
+        self.network.is_uninitialized = False  # Transformers initialises models that it creates on 'meta'
         self.num_features = [self.network.options.channels(index) for index in range(len(config.stage_names))]
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Give a module of the backbone the values that a new one has."""
-        restart(module)
+        """Initialise a module of the backbone."""
+        reset_module(module)
 
     @can_return_tuple
     def forward(self, pixel_values: Tensor, output_hidden_states: bool | None = None, **_: Any) -> BackboneOutput:
         """Compute the maps of images ``[B, 3, H, W]``.
 
         Raises:
-            InputError: more than the maps is asked for.
+            InputError: if hidden states are requested.
         """
         if output_hidden_states:
-            raise InputError('this backbone returns feature maps alone: leave output_hidden_states out.')
+            raise InputError('this backbone returns only feature maps: leave output_hidden_states out.')
         return BackboneOutput(feature_maps=self.network(pixel_values))
 
 
 def describe(backbone: SwinTransformer) -> SwinBackboneConfig:
-    """Make the ``backbone_config`` of a backbone.
+    """Create the ``backbone_config`` of a backbone.
 
     Raises:
-        InputError: it is of a class that has more to it than its options.
+        InputError: if its class is not in :data:`NETWORKS`.
     """
     check_backbone(backbone)
     name = type(backbone).__name__
     if NETWORKS.get(name) is not type(backbone):
         raise InputError(
-            f'a config of Transformers can describe {" and ".join(NETWORKS)}, got {name}: build one of them, and load '
-            'the weights into it with load_pretrained.'
+            f'a backbone_config supports {" and ".join(NETWORKS)}, got {name}: build one of them, and load the weights '
+            'with load_pretrained.'
         )
     patch_norm = not isinstance(backbone.patch_embed.norm, nn.Identity)
     return SwinBackboneConfig(network=name, options=asdict(backbone.options), patch_norm=patch_norm)
 
 
 def put_backbone(model: nn.Module, backbone: SwinTransformer) -> None:
-    """Put a backbone, with its weights, in the place of the one that a model of Transformers was built with.
+    """Replace the backbone of a model of Transformers by this one with its weights.
 
     Raises:
-        InputError: the model has none, or one of other options.
+        InputError: if the model has no backbone of this package, or one with other options.
     """
     places = [module for module in model.modules() if isinstance(module, SwinBackboneModel)]
     if not places:

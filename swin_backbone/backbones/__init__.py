@@ -1,1 +1,1 @@
-"""The networks: Swin Transformer V1 and V2, and the DeiT pyramid that the paper compares with."""
+"""The networks: Swin Transformer V1 and V2, Video Swin, Swin-Mixer, and the DeiT pyramid of the paper's comparison."""

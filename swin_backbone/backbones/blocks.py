@@ -1,4 +1,4 @@
-"""The parts of a stage: patch embedding, Swin blocks of both versions, patch merging. Layout ``[B, H, W, C]``."""
+"""Patch embedding, Swin blocks of both versions, patch merging, and stages. The layout is ``[B, H, W, C]``."""
 
 from collections.abc import Sequence
 
@@ -13,24 +13,24 @@ from swin_backbone.errors import InputError
 
 
 def needed_padding(size: Sequence[int], multiple: int) -> tuple[int, int]:
-    """Rows and columns to add at the bottom and right so that ``size`` divides by ``multiple``, or more than that.
+    """Return the rows and columns of padding at the bottom and right that make ``size`` a multiple of ``multiple``.
 
-    A compiled or recorded graph gets the largest padding, ``multiple - 1``: what its size asks for would be a condition
-    and each of its outcomes another graph. The callers read only the rows and columns that they need.
+    In compiled and recorded graphs this is always ``multiple - 1``, because a branch on the size would need a graph per
+    outcome. Callers ignore rows and columns beyond a multiple.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return multiple - 1, multiple - 1
     return -size[0] % multiple, -size[1] % multiple
 
 
-def in_dtype_of(layer: nn.Module, x: Tensor) -> Tensor:
-    """``x`` in the dtype of the weights of ``layer``; as it is where these are quantised, or inside a wrapper."""
+def to_dtype_of(layer: nn.Module, x: Tensor) -> Tensor:
+    """Convert ``x`` to the dtype of the weights of ``layer``, unless these are quantised or inside a wrapper."""
     weight = getattr(layer, 'weight', None)
     return x.to(weight.dtype) if isinstance(weight, Tensor) and weight.is_floating_point() else x
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: zeroes a whole residual branch per sample and scales the others up (Huang et al., 2016).
+    """Stochastic depth: drop a residual branch per sample and scale up the others (Huang et al., 2016).
 
     Args:
         rate: probability of dropping a sample's branch in training.
@@ -41,7 +41,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` ``[B, ...]``, with some samples zeroed in training."""
+        """Drop samples of ``x`` ``[B, ...]`` in training."""
         if not self.training or self.rate == 0.0:
             return x
         keep = 1.0 - self.rate
@@ -49,11 +49,11 @@ class DropPath(nn.Module):
         return x * kept.div_(keep) if keep > 0.0 else x * kept
 
     def draw(self, kept: Tensor, keep: float) -> Tensor:
-        """Fill ``kept`` with ones, each with probability ``keep``, and zeros."""
+        """Fill ``kept`` with ones with probability ``keep``, and zeros otherwise."""
         return kept.bernoulli_(keep)
 
     def extra_repr(self) -> str:
-        """The rate, for printing."""
+        """Return the rate, for printing."""
         return f'rate={self.rate:.3f}'
 
 
@@ -72,12 +72,12 @@ class Mlp(nn.Module):
         return tokenwise(self.transform, x, self.fc1, self.act, self.fc2, self.drop)
 
     def transform(self, tokens: Tensor) -> Tensor:
-        """The two layers on ``[..., C]``, all at once."""
+        """Apply the layers to ``[..., C]`` without splitting the tokens into groups."""
         return self.drop(self.fc2(self.drop(self.act(self.fc1(tokens)))))
 
 
 class PatchEmbed(nn.Module):
-    """Image to tokens: a convolution with kernel and stride ``patch_size``, and a norm (Swin paper, section 3.1)."""
+    """Patch embedding: a convolution with kernel and stride ``patch_size``, and a norm (Swin paper, section 3.1)."""
 
     def __init__(self, patch_size: int, in_channels: int, embed_dim: int, patch_norm: bool) -> None:
         super().__init__()
@@ -94,11 +94,11 @@ class PatchEmbed(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Halve the map and double the channels (Swin paper, section 3.1).
+    """Patch merging: half the size of the map, twice the channels (Swin paper, section 3.1).
 
     Args:
         dim: channels ``C`` before merging.
-        norm_last: V2's order, the norm after the reduction and over ``2C`` instead of before it and over ``4C``.
+        norm_last: whether the norm follows the reduction, over ``2C`` channels (V2), or precedes it, over ``4C`` (V1).
     """
 
     def __init__(self, dim: int, norm_last: bool) -> None:
@@ -114,12 +114,12 @@ class PatchMerging(nn.Module):
         if bottom or right:
             x = F.pad(x, (0, 0, 0, right, 0, bottom))
         even_rows, odd_rows = x[:, 0:height:2], x[:, 1 : height + 1 : 2]
-        # The published weights expect this order of the four neighbours: down the column first.
+        # The order of the four neighbours in published weights: rows vary first.
         x = self.join([rows[:, :, first : width + first : 2] for first in (0, 1) for rows in (even_rows, odd_rows)])
         return self.norm(self.reduction(x)) if self.norm_last else self.reduction(self.norm(x))
 
     def join(self, neighbours: list[Tensor]) -> Tensor:
-        """Put the channels of four neighbours ``[B, h, w, C]`` together: ``[B, h, w, 4C]``."""
+        """Concatenate the channels of four neighbours ``[B, h, w, C]``: ``[B, h, w, 4C]``."""
         return torch.cat(neighbours, -1)
 
 
@@ -127,13 +127,13 @@ class SwinBlock(nn.Module):
     """V1's block, norms before attention and MLP (Swin paper, equation 3).
 
     Args:
-        attn: the attention of this block: from a map ``[B, H, W, C]``, a plan and ``shifted`` to a map of that shape.
+        attn: attention module; maps ``[B, H, W, C]``, a plan and ``shifted`` to a map of the same shape.
         dim: channels.
-        hidden: channels inside the MLP.
+        hidden: hidden channels of the MLP.
         drop: dropout of the MLP.
         drop_path: rate of stochastic depth on both branches.
         shifted: whether the windows of this block are shifted.
-        main_norm: whether a norm on the main branch ends the block (V2's largest sizes).
+        main_norm: whether the block ends with a norm on the main branch (V2's largest sizes).
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class SwinBlock(nn.Module):
         super().__init__()
         self.shifted = shifted
         self.norm1 = nn.LayerNorm(dim)
-        self.take_attention(attn)
+        self.set_attention(attn)
         self.drop_path = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(dim)
         self.build_mlp(dim, hidden, drop)
@@ -161,8 +161,8 @@ class SwinBlock(nn.Module):
         x = x + self.drop_path(self.apply_mlp(self.norm2(x)))
         return self.norm3(x)
 
-    def take_attention(self, attn: nn.Module) -> None:
-        """Make ``attn`` a part of the block, under its name in files."""
+    def set_attention(self, attn: nn.Module) -> None:
+        """Register ``attn`` under its name in state dicts."""
         self.attn = attn
 
     def build_mlp(self, dim: int, hidden: int, drop: float) -> None:
@@ -177,7 +177,7 @@ class SwinBlock(nn.Module):
 class ResPostNormBlock(SwinBlock):
     """V2's block, norms at the end of each residual branch (Swin V2 paper, section 3.2).
 
-    The norms start at zero, weight and bias, so that a new block is the identity, as in the original code.
+    Weights and biases of the norms are zero at first, so that a new block is the identity, as in the original code.
     """
 
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
@@ -188,14 +188,14 @@ class ResPostNormBlock(SwinBlock):
 
 
 class Stage(nn.Module):
-    """Blocks at one resolution, and the merging towards the next stage, where there is one.
+    """The blocks of one resolution, and patch merging for the next stage.
 
     Args:
         blocks: the blocks in order.
         downsample: patch merging, or None in the last stage that is built.
         window: rows and columns of a window.
-        with_cp: recompute each block in the backward pass instead of keeping its activations.
-        shrink: windows shrink to a map that is no larger, as in :meth:`WindowPlan.shrunk`.
+        with_cp: whether each block is recomputed in the backward pass instead of storing its activations.
+        shrink: whether windows shrink on small maps, see :meth:`WindowPlan.shrunk`.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class Stage(nn.Module):
         self.shrink = shrink
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the blocks on ``[B, H, W, C]``; merging is the caller's, who also needs the map before it."""
+        """Apply the blocks to ``[B, H, W, C]``. The caller applies :meth:`merge`: it also needs the map before."""
         plan = self.plan(x)
         for block in self.blocks:
             if self.with_cp and self.training and torch.is_grad_enabled():
@@ -224,21 +224,21 @@ class Stage(nn.Module):
         return x
 
     def plan(self, x: Tensor) -> WindowPlan:
-        """How the blocks cut ``x`` into windows.
+        """Return the window plan of ``x``.
 
         Raises:
-            InputError: windows shrink, and a graph is recorded for images of several sizes.
+            InputError: if windows shrink, and a graph is recorded for images of several sizes.
         """
         plan = WindowPlan(x.shape[1], x.shape[2], self.window)
         if not self.shrink:
             return plan
         if is_recording() and not all(type(side) is int for side in plan.size):
             raise InputError(
-                "small_maps='shrink' chooses windows by the size of the map, which one graph for several sizes cannot: "
-                'export it for one size, with dynamic=False.'
+                "small_maps='shrink' chooses windows by the size of the map, which a graph for several sizes does not "
+                'support: export it for one size, with dynamic=False.'
             )
         return plan.shrunk()
 
     def merge(self, x: Tensor) -> Tensor:
-        """The map that the next stage reads; ``x`` itself after the last one."""
+        """Merge patches for the next stage; return ``x`` unchanged after the last stage."""
         return x if self.downsample is None else self.downsample(x)

@@ -1,4 +1,4 @@
-"""Backbones by the names of published weights."""
+"""Creation of backbones by the names of published weights."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ def create_model(name: str, pretrained: bool = False, **options: Any) -> SwinTra
 
     Args:
         name: a key of :data:`swin_backbone.checkpoint.published.WEIGHTS`, such as 'swin_t_in1k'.
-        pretrained: whether its weights are downloaded, once, and loaded.
-        options: of :class:`swin_backbone.SwinTransformer`; they go before those of the file.
+        pretrained: whether to download its weights, unless cached, and load them.
+        options: options of :class:`swin_backbone.SwinTransformer`; they override those of the file.
 
     Raises:
-        InputError: the name is unknown, an option is, or the weights cannot be had.
+        InputError: if the name or an option is unknown, or the weights cannot be downloaded.
     """
     if name not in WEIGHTS:
         raise InputError(unknown_name(name))

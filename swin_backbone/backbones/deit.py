@@ -1,9 +1,9 @@
-"""DeiT as a dense-prediction backbone: a plain vision transformer and deconvolutions that make a pyramid of its maps.
+"""DeiT as a backbone for dense prediction: a plain vision transformer with deconvolutions for a pyramid of maps.
 
-The Swin paper compares with such a network (Tables 2b and 3: feature maps by deconvolution, as in SETR) and its layout
-was never published. What is ours: the four maps come from a quarter, a half, three quarters and the end of the depth,
-each through a norm of its own, as in Swin; and the finer maps have half the channels per doubling of resolution. That
-meets the paper's parameters and multiply-adds within 1 %, where deconvolutions of constant width are up to 3 % above.
+The Swin paper compares with such a network (Tables 2b and 3: feature maps by deconvolution, as in SETR), whose exact
+architecture was never published. Our choices: the four maps are taken at a quarter, a half, three quarters and the end
+of the depth, each with its own norm, as in Swin; and each doubling of resolution halves the channels. Parameters and
+multiply-adds are within 1 % of the paper's; with deconvolutions of constant width they are up to 3 % above.
 """
 
 import logging
@@ -26,11 +26,11 @@ EMBEDDING_STD = 0.02
 NORM_EPS = 1e-6
 LEVELS = 4
 UNUSED = ('head.', 'head_dist.', 'norm.', 'dist_token')
-"""What published weights hold for classification alone; the last norm is replaced by one per map."""
+"""Published weights that are used for classification only; the last norm is replaced by one per map."""
 
 
 class PatchProjection(nn.Module):
-    """Image to tokens: a convolution with kernel and stride ``patch_size``, after zero-padding to whole patches."""
+    """Patch embedding: a convolution with kernel and stride ``patch_size``, after zero-padding to whole patches."""
 
     def __init__(self, patch_size: int, in_channels: int, embed_dim: int) -> None:
         super().__init__()
@@ -46,8 +46,8 @@ class PatchProjection(nn.Module):
 class DeiTPyramid(nn.Module):
     """DeiT (Touvron et al., ICML 2021), by default DeiT-S, with maps of strides 4, 8, 16 and 32.
 
-    Parameter names are those of the published weights, as far as these go. Any image size works: the position embedding
-    is resized bicubically.
+    The parameters of the transformer have the names of the published weights. Any image size works: the position
+    embedding is resized bicubically.
 
     Args:
         embed_dim: channels of the tokens, a multiple of 4.
@@ -59,10 +59,10 @@ class DeiTPyramid(nn.Module):
         drop_path_rate: stochastic depth of the last block; earlier blocks grow linearly up to it from 0.
         pretrain_img_size: side of the pre-training images in pixels: the grid of the position embedding.
         out_indices: the blocks whose tokens become the maps, from the finest to the coarsest map.
-        init_cfg: ``dict(type='Pretrained', checkpoint=...)`` with a path or an address of published weights.
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)`` with a path or URL of published weights.
 
     Raises:
-        InputError: the options do not fit each other.
+        InputError: if the options are incompatible.
     """
 
     def __init__(
@@ -100,10 +100,10 @@ class DeiTPyramid(nn.Module):
 
         Returns:
             Maps ``[B, C_i, ceil(H / s), ceil(W / s)]`` of strides ``s`` 4, 8, 16 and 32 (for patches of 16), where
-            ``C_i`` is a quarter, a half, and twice the whole of ``embed_dim``.
+            ``C_i`` is ``embed_dim`` times 1/4, 1/2, 1 and 1.
 
         Raises:
-            InputError: the image has another shape.
+            InputError: if the image has a wrong shape.
         """
         check_image(image, self.in_channels)
         patches = self.patch_embed(image)
@@ -119,15 +119,15 @@ class DeiTPyramid(nn.Module):
             level_tokens = self.out_norms[level](tokens[index][:, 1:])
             raised = self.pyramid[level](level_tokens.transpose(1, 2).unflatten(2, grid))
             stride = self.patch_size * 2**level // 4
-            # What lies beyond stems from the padding of the image alone.
+            # Cells beyond these come only from the padding of the image.
             maps.append(raised[:, :, : -(-image.shape[2] // stride), : -(-image.shape[3] // stride)].contiguous())
         return tuple(maps)
 
     def init_weights(self) -> None:
-        """Apply ``init_cfg``; mmengine calls it before training. Without one, the weights are already initialised.
+        """Apply ``init_cfg``; mmengine calls this before training. Without ``init_cfg``, it changes no weights.
 
         Raises:
-            InputError: the weights cannot be read, or do not cover the transformer.
+            InputError: if the weights cannot be read, or do not cover the transformer.
         """
         if self.init_cfg is None:
             return
@@ -140,17 +140,17 @@ class DeiTPyramid(nn.Module):
 
 
 def check_options(embed_dim: int, depth: int, num_heads: int, patch_size: int, out_indices: Sequence[int]) -> None:
-    """Refuse sizes that do not fit each other."""
+    """Raise InputError for incompatible sizes."""
     if embed_dim % num_heads or embed_dim % 4:
         raise InputError(f'embed_dim must be a multiple of 4 and of num_heads, got {embed_dim} and {num_heads}.')
     if patch_size % 4:
         raise InputError(f'patch_size must be a multiple of 4, the ratio to the finest map, got {patch_size}.')
     if len(out_indices) != LEVELS or not all(0 <= index < depth for index in out_indices):
-        raise InputError(f'out_indices must name {LEVELS} of the {depth} blocks, from 0 on, got {tuple(out_indices)}.')
+        raise InputError(f'out_indices must be {LEVELS} of the blocks 0 to {depth - 1}, got {tuple(out_indices)}.')
 
 
 def build_pyramid(dim: int) -> nn.ModuleList:
-    """From maps of one patch per cell to strides of a quarter, a half, one and two patches."""
+    """Create the layers that resize maps with a stride of one patch to a quarter, a half, one and two patches."""
     finest = nn.Sequential(
         nn.ConvTranspose2d(dim, dim // 2, 2, 2),
         nn.GroupNorm(1, dim // 2),
@@ -162,7 +162,7 @@ def build_pyramid(dim: int) -> nn.ModuleList:
 
 
 def resize_embedding(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The embedding of a class token and a square grid ``[1, 1 + N, C]``, bicubically resized for another ``grid``."""
+    """Resize the embedding of a class token and a square grid ``[1, 1 + N, C]`` to ``grid`` (bicubic)."""
     side = round((embedding.shape[1] - 1) ** 0.5)
     if grid == (side, side):
         return embedding
@@ -174,10 +174,10 @@ def resize_embedding(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
 def load_deit(model: DeiTPyramid, source: str) -> None:
     """Load published DeiT weights; norms of the maps and the pyramid keep their initial values.
 
-    The distilled models' extra token is dropped, and a position embedding of another grid is resized.
+    The distillation token of distilled models is dropped, and a position embedding of another grid is resized.
 
     Raises:
-        InputError: the file cannot be read, or its weights are not those of the transformer in ``model``.
+        InputError: if the file cannot be read, or its weights do not match the transformer of ``model``.
     """
     contents: Mapping[Any, Any] = read_checkpoint(find_file(source))
     state = dict(contents.get('model', contents))
@@ -189,13 +189,15 @@ def load_deit(model: DeiTPyramid, source: str) -> None:
         state['pos_embed'] = resize_embedding(embedding, (side, side))
     wanted = {name: value for name, value in model.named_parameters() if not name.startswith(('out_norms', 'pyramid'))}
     depth = len(model.blocks)
-    extra = {name for name in state.keys() - wanted.keys() if not name.startswith(UNUSED) and not beyond(name, depth)}
+    extra = {
+        name for name in state.keys() - wanted.keys() if not name.startswith(UNUSED) and not is_unused(name, depth)
+    }
     misfit = [name for name, value in wanted.items() if getattr(state.get(name), 'shape', None) != value.shape]
     if extra or misfit:
         raise InputError(
-            f'{source} does not fit this DeiT: {len(misfit)} of its {len(wanted)} parameters are missing or of another '
-            f'shape ({", ".join(misfit[:3])}), {len(extra)} entries are unknown ({", ".join(sorted(extra)[:3])}); give '
-            'weights of DeiT in the sizes of this backbone.'
+            f'{source} does not match this DeiT: {len(misfit)} of its {len(wanted)} parameters are missing or have '
+            f'another shape ({", ".join(misfit[:3])}), {len(extra)} keys are unexpected '
+            f'({", ".join(sorted(extra)[:3])}); give DeiT weights of the same size as this backbone.'
         )
     with torch.no_grad():
         for name, value in wanted.items():
@@ -203,7 +205,7 @@ def load_deit(model: DeiTPyramid, source: str) -> None:
     LOGGER.info('%s: loaded all %d parameters of DeiT; new: the pyramid and its norms', source, len(wanted))
 
 
-def beyond(name: str, depth: int) -> bool:
-    """Whether a parameter belongs to a block after the last that is built."""
+def is_unused(name: str, depth: int) -> bool:
+    """Return whether a parameter belongs to a block after the last one that is built."""
     parts = name.split('.')
     return parts[0] == 'blocks' and parts[1].isdigit() and int(parts[1]) >= depth

@@ -1,4 +1,4 @@
-"""Attention among all tokens of an image, used by DeiT and the extra layer of HTC++."""
+"""Transformer block with global attention, used by DeiT and the extra layer of HTC++."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ class GlobalAttention(nn.Module):
 
     Args:
         dim: channels.
-        num_heads: attention heads; ``dim`` is divisible by it.
+        num_heads: attention heads; must divide ``dim``.
     """
 
     def __init__(self, dim: int, num_heads: int) -> None:
@@ -30,14 +30,14 @@ class GlobalAttention(nn.Module):
 
 
 class GlobalBlock(nn.Module):
-    """A transformer block with norms before attention and MLP; names are those of DeiT's published weights.
+    """A pre-norm transformer block with the parameter names of DeiT's published weights.
 
     Args:
         dim: channels.
         num_heads: attention heads.
         mlp_ratio: hidden channels of the MLP as a multiple of ``dim``.
         drop_path: rate of stochastic depth on both branches.
-        eps: what the norms add to the variance.
+        eps: ``eps`` of the norms.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Swin-Mixer as a dense-prediction backbone: Swin Transformer with fixed mixing of tokens in place of attention.
+"""Swin-Mixer as a backbone for dense prediction: Swin Transformer with spatial mixing instead of attention.
 
-The authors released four classifiers, under the name of Swin-MLP, and no detector or segmenter. What is ours: any image
-size, output norms, and that odd blocks shift in every stage as long as the map is larger than a window. In the released
-networks the last map is as large as a window, so its blocks were never trained with a shift.
+The authors released four classifiers, named Swin-MLP, but no detectors or segmenters. Our additions: any image size,
+output norms, and shifts in every second block of all stages if the map is larger than a window. In the released
+networks the last map is as large as a window, so the blocks of the last stage were never trained with a shift.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ from swin_backbone.variants import DEFAULT_WINDOW, MIXERS
 
 
 class MixerBlock(SwinBlock):
-    """V1's block with spatial mixing in place of attention, under the original name ``spatial_mlp``."""
+    """V1's block with spatial mixing instead of attention, under the original name ``spatial_mlp``."""
 
-    def take_attention(self, attn: nn.Module) -> None:
-        """Make the mixing a part of the block, under its name in files."""
+    def set_attention(self, attn: nn.Module) -> None:
+        """Register the mixing under its name in state dicts."""
         self.spatial_mlp = attn
 
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
@@ -33,27 +33,27 @@ class MixerBlock(SwinBlock):
 
 
 def build_mixing(options: BackboneOptions, index: int, number: int) -> SpatialMixing:
-    """The spatial mixing of block ``number`` of stage ``index``."""
+    """Create the spatial mixing of a block of stage ``index``."""
     return SpatialMixing(options.num_heads[index], options.windows[index])
 
 
 class SwinMixer(SwinTransformer):
     """Swin-Mixer (Liu et al., ICCV 2021, section 4 and Table 10; Swin-MLP in the original code).
 
-    Arguments that are not listed, the maps and the methods are those of :class:`swin_backbone.SwinTransformer`.
+    Maps, methods, and arguments that are not listed are those of :class:`swin_backbone.SwinTransformer`.
 
     Args:
-        variant: 'tiny_c24', 'tiny_c12', 'tiny_c6' (24, 12 and 6 channels a head, windows of 8) or 'base' (windows of
+        variant: 'tiny_c24', 'tiny_c12', 'tiny_c6' (24, 12 and 6 channels per head, windows of 8) or 'base' (windows of
             7); None if all sizes below are given.
         embed_dim: channels of the first stage; stage ``i`` has ``2**i`` times as many. Overrides the variant.
         depths: blocks per stage. Overrides the variant.
         num_heads: heads per stage. Overrides the variant.
-        window_size: side of a window in tokens, or (rows, columns), for all stages; or one of them per stage. The
-            variant's by default, 7 without one. Weights belong to one window: those of another do not load.
-        shift: False keeps the windows of all blocks in place (the paper's 'Swin-Mixer, no shift').
+        window_size: side of a window in tokens, or (rows, columns), for all stages; or one of these per stage. By
+            default that of the variant, or 7 without a variant. Weights of another window cannot be loaded.
+        shift: whether every second block shifts its windows (False: the paper's 'Swin-Mixer, no shift').
 
     Raises:
-        InputError: an option is unknown or does not fit the others.
+        InputError: if an option is unknown, or incompatible with the others.
     """
 
     parts = Parts(blocks=(MixerBlock,), attention=build_mixing)

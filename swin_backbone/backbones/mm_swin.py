@@ -1,7 +1,7 @@
-"""The same network with the arguments and the parameter names of the Swin classes of MMDetection and MMSegmentation.
+"""Swin Transformer with the arguments and parameter names of the Swin classes of MMDetection and MMSegmentation.
 
 Optimizers of mmengine group parameters by name, and checkpoints of these toolkits are loaded by name: with these names,
-their configs and files serve as they are. The arithmetic is that of :mod:`swin_backbone.backbones.swin`.
+their configs and files work unchanged. The computation is that of :mod:`swin_backbone.backbones.swin`.
 """
 
 import warnings
@@ -18,7 +18,7 @@ from swin_backbone.attention.position_encoding import relative_position_index
 from swin_backbone.attention.window import WindowAttention
 from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.backbones.blocks import DropPath, PatchEmbed, PatchMerging, SwinBlock
-from swin_backbone.backbones.options import BackboneOptions, integers, positive, resolve_options
+from swin_backbone.backbones.options import BackboneOptions, check_integers, check_positive, resolve_options
 from swin_backbone.backbones.stages import Parts
 from swin_backbone.backbones.swin import InitConfig, SwinTransformer
 from swin_backbone.checkpoint.parameter_names import NOT_IN_STATE_DICTS
@@ -26,11 +26,11 @@ from swin_backbone.errors import InputError
 
 MERGING_STRIDE = 2
 GELU, LAYER_NORM = MappingProxyType(dict(type='GELU')), MappingProxyType(dict(type='LN'))
-INSTEAD = "use the toolkit's own class for that"
+ALTERNATIVE = "use the toolkit's own class for that"
 
 
 class ProjectedPatches(PatchEmbed):
-    """Patch embedding whose convolution is called ``projection``."""
+    """Patch embedding whose convolution is named ``projection``."""
 
     def __init__(self, patch_size: int, in_channels: int, embed_dim: int, patch_norm: bool) -> None:
         nn.Module.__init__(self)
@@ -50,17 +50,17 @@ class UnfoldedMerging(PatchMerging):
     def __init__(self, dim: int, norm_last: bool) -> None:
         nn.Module.__init__(self)
         self.norm_last = norm_last
-        self.norm = nn.LayerNorm(4 * dim)  # before the reduction: optimizer states depend on the order, too
+        self.norm = nn.LayerNorm(4 * dim)  # before the reduction, as optimizer states depend on the order of parameters
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
 
     def join(self, neighbours: list[Tensor]) -> Tensor:
-        """Put the channels of four neighbours ``[B, h, w, C]`` together, along the row first: ``[B, h, w, 4C]``."""
+        """Interleave the channels of four neighbours ``[B, h, w, C]``, columns varying first: ``[B, h, w, 4C]``."""
         top_left, bottom_left, top_right, bottom_right = neighbours
         return torch.stack([top_left, top_right, bottom_left, bottom_right], dim=-1).flatten(-2)
 
 
 class ShiftedWindows(nn.Module):
-    """Attention within windows under the name ``w_msa``, with the index of its table in the state dict."""
+    """Window attention under the name ``w_msa``, with its relative position index in the state dict."""
 
     def __init__(self, w_msa: WindowAttention) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class ShiftedWindows(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The MLP as a sequence of layers."""
+    """The MLP with the toolkits' parameter names."""
 
     def __init__(self, dim: int, hidden: int, drop: float) -> None:
         super().__init__()
@@ -89,10 +89,10 @@ class FeedForward(nn.Module):
 
 
 class UniformDropPath(DropPath):
-    """Stochastic depth that takes the same random numbers as mmcv's: a seed drops the same branches."""
+    """Stochastic depth that uses the same random numbers as mmcv, so that a seed drops the same branches."""
 
     def draw(self, kept: Tensor, keep: float) -> Tensor:
-        """Fill ``kept`` with ones, each with probability ``keep``, and zeros."""
+        """Fill ``kept`` with ones with probability ``keep``, and zeros otherwise."""
         return kept.uniform_().add_(keep).floor_()
 
 
@@ -127,18 +127,18 @@ class AllStages(BackboneOptions):
 
     @property
     def num_stages(self) -> int:
-        """Stages that are built."""
+        """Number of stages that are built."""
         return len(self.depths)
 
 
 class MMSwinTransformer(SwinTransformer):
     """Swin Transformer V1 with the arguments, defaults and parameter names of MMDetection's and MMSegmentation's class.
 
-    Arguments that are not listed mean what they mean in :class:`swin_backbone.SwinTransformer`. Checkpoints load
-    strictly in both directions, and an optimizer of mmengine treats each parameter as it treats the toolkits'.
+    Arguments that are not listed are those of :class:`swin_backbone.SwinTransformer`. Checkpoints load strictly in both
+    directions, and mmengine's optimizers treat each parameter as in the toolkits' class.
 
     Args:
-        pretrain_img_size: as there; one value in a sequence is a side.
+        pretrain_img_size: side of the pre-training images in pixels, (side,), or (height, width).
         embed_dims: channels of the first stage.
         patch_size: side of a patch in pixels, an integer or two equal ones.
         strides: ``patch_size``, then 2 for every merging layer.
@@ -147,13 +147,13 @@ class MMSwinTransformer(SwinTransformer):
         patch_norm: whether norms follow the patch embedding and precede the reductions of merging layers.
         use_abs_pos_embed: whether an absolute embedding is added to the patches. It is resized to the image.
         act_cfg: ``dict(type='GELU')``.
-        norm_cfg: ``dict(type='LN')``, with ``eps`` and ``requires_grad`` if need be.
-        pretrained: deprecated there: a source for ``init_cfg``.
-        convert_weights: without effect: the layout of a file is recognised.
-        init_cfg: as there. Stages that a file does not have start untrained.
+        norm_cfg: ``dict(type='LN')``, optionally with ``eps`` and ``requires_grad``.
+        pretrained: deprecated in the toolkits: a source for ``init_cfg``.
+        convert_weights: ignored, as the layout of a file is detected.
+        init_cfg: see :class:`swin_backbone.SwinTransformer`. Stages that the file does not have keep initial values.
 
     Raises:
-        InputError: a value that the toolkits take cannot be served, or does not fit the others.
+        InputError: if a value is not supported here, or incompatible with the others.
     """
 
     parts = Parts(ProjectedPatches, (NamedBlock,), UnfoldedMerging, 'stages')
@@ -187,7 +187,7 @@ class MMSwinTransformer(SwinTransformer):
     ) -> None:
         nn.Module.__init__(self)
         side = patch_side(patch_size)
-        depths = integers(depths, 'depths')
+        depths = check_integers(depths, 'depths')
         check_strides(strides, side, len(depths))
         check_activation(act_cfg)
         eps, norms_trained = norm_options(norm_cfg)
@@ -197,9 +197,9 @@ class MMSwinTransformer(SwinTransformer):
             norm_order=None,
             similarity=None,
             position_bias=None,
-            embed_dim=positive(embed_dims, 'embed_dims'),
+            embed_dim=check_positive(embed_dims, 'embed_dims'),
             depths=depths,
-            num_heads=integers(num_heads, 'num_heads')[: len(depths)],
+            num_heads=check_integers(num_heads, 'num_heads')[: len(depths)],
             window_size=window_size,
             mlp_ratio=mlp_ratio,
             qkv_bias=qkv_bias,
@@ -212,9 +212,9 @@ class MMSwinTransformer(SwinTransformer):
             shift=True,
             attention_method='shifted-cyclic',
             backend='auto',
-            pretrain_img_size=only(pretrain_img_size),
+            pretrain_img_size=unwrap_single(pretrain_img_size),
             pretrained_window_sizes=None,
-            out_indices=sorted(set(integers(out_indices, 'out_indices'))),
+            out_indices=sorted(set(check_integers(out_indices, 'out_indices'))),
             frozen_stages=frozen_stages,
             with_cp=with_cp,
             sequential=(),
@@ -233,7 +233,7 @@ class MMSwinTransformer(SwinTransformer):
                 module.scale = qk_scale or module.scale
             elif isinstance(module, UnfoldedMerging) and not patch_norm:
                 module.add_module('norm', nn.Identity())
-        self._register_load_state_dict_pre_hook(keep_index, with_module=True)
+        self._register_load_state_dict_pre_hook(keep_position_index, with_module=True)
         self.freeze()
 
     @property
@@ -242,61 +242,61 @@ class MMSwinTransformer(SwinTransformer):
         return self.stages  # type: ignore[return-value]
 
     def position_map(self) -> Tensor:
-        """The absolute embedding ``[1, C, rows, columns]``."""
+        """Return the absolute embedding ``[1, C, rows, columns]``."""
         return self.absolute_pos_embed.transpose(1, 2).unflatten(2, self.options.pretrain_grid)
 
 
-def keep_index(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Put the backbone's own index of the bias tables into weights that lack it or were trained for another window.
+def keep_position_index(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Replace relative position indices in a state dict that are absent or those of another window.
 
-    It follows from the window alone. A pre-hook with module, after the translation of the weights.
+    They depend only on the window. This is a load_state_dict pre-hook, which runs after the conversion of the layout.
     """
     if any(name.startswith(f'{prefix}stages.') for name in state_dict):
         for name, index in module.named_buffers():
             key = prefix + NOT_IN_STATE_DICTS.sub('', name)
-            theirs = state_dict.get(key)
-            if not isinstance(theirs, Tensor) or theirs.shape != index.shape:
+            given = state_dict.get(key)
+            if not isinstance(given, Tensor) or given.shape != index.shape:
                 state_dict[key] = index
 
 
-def only(value: Any) -> Any:
-    """The element of a sequence of one; anything else as it is."""
+def unwrap_single(value: Any) -> Any:
+    """Return the element of a sequence of length 1; return anything else unchanged."""
     return value[0] if isinstance(value, Sequence) and len(value) == 1 else value
 
 
 def patch_side(value: Any) -> int:
-    """The side of square patches.
+    """Return the side of square patches.
 
     Raises:
-        InputError: they are not square.
+        InputError: if they are not square.
     """
     sides = set(value) if isinstance(value, Sequence) and not isinstance(value, str) else {value}
     if len(sides) != 1:
-        raise InputError(f'patch_size={value!r} asks for oblong patches: give one side, or {INSTEAD}.')
-    return positive(sides.pop(), 'patch_size')
+        raise InputError(f'patch_size={value!r} is not square: give one side, or {ALTERNATIVE}.')
+    return check_positive(sides.pop(), 'patch_size')
 
 
 def check_strides(strides: Any, side: int, stages: int) -> None:
-    """Refuse strides other than the patch size and then 2; there may be more of them than stages.
+    """Check that the strides are the patch size and then 2; strides beyond the number of stages are ignored.
 
     Raises:
-        InputError: they are.
+        InputError: if they are not.
     """
     given = list(strides) if isinstance(strides, Sequence) else [strides]
-    first, others = only(given[0]) if given else None, given[1:stages]
+    first, others = unwrap_single(given[0]) if given else None, given[1:stages]
     same = first == side or (isinstance(first, Sequence) and set(first) == {side})
     if not same or len(given) < stages or any(stride != MERGING_STRIDE for stride in others):
         raise InputError(
             f'strides={strides!r} must be patch_size ({side}) and then {MERGING_STRIDE} for each of the other '
-            f'{stages - 1} stages: patches do not overlap, and merging halves the map; {INSTEAD}.'
+            f'{stages - 1} stages, as patches do not overlap and merging halves the map; {ALTERNATIVE}.'
         )
 
 
 def layer_config(config: Any, argument: str) -> tuple[str, dict[str, Any]]:
-    """The name of the layer that a config of the toolkits asks for, by name or by class, and its options.
+    """Return the type name and the options of a layer config, whose type is a name or a class.
 
     Raises:
-        InputError: it is no such config.
+        InputError: if it is not a layer config.
     """
     kind = config.get('type') if isinstance(config, Mapping) else None
     name = kind if isinstance(kind, str) else getattr(kind, '__name__', None)
@@ -306,40 +306,41 @@ def layer_config(config: Any, argument: str) -> tuple[str, dict[str, Any]]:
 
 
 def check_activation(config: Mapping[str, Any]) -> None:
-    """Refuse another activation than exact GELU.
+    """Check that the activation is exact GELU.
 
     Raises:
-        InputError: it is asked for.
+        InputError: if it is not.
     """
     name, options = layer_config(config, 'act_cfg')
     if name != 'GELU' or options not in ({}, {'approximate': 'none'}):
-        raise InputError(f"act_cfg={dict(config)} is not dict(type='GELU'), the only activation: {INSTEAD}.")
+        raise InputError(f"act_cfg={dict(config)} is not supported: use dict(type='GELU'), or {ALTERNATIVE}.")
 
 
 def norm_options(config: Mapping[str, Any]) -> tuple[float, bool]:
-    """The ``eps`` of layer norms, and whether they are trained.
+    """Return the ``eps`` of layer norms, and whether they are trained.
 
     Raises:
-        InputError: the config asks for something else.
+        InputError: if the config is not a layer norm with these options.
     """
     name, options = layer_config(config, 'norm_cfg')
     eps, trained = options.pop('eps', 1e-5), options.pop('requires_grad', True)
     if name not in ('LN', 'LayerNorm') or options:
         raise InputError(
-            f"norm_cfg={dict(config)} is not dict(type='LN') with eps and requires_grad at most: {INSTEAD}."
+            f"norm_cfg={dict(config)} is not supported: use dict(type='LN'), optionally with eps and requires_grad, or "
+            f'{ALTERNATIVE}.'
         )
     return eps, trained
 
 
 def initial_weights(init_cfg: InitConfig, pretrained: str | None) -> InitConfig:
-    """``init_cfg``, or what the deprecated ``pretrained`` means.
+    """Return ``init_cfg``, or the equivalent of the deprecated ``pretrained``.
 
     Raises:
-        InputError: both are given, or ``pretrained`` is no source.
+        InputError: if both are given, or ``pretrained`` is not a string.
     """
     if pretrained is None:
         return init_cfg
     if init_cfg or not isinstance(pretrained, str):
-        raise InputError(f"pretrained={pretrained!r}: give init_cfg=dict(type='Pretrained', checkpoint=...) alone.")
-    warnings.warn("pretrained is deprecated: give init_cfg=dict(type='Pretrained', checkpoint=...)", stacklevel=3)
+        raise InputError(f"pretrained={pretrained!r}: give only init_cfg=dict(type='Pretrained', checkpoint=...).")
+    warnings.warn("pretrained is deprecated: use init_cfg=dict(type='Pretrained', checkpoint=...)", stacklevel=3)
     return dict(type='Pretrained', checkpoint=pretrained)

@@ -1,4 +1,4 @@
-"""The constructor's arguments, checked and completed from the named variant."""
+"""Constructor arguments: completion from the named variant, and checks."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from swin_backbone.errors import InputError
 from swin_backbone.variants import DEFAULT_WINDOW, get_variant
 
 WINDOWS = ('window', 'shifted-cyclic', 'shifted-padding')
-"""Methods of attention within windows; how those of shifted blocks are cut is up to their plans."""
+"""Methods of attention within windows."""
 
 SHIFTED = ('shifted-cyclic', 'shifted-padding')
-"""Those of them that can shift."""
+"""Methods of attention within windows that support a shift."""
 
 METHODS = (*WINDOWS, *SLIDING, 'performer')
 """All methods of the Swin paper's Table 5."""
@@ -23,10 +23,10 @@ CHOICES = {
     'similarity': {1: 'dot', 2: 'cosine'},
     'position_bias': {1: 'table', 2: 'log'},
 }
-"""What V2 changes inside a block and an ablation may choose by itself: an option, and its value by version."""
+"""Default values by version of the options that differ between V1's and V2's blocks."""
 
 SMALL_MAPS = ('pad', 'shrink')
-"""What happens to maps that are no larger than a window."""
+"""Ways to handle maps that are no larger than a window."""
 
 POSITION_BIASES = ('table', 'linear', 'log')
 """Kinds of position bias: V1's table, and V2's network of linear or log-spaced offsets."""
@@ -34,12 +34,12 @@ POSITION_BIASES = ('table', 'linear', 'log')
 
 @dataclass(frozen=True)
 class PositionEncoding:
-    """What a ``position_encoding`` consists of.
+    """The components of a ``position_encoding``.
 
     Attributes:
-        absolute: an absolute embedding is added to the patches.
-        relative: a relative position bias is added to the logits.
-        content: queries and keys take part in the logits.
+        absolute: whether an absolute embedding is added to the patches.
+        relative: whether a relative position bias is added to the logits.
+        content: whether the logits include the products of queries and keys.
     """
 
     absolute: bool = False
@@ -58,7 +58,7 @@ POSITION_ENCODINGS = {
 
 @dataclass(frozen=True)
 class BackboneOptions:
-    """Everything that shapes a backbone; the names are those of :class:`swin_backbone.SwinTransformer`."""
+    """Resolved options of a backbone, named as in :class:`swin_backbone.SwinTransformer`."""
 
     version: int
     norm_order: str
@@ -90,12 +90,12 @@ class BackboneOptions:
 
     @property
     def num_stages(self) -> int:
-        """Stages that are built: none after the last output."""
+        """Number of stages that are built; those after the last output are not."""
         return self.out_indices[-1] + 1
 
     @property
     def position(self) -> PositionEncoding:
-        """What ``position_encoding`` consists of."""
+        """The components of ``position_encoding``."""
         return POSITION_ENCODINGS[self.position_encoding]
 
     @property
@@ -105,7 +105,7 @@ class BackboneOptions:
 
     @property
     def post_norm(self) -> bool:
-        """Whether norms end the residual branches instead of beginning them."""
+        """Whether norms are at the end of residual branches instead of the beginning."""
         return self.norm_order == 'post'
 
     @property
@@ -114,11 +114,11 @@ class BackboneOptions:
         return self.similarity == 'cosine'
 
     def channels(self, index: int) -> int:
-        """Channels of stage ``index``."""
+        """Return the channels of stage ``index``."""
         return self.embed_dim * 2**index
 
     def drop_path(self, index: int, number: int) -> float:
-        """Stochastic depth of block ``number`` of stage ``index``, linear over the blocks of the whole network."""
+        """Return the drop path rate of block ``number`` of stage ``index``, linear over all blocks of the network."""
         last = sum(self.depths) - 1
         return self.drop_path_rate * (sum(self.depths[:index]) + number) / last if last else self.drop_path_rate
 
@@ -156,7 +156,7 @@ def resolve_options(
     """Complete and check the constructor's arguments.
 
     Raises:
-        InputError: one of them is unknown, missing or does not fit the others.
+        InputError: if an argument is unknown, missing or incompatible with the others.
     """
     if version not in DEFAULT_WINDOW:
         raise InputError(f'version must be 1 or 2, got {version!r}.')
@@ -165,32 +165,32 @@ def resolve_options(
         given = dict(embed_dim=embed_dim, depths=depths, num_heads=num_heads)
         absent = [name for name, value in given.items() if value is None]
         if absent:
-            raise InputError(f'variant=None needs every size: give {", ".join(absent)} too, or name a variant.')
+            raise InputError(f'variant=None requires all sizes: give {", ".join(absent)} too, or a variant.')
     else:
         named = get_variant(variant, version)
         embed_dim = named.embed_dim if embed_dim is None else embed_dim
         depths = named.depths if depths is None else depths
         num_heads = named.num_heads if num_heads is None else num_heads
         main_norm_every = named.main_norm_every
-    patch = positive(patch_size, 'patch_size')
-    stage_depths = integers(depths, 'depths')
-    height, width = pair(pretrain_img_size, 'pretrain_img_size')
+    patch = check_positive(patch_size, 'patch_size')
+    stage_depths = check_integers(depths, 'depths')
+    height, width = check_pair(pretrain_img_size, 'pretrain_img_size')
     every_stage = tuple(range(len(stage_depths)))
-    recomputed = (every_stage if with_cp else ()) if isinstance(with_cp, bool) else integers(with_cp, 'with_cp')
+    recomputed = (every_stage if with_cp else ()) if isinstance(with_cp, bool) else check_integers(with_cp, 'with_cp')
     options = BackboneOptions(
         version=version,
         norm_order=CHOICES['norm_order'][version] if norm_order is None else norm_order,
         similarity=CHOICES['similarity'][version] if similarity is None else similarity,
         position_bias=CHOICES['position_bias'][version] if position_bias is None else position_bias,
-        embed_dim=positive(embed_dim, 'embed_dim'),
+        embed_dim=check_positive(embed_dim, 'embed_dim'),
         depths=stage_depths,
-        num_heads=integers(num_heads, 'num_heads'),
+        num_heads=check_integers(num_heads, 'num_heads'),
         windows=stage_windows(DEFAULT_WINDOW[version] if window_size is None else window_size, len(stage_depths)),
         main_norm_every=main_norm_every,
         mlp_ratio=mlp_ratio,
         qkv_bias=qkv_bias,
         patch_size=patch,
-        in_channels=positive(in_channels, 'in_channels'),
+        in_channels=check_positive(in_channels, 'in_channels'),
         drop_rate=drop_rate,
         attn_drop_rate=attn_drop_rate,
         drop_path_rate=drop_path_rate,
@@ -199,11 +199,13 @@ def resolve_options(
         attention_method=attention_method,
         backend=backend,
         pretrain_grid=(height // patch, width // patch),
-        pretrained_window_sizes=integers(pretrained_window_sizes or (0,) * len(every_stage), 'pretrained_window_sizes'),
-        out_indices=integers(out_indices, 'out_indices'),
+        pretrained_window_sizes=check_integers(
+            pretrained_window_sizes or (0,) * len(every_stage), 'pretrained_window_sizes'
+        ),
+        out_indices=check_integers(out_indices, 'out_indices'),
         frozen_stages=frozen_stages,
         checkpointed_stages=recomputed,
-        sequential_stages=integers(sequential, 'sequential'),
+        sequential_stages=check_integers(sequential, 'sequential'),
         small_maps=small_maps,
     )
     check_options(options)
@@ -211,26 +213,26 @@ def resolve_options(
 
 
 def is_integer(value: object) -> bool:
-    """Whether ``value`` is an int and no bool."""
+    """Return whether ``value`` is an int but not a bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def positive(value: Any, name: str) -> int:
-    """``value``, if it is a positive integer."""
+def check_positive(value: Any, name: str) -> int:
+    """Return ``value`` if it is a positive integer; raise InputError otherwise."""
     if not is_integer(value) or value < 1:
         raise InputError(f'{name} must be a positive integer, got {value!r}.')
     return value
 
 
-def integers(values: Any, name: str) -> tuple[int, ...]:
-    """``values`` as a tuple, if they are a sequence of integers, none of them negative."""
+def check_integers(values: Any, name: str) -> tuple[int, ...]:
+    """Return ``values`` as a tuple if they are non-negative integers; raise InputError otherwise."""
     if isinstance(values, str) or not isinstance(values, Sequence) or not all(is_integer(v) and v >= 0 for v in values):
         raise InputError(f'{name} must be a sequence of integers from 0 up, got {values!r}.')
     return tuple(values)
 
 
-def pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
-    """``value`` as (rows, columns), positive integers."""
+def check_pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
+    """Return a side, or (rows, columns), as (rows, columns); raise InputError if they are not positive integers."""
     both = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(both) != 2 or not all(is_integer(side) and side > 0 for side in both):
         raise InputError(f'{name} must be a positive integer or a pair (rows, columns) of them, got {value!r}.')
@@ -238,31 +240,31 @@ def pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
 
 
 def stage_windows(value: Any, stages: int) -> tuple[tuple[int, int], ...]:
-    """(rows, columns) of the windows of every stage; two integers are one window, whatever the number of stages."""
+    """Return (rows, columns) of the windows of every stage; two integers are always rows and columns."""
     per_stage = isinstance(value, Sequence) and (len(value) != 2 or isinstance(value[0], Sequence))
     if per_stage and len(value) != stages:
         raise InputError(
             f'window_size must be a side, a pair (rows, columns), or one of them per stage ({stages}), got {value!r}.'
         )
-    return tuple(pair(window, 'window_size') for window in (value if per_stage else [value] * stages))
+    return tuple(check_pair(window, 'window_size') for window in (value if per_stage else [value] * stages))
 
 
-def one_of(value: str, known: Collection[str], name: str) -> str:
-    """``value``, if it is one of ``known``."""
+def check_choice(value: str, known: Collection[str], name: str) -> str:
+    """Return ``value`` if it is one of ``known``; raise InputError otherwise."""
     if value not in known:
         raise InputError(f'unknown {name} {value!r}: use one of {", ".join(known)}.')
     return value
 
 
 def check_options(options: BackboneOptions) -> None:
-    """Refuse options that do not fit each other, each with its own sentence."""
+    """Raise InputError for invalid or incompatible options."""
     stages = len(options.depths)
-    one_of(options.position_encoding, POSITION_ENCODINGS, 'position_encoding')
-    one_of(options.attention_method, METHODS, 'attention_method')
-    one_of(options.norm_order, CHOICES['norm_order'].values(), 'norm_order')
-    one_of(options.similarity, CHOICES['similarity'].values(), 'similarity')
-    one_of(options.position_bias, POSITION_BIASES, 'position_bias')
-    one_of(options.small_maps, SMALL_MAPS, 'small_maps')
+    check_choice(options.position_encoding, POSITION_ENCODINGS, 'position_encoding')
+    check_choice(options.attention_method, METHODS, 'attention_method')
+    check_choice(options.norm_order, CHOICES['norm_order'].values(), 'norm_order')
+    check_choice(options.similarity, CHOICES['similarity'].values(), 'similarity')
+    check_choice(options.position_bias, POSITION_BIASES, 'position_bias')
+    check_choice(options.small_maps, SMALL_MAPS, 'small_maps')
     check_backend(options.backend)
     check_switches(options)
     for name in ('num_heads', 'pretrained_window_sizes'):
@@ -288,37 +290,37 @@ def check_options(options: BackboneOptions) -> None:
 
 
 def check_switches(options: BackboneOptions) -> None:
-    """Refuse switches of the paper's ablations that have no meaning together."""
+    """Raise InputError for incompatible switches of the paper's ablations."""
     method, only = f'attention_method={options.attention_method!r}', "position_encoding='relative-only'"
     windows = options.attention_method in WINDOWS
     if not options.position.content and not windows:
-        raise InputError(f'{only} is about windows, {method} has none: use one of {", ".join(WINDOWS)}.')
+        raise InputError(f'{only} needs windows, which {method} does not have: use one of {", ".join(WINDOWS)}.')
     if options.backend != 'auto' and (not options.position.content or not windows):
         raise InputError(
-            f'backend={options.backend!r} is a way to compute window attention with queries and keys, which '
-            f"{method if options.position.content else only} does without: leave backend='auto'."
+            f'backend={options.backend!r} is for window attention with queries and keys, which '
+            f"{method if options.position.content else only} does not use: leave backend='auto'."
         )
     if not options.position.content or not windows:
         for name in ('similarity', 'position_bias'):
             if getattr(options, name) != CHOICES[name][options.version]:
                 raise InputError(
-                    f'{name}={getattr(options, name)!r} is an option of window attention with queries and keys, which '
-                    f'{method if options.position.content else only} is not: leave {name}=None.'
+                    f'{name}={getattr(options, name)!r} is for window attention with queries and keys, which '
+                    f'{method if options.position.content else only} does not use: leave {name}=None.'
                 )
         if options.sequential_stages:
             raise InputError(
-                'sequential attends to a few windows at a time by their queries and keys, which '
-                f'{method if options.position.content else only} does without: leave sequential=().'
+                'sequential is for window attention with queries and keys, which '
+                f'{method if options.position.content else only} does not use: leave sequential=().'
             )
     if options.small_maps != 'pad' and not windows:
-        raise InputError(f"small_maps='shrink' shrinks windows, {method} has none: leave small_maps='pad'.")
+        raise InputError(f"small_maps='shrink' is for windows, which {method} does not have: leave small_maps='pad'.")
     if not options.shift and not windows:
-        raise InputError(f'shift=False keeps windows in place, {method} has none: leave shift=True.')
+        raise InputError(f'shift=False is for windows, which {method} does not have: leave shift=True.')
     if options.attention_method == 'performer':
         if options.version != 1:
             raise InputError(
-                f"{method} approximates the softmax of V1's dot products, not of V2's cosines times a learned scale: "
-                f'use version=1, or one of {", ".join((*WINDOWS, *SLIDING))}.'
+                f"{method} approximates the softmax of V1's dot products, not of V2's scaled cosines: use version=1, "
+                f'or one of {", ".join((*WINDOWS, *SLIDING))}.'
             )
         if options.attn_drop_rate:
-            raise InputError(f'{method} forms no attention weights that could be dropped: set attn_drop_rate=0.')
+            raise InputError(f'{method} has no attention weights for dropout: set attn_drop_rate=0.')

@@ -1,4 +1,4 @@
-"""The parts of a backbone, and the stages that are built of them."""
+"""The classes that a backbone is built from, and the functions that build its stages."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from swin_backbone.backbones.blocks import PatchEmbed, PatchMerging, ResPostNorm
 from swin_backbone.backbones.options import BackboneOptions
 
 FEATURE_SEEDS = 1000
-"""Seeds of random features per stage: more than a stage has blocks."""
+"""Offset between the random-feature seeds of stages; larger than the number of blocks in a stage."""
 
 
 ATTENTIONS: dict[str, tuple[type[nn.Module], ...]] = {
@@ -24,14 +24,14 @@ ATTENTIONS: dict[str, tuple[type[nn.Module], ...]] = {
     'sliding-kernel': (SlidingAttention, CosineSlidingAttention),
     'performer': (PerformerAttention,),
 }
-"""Classes for dot products and cosines by ``attention_method``."""
+"""Attention classes by ``attention_method``, for dot products and for cosines."""
 
 RELATIVE_ONLY = (RelativeOnlyAttention, ContinuousRelativeOnlyAttention)
-"""The same for ``position_encoding='relative-only'``: a table of biases, or a network."""
+"""Attention classes for ``position_encoding='relative-only'``, for V1 and V2."""
 
 
 def build_attention(options: BackboneOptions, index: int, number: int) -> nn.Module:
-    """The attention of block ``number`` of stage ``index``."""
+    """Create the attention of block ``number`` of stage ``index``."""
     classes = ATTENTIONS[options.attention_method] if options.position.content else RELATIVE_ONLY
     return classes[options.cosine](
         AttentionOptions(
@@ -54,15 +54,15 @@ def build_attention(options: BackboneOptions, index: int, number: int) -> nn.Mod
 
 @dataclass(frozen=True)
 class Parts:
-    """The classes that a backbone is built of. Their attributes are the names of its parameters.
+    """The classes that a backbone is built from. They determine its parameter names.
 
     Attributes:
         embed: patch embedding.
         blocks: blocks for V1 and V2.
         merging: patch merging.
         stages: name of the list of stages.
-        stage: blocks and merging at one resolution.
-        attention: from the options, a stage and a block to what mixes the tokens of this block.
+        stage: stage.
+        attention: creates the attention of a block from the options, the index of the stage and the block's number.
     """
 
     embed: type[PatchEmbed] = PatchEmbed
@@ -74,7 +74,7 @@ class Parts:
 
 
 def build_block(options: BackboneOptions, index: int, number: int, parts: Parts) -> SwinBlock:
-    """Block ``number`` of stage ``index``."""
+    """Create block ``number`` of stage ``index``."""
     dim = options.channels(index)
     return parts.blocks[options.post_norm](
         parts.attention(options, index, number),
@@ -88,7 +88,7 @@ def build_block(options: BackboneOptions, index: int, number: int, parts: Parts)
 
 
 def build_stage(options: BackboneOptions, index: int, parts: Parts) -> Stage:
-    """Stage ``index`` with its merging, unless it is the last that is built."""
+    """Create stage ``index``, with patch merging unless it is the last stage."""
     last = index == options.num_stages - 1
     return parts.stage(
         [build_block(options, index, number, parts) for number in range(options.depths[index])],

@@ -1,4 +1,4 @@
-"""Swin Transformer as a dense-prediction backbone: an image in, a pyramid of feature maps out."""
+"""Swin Transformer as a backbone for dense prediction: from an image to a pyramid of feature maps."""
 
 import math
 import re
@@ -12,9 +12,9 @@ from swin_backbone.attention.performer import PerformerAttention
 from swin_backbone.attention.spatial_mixing import SpatialMixing
 from swin_backbone.attention.window import INITIAL_LOGIT_SCALE
 from swin_backbone.attention.window_plan import is_recording
-from swin_backbone.backbones.argument_checks import check_image, refuse_arguments
-from swin_backbone.backbones.blocks import PatchEmbed, ResPostNormBlock, Stage, in_dtype_of
-from swin_backbone.backbones.intermediates import check_norms, chosen_stages
+from swin_backbone.backbones.argument_checks import check_image, raise_unknown_arguments
+from swin_backbone.backbones.blocks import PatchEmbed, ResPostNormBlock, Stage, to_dtype_of
+from swin_backbone.backbones.intermediates import check_norms, select_stages
 from swin_backbone.backbones.options import BackboneOptions, resolve_options
 from swin_backbone.backbones.stages import Parts, build_stage
 from swin_backbone.checkpoint import LoadReport, convert_on_load, load_pretrained
@@ -27,14 +27,14 @@ InitConfig = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 
 
 class FeatureInfo(list[dict[str, int]]):
-    """What a backbone returns: a dictionary per map, and timm's methods that collect their values."""
+    """Information on the maps of a backbone: a dictionary per map, with timm's methods to collect values."""
 
     def channels(self) -> list[int]:
-        """Channels of every map."""
+        """Return the channels of every map."""
         return [info['num_chs'] for info in self]
 
     def reduction(self) -> list[int]:
-        """Stride of every map in pixels."""
+        """Return the stride of every map in pixels."""
         return [info['reduction'] for info in self]
 
 
@@ -42,22 +42,22 @@ class SwinTransformer(nn.Module):
     """Swin Transformer, V1 (Liu et al., ICCV 2021) and V2 (Liu et al., CVPR 2022), for detectors and segmenters.
 
     The named sizes are listed in :data:`swin_backbone.VARIANTS`. Windows, padding, shift and masks
-    follow the original detection code, so that released detectors give the same maps. Any image size from 1x1 up works.
+    follow the original detection code, so that released detectors give the same maps. Any image size works.
 
     Args:
         variant: 'tiny', 'small', 'base', 'large', for V1 also 'tiny-c24', for V2 also 'huge', 'giant' and
             'giant-simmim'; None if all sizes below are given.
         version: 1, or 2 for norms after the branches, scaled cosine attention and a continuous position bias.
         norm_order: 'pre' (V1), norms before attention and MLP, or 'post' (V2), norms at the end of residual branches.
-            This and the two options below are the version's where they are None (Swin V2 paper, Tables 1 and 6).
+            If None, this and the two options below are those of the version (Swin V2 paper, Tables 1 and 6).
         similarity: 'dot' (V1), scaled products of queries and keys, or 'cosine' (V2) with a learned scale.
         position_bias: 'table' (V1), a parameter per offset between tokens of a window; 'log' (V2), a network of
-            log-spaced offsets; or 'linear', the same network of offsets as they are.
+            log-spaced offsets; or 'linear', the same network of linear offsets.
         embed_dim: channels of the first stage; stage ``i`` has ``2**i`` times as many. Overrides the variant.
         depths: blocks per stage. Overrides the variant.
         num_heads: attention heads per stage. Overrides the variant.
-        window_size: side of a window in tokens, or (rows, columns), for all stages; or one of them per stage, as in
-            ``(7, 7, 14, 7)`` (two integers are rows and columns). 7 for V1 and 8 for V2 by default.
+        window_size: side of a window in tokens, or (rows, columns), for all stages; or one of these per stage, such as
+            ``(7, 7, 14, 7)`` (two integers are always rows and columns). 7 for V1 and 8 for V2 by default.
         mlp_ratio: hidden channels of an MLP as a multiple of its input channels.
         qkv_bias: whether queries, keys and values have a bias (V2: queries and values).
         patch_size: side of a patch in pixels, the stride of the first map.
@@ -67,33 +67,34 @@ class SwinTransformer(nn.Module):
         attn_drop_rate: dropout on attention weights.
         drop_path_rate: stochastic depth of the last block; earlier blocks grow linearly up to it from 0.
         position_encoding: 'relative' (default), 'none', 'absolute', 'absolute+relative', or 'relative-only': weights
-            are the softmax of the relative bias alone, without queries and keys (the paper's 'rel. pos. w/o app.').
-        shift: False keeps the windows of all blocks in place (the paper's 'w/o shifting', Table 4).
+            are the softmax of the relative bias, without queries and keys (the paper's 'rel. pos. w/o app.').
+        shift: whether every second block shifts its windows (False: the paper's 'w/o shifting', Table 4).
         attention_method: 'shifted-cyclic' (default); 'window', the same as ``shift=False``; 'shifted-padding', equal to
             the default and slower; 'sliding-naive' or 'sliding-kernel', a neighbourhood of ``window_size`` around every
-            token, equal to each other; 'performer', linear attention over the whole map, V1 only and without relative
-            position bias, whatever ``position_encoding`` (the paper's Table 5).
-        backend: how attention within windows is computed: 'triton' (needs an NVIDIA GPU, see docs/gpu.md), 'sdpa',
-            'eager' (the definition), or 'auto': the first of these that can serve the input.
+            token, equal to each other; 'performer', linear attention over the whole map, for V1 only and always without
+            relative position bias (the paper's Table 5).
+        backend: implementation of window attention: 'triton' (needs an NVIDIA GPU, see docs/gpu.md), 'sdpa', 'eager'
+            (the definition), or 'auto': the first of these that supports the input.
         pretrain_img_size: side of the pre-training images in pixels, or (height, width): the grid of an absolute
             embedding.
-        pretrained_window_sizes: 'log' and 'linear' bias: the window per stage that the weights were trained with; 0
-            where it is this one.
-        out_indices: the stages whose maps are returned, ascending. No stage after the last of them is built.
+        pretrained_window_sizes: 'log' and 'linear' bias: the window per stage that the weights were trained with; 0 for
+            ``window_size``.
+        out_indices: the stages whose maps are returned, ascending. Stages after the last one are not built.
         frozen_stages: -1 trains all; ``k >= 0`` freezes the embeddings and the first ``k`` stages with their output
             norms, as in MMDetection (one stage more than the same number in the original code).
-        with_cp: recompute blocks in the backward pass to save memory: True, False, or the stages to do it in.
-        sequential: the stages whose windows are attended a few at a time, and once more in the backward pass, to save
-            memory with large windows on large maps (Swin V2 paper, section 3.4, where these are stages 0 and 1).
-        small_maps: what happens where a map is no larger than a window, in rows or in columns: 'pad' (default) fills it
-            up to whole windows and shifts them as those of others, as the original detection code does; 'shrink'
-            shifts nothing and makes no side of a window longer than the shortest side of the map, as the original
-            classification code does. Biases are those of the offsets that remain.
+        with_cp: whether blocks are recomputed in the backward pass to save memory; or the stages that do this.
+        sequential: the stages that compute attention for a few windows at a time, and recompute it in the backward
+            pass, to save memory with large windows on large maps (Swin V2 paper, section 3.4: stages 0 and 1).
+        small_maps: how to handle a map that is no larger than a window, in rows or in columns: 'pad' (default) pads it
+            to whole windows and shifts them, as in the original detection code; 'shrink' does not shift and limits the
+            sides of a window to the shortest side of the map, as in the original classification code. The position
+            biases are then those of the remaining offsets.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` with any source of :func:`swin_backbone.load_pretrained`,
-            another initialiser of mmengine, or a list of them. ``strict=False`` beside ``checkpoint`` loads what fits.
+            another initialiser of mmengine, or a list of them. With ``strict=False`` in the dict, parameters that do
+            not match are skipped.
 
     Raises:
-        InputError: an option is unknown or does not fit the others.
+        InputError: if an option is unknown, or incompatible with the others.
     """
 
     parts: ClassVar[Parts] = Parts()
@@ -134,7 +135,7 @@ class SwinTransformer(nn.Module):
     ) -> None:
         super().__init__()
         if kwargs:
-            refuse_arguments(list(kwargs))
+            raise_unknown_arguments(list(kwargs))
         options = resolve_options(
             variant=variant,
             version=version,
@@ -182,10 +183,10 @@ class SwinTransformer(nn.Module):
         self.apply(initialize)
         self._register_load_state_dict_pre_hook(convert_on_load, with_module=True)
         self.freeze()
-        self.without_values = self.patch_embed.proj.weight.is_meta
+        self.is_uninitialized = self.patch_embed.proj.weight.is_meta
 
     def build_embedding(self, patch_norm: bool) -> PatchEmbed:
-        """The patch embedding."""
+        """Create the patch embedding."""
         options = self.options
         return self.parts.embed(options.patch_size, options.in_channels, options.embed_dim, patch_norm)
 
@@ -220,7 +221,7 @@ class SwinTransformer(nn.Module):
             patches of 4 pixels), in the dtype of the weights, or of autocast.
 
         Raises:
-            InputError: the image has another shape.
+            InputError: if the image has a wrong shape.
         """
         return tuple(self.run_stages(image, self.out_indices, norm=True)[1])
 
@@ -237,21 +238,21 @@ class SwinTransformer(nn.Module):
 
         Args:
             x: image ``[B, in_channels, H, W]``.
-            indices: numbers of stages, negative ones counted from the end; how many of the last ones; or None for all.
-            norm: whether the maps pass the output norms, which only the stages of ``out_indices`` have.
-            stop_early: whether to leave out the stages after the last one of ``indices``.
+            indices: stage indices, negative ones counted from the end; an integer for the last stages; None for all.
+            norm: whether to apply the output norms, which only the stages of ``out_indices`` have.
+            stop_early: whether to skip the stages after the last one of ``indices``.
             output_fmt: 'NCHW', the layout of the maps.
-            intermediates_only: whether to return the maps alone.
+            intermediates_only: whether to return only the maps.
 
         Returns:
-            The map of the last stage that was run, channels last and through its norm if it has one; and the maps.
+            The map of the last stage that was run, channels last, normalized if it has an output norm; and the maps.
 
         Raises:
-            InputError: there is no such stage, norm or layout, or the image has another shape.
+            InputError: if there is no such stage, norm or layout, or the image has a wrong shape.
         """
         if output_fmt != 'NCHW':
-            raise InputError(f"output_fmt={output_fmt!r} is not 'NCHW', the only layout of the maps.")
-        wanted = chosen_stages(indices, self.options.num_stages)
+            raise InputError(f"output_fmt={output_fmt!r} is not supported: use 'NCHW'.")
+        wanted = select_stages(indices, self.options.num_stages)
         if norm:
             check_norms(wanted, self.out_indices)
         count = wanted[-1] + 1 if stop_early else self.options.num_stages
@@ -263,17 +264,17 @@ class SwinTransformer(nn.Module):
     def run_stages(
         self, image: Tensor, wanted: Sequence[int], norm: bool, count: int = 0
     ) -> tuple[Tensor, list[Tensor]]:
-        """The map of the last stage, channels last, and those of ``wanted`` stages, channels first.
+        """Return the map of the last stage, channels last, and the maps of ``wanted`` stages, channels first.
 
         Args:
-            image: as in :meth:`forward`. Its memory format is that of the maps.
-            wanted: numbers of stages, ascending.
-            norm: whether the maps of ``wanted`` stages pass their output norms.
-            count: how many stages to run; up to the last one of ``wanted`` if 0.
+            image: see :meth:`forward`. The maps get its memory format.
+            wanted: stage indices, ascending.
+            norm: whether to apply the output norms to the maps of ``wanted`` stages.
+            count: number of stages to run; 0: up to the last one of ``wanted``.
         """
         self.check_input(image)
         channels_last = image.shape[1] > 1 and not is_recording() and image.stride(1) == 1
-        x = self.patch_embed(in_dtype_of(self.patch_embed.proj, image))
+        x = self.patch_embed(to_dtype_of(self.patch_embed.proj, image))
         if self.options.position.absolute:
             x = x + position_encoding.embedding_for(self.position_map(), (x.shape[1], x.shape[2]))
         x = self.pos_drop(x)
@@ -287,19 +288,19 @@ class SwinTransformer(nn.Module):
         return x, outs
 
     def check_input(self, image: Tensor) -> None:
-        """Refuse an image that :meth:`forward` does not take."""
+        """Raise an error if :meth:`forward` does not support the image."""
         check_image(image, self.options.in_channels)
 
     def position_map(self) -> Tensor:
-        """The absolute embedding ``[1, C, rows, columns]``."""
+        """Return the absolute embedding ``[1, C, rows, columns]``."""
         return self.absolute_pos_embed
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter and the number of depths, as layer-wise learning-rate decay asks for them.
+        """Return the depth of a parameter and the number of depths, for layer-wise learning-rate decay.
 
         Args:
             param_name: name in the whole model.
-            prefix: the path of the backbone in it, with a dot at its end; what lies outside counts as deepest.
+            prefix: name of the backbone in the model, with a dot at its end; other parameters have the largest depth.
         """
         depths = self.options.depths[: self.options.num_stages]
         inside = param_name.startswith(prefix)
@@ -307,7 +308,7 @@ class SwinTransformer(nn.Module):
         return depth, sum(depths) + 2
 
     def frozen_modules(self) -> list[nn.Module]:
-        """The modules that ``frozen_stages`` keeps from training."""
+        """Return the modules that ``frozen_stages`` freezes."""
         frozen = self.options.frozen_stages
         if frozen < 0:
             return []
@@ -322,47 +323,47 @@ class SwinTransformer(nn.Module):
             self.absolute_pos_embed.requires_grad_(False)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute all blocks in the backward pass, or none, from now on (``with_cp``)."""
+        """Enable or disable activation checkpointing of all blocks (``with_cp``)."""
         for stage in self.stage_list:
             stage.with_cp = enable
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that the papers' recipes train without weight decay, norms and biases left out."""
+        """Return the names of parameters without weight decay in the papers' recipes, except norms and biases."""
         exempt = ('absolute_pos_embed', 'relative_position_bias_table', 'logit_scale', 'cpb_mlp')
         return {name for name, _ in self.named_parameters() if any(part in exempt for part in name.split('.'))}
 
     def train(self, mode: bool = True) -> 'SwinTransformer':
-        """As for any module, except that the frozen part stays in evaluation mode."""
+        """Set the training mode as for any module, except that the frozen part stays in evaluation mode."""
         super().train(mode)
         for module in self.frozen_modules():
             module.eval()
         return self
 
     def init_weights(self) -> None:
-        """Apply ``init_cfg``; mmengine calls it before training. Without one, the weights are already initialised.
+        """Apply ``init_cfg``; mmengine calls this before training. Without ``init_cfg``, it changes no weights.
 
-        Only a backbone that was created on 'meta' and got memory by ``to_empty``, but no weights, is initialised first.
+        A backbone that was created on 'meta' and allocated by ``to_empty`` is initialised first.
 
-        What ``type='Pretrained'`` loaded is kept as ``load_report``.
+        The report of ``type='Pretrained'`` is stored as ``load_report``.
 
         Raises:
-            InputError: the weights cannot be read, or do not cover the backbone.
+            InputError: if the weights cannot be read, or do not cover the backbone.
         """
-        if self.without_values and not self.patch_embed.proj.weight.is_meta:
-            self.apply(restart)
-            self.without_values = False
+        if self.is_uninitialized and not self.patch_embed.proj.weight.is_meta:
+            self.apply(reset_module)
+            self.is_uninitialized = False
         configs = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else list(self.init_cfg or ())
         others = [config for config in configs if not is_pretrained(config)]
         if others:
             from mmengine.model import initialize as mmengine_initialize
 
             mmengine_initialize(self, others)
-        for config in filter(is_pretrained, configs):  # last, as in mmengine: they overwrite what the others set
+        for config in filter(is_pretrained, configs):  # last, as in mmengine, to overwrite other initialisers
             self.load_report = load_pretrained(self, config['checkpoint'], config.get('strict', True))
 
 
-def restart(module: nn.Module) -> None:
-    """Give a module the values that a new one has; its parts come first, as in ``nn.Module.apply``."""
+def reset_module(module: nn.Module) -> None:
+    """Reset the parameters and buffers of a module to initial values; call it by ``nn.Module.apply``."""
     if isinstance(module, nn.Conv2d | nn.Conv3d | nn.LayerNorm | SpatialMixing):
         module.reset_parameters()
     for name, parameter in module.named_parameters(recurse=False):
@@ -382,14 +383,14 @@ def restart(module: nn.Module) -> None:
 
 
 def is_pretrained(config: Mapping[str, Any]) -> bool:
-    """Whether an initialiser loads a file: by its name, the path of its class, or the class itself."""
+    """Return whether an initialiser loads a checkpoint; its type is a name, a dotted path or a class."""
     kind = config['type']
     name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
     return name.rpartition('.')[2] in ('Pretrained', 'PretrainedInit')
 
 
 def initialize(module: nn.Module) -> None:
-    """The original initialisation of linear layers, norms and V2's zero norms; convolutions keep PyTorch's."""
+    """Initialise linear layers and V2's zero norms as in the original code; convolutions keep PyTorch's values."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=INIT_STD)
         if module.bias is not None:
@@ -400,18 +401,18 @@ def initialize(module: nn.Module) -> None:
             nn.init.zeros_(norm.bias)
 
 
-PLACE = re.compile(r'(?:layers|stages)\.(\d+)\.(?:blocks\.(\d+)|downsample)\.')
+BLOCK_NAME = re.compile(r'(?:layers|stages)\.(\d+)\.(?:blocks\.(\d+)|downsample)\.')
 
 
 def layer_depth(name: str, depths: tuple[int, ...]) -> int:
-    """Depth of a backbone's parameter: 0 for the embeddings, then one per block; output norms share the last one.
+    """Return the depth of a parameter: 0 for the embeddings, then one per block; output norms have the largest.
 
-    A merging layer is as deep as the last block before it, as in MMPreTrain's Swin Transformer.
+    A merging layer has the depth of the last block before it, as in MMPreTrain's Swin Transformer.
     """
     name = plain(name)
     if name.startswith(('patch_embed.', 'absolute_pos_embed')):
         return 0
-    match = PLACE.match(name)
+    match = BLOCK_NAME.match(name)
     if match is None:
         return sum(depths) + 1
     stage, block = int(match[1]), match[2]

@@ -1,4 +1,4 @@
-"""Video Swin Transformer as a dense-prediction backbone: a clip in, a pyramid of feature maps out."""
+"""Video Swin Transformer as a backbone for dense prediction: from a clip to a pyramid of feature maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from swin_backbone.attention.window import AttentionOptions
 from swin_backbone.attention.window_3d import Sides, VolumeAttention, VolumePlan
 from swin_backbone.backbones.blocks import PatchEmbed, PatchMerging, Stage
-from swin_backbone.backbones.options import BackboneOptions, positive, resolve_options
+from swin_backbone.backbones.options import BackboneOptions, check_positive, resolve_options
 from swin_backbone.backbones.stages import Parts
 from swin_backbone.backbones.swin import InitConfig, SwinTransformer
 from swin_backbone.errors import InputError
@@ -21,12 +21,12 @@ BACKENDS = ('auto', 'sdpa', 'eager')
 
 @dataclass(frozen=True)
 class VideoOptions(BackboneOptions):
-    """Everything that shapes a video backbone; the names are those of :class:`VideoSwinTransformer`.
+    """Resolved options of a video backbone.
 
     Attributes:
         frames: length of a window in time, in tokens.
         patch_frames: length of a patch in time, in frames.
-        exact_offsets: as there.
+        exact_offsets: see :class:`VideoSwinTransformer`.
     """
 
     frames: int
@@ -35,7 +35,7 @@ class VideoOptions(BackboneOptions):
 
 
 class ClipEmbed(PatchEmbed):
-    """Clip to tokens: a convolution over frames, rows and columns, and a norm."""
+    """Patch embedding of a clip: a convolution over frames, rows and columns, and a norm."""
 
     def __init__(self, patch: Sides, in_channels: int, embed_dim: int, patch_norm: bool) -> None:
         nn.Module.__init__(self)
@@ -52,7 +52,7 @@ class ClipEmbed(PatchEmbed):
 
 
 class FrameMerging(PatchMerging):
-    """Patch merging of every frame by itself: time keeps its length."""
+    """Patch merging within every frame; the number of frames does not change."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Merge ``[B, T, H, W, C]`` to ``[B, T, ceil(H/2), ceil(W/2), 2C]``."""
@@ -60,16 +60,16 @@ class FrameMerging(PatchMerging):
 
 
 class VideoStage(Stage):
-    """Blocks on maps of clips ``[B, T, H, W, C]``."""
+    """The blocks of one resolution, for maps of clips ``[B, T, H, W, C]``."""
 
     def plan(self, x: Tensor) -> VolumePlan:  # type: ignore[override]
-        """How the blocks cut ``x`` into windows."""
+        """Return the window plan of ``x``."""
         attention: Any = self.blocks[0].attn
         return VolumePlan((x.shape[1], x.shape[2], x.shape[3]), attention.window)
 
 
 def build_attention(options: Any, index: int, number: int) -> VolumeAttention:
-    """The attention of block ``number`` of stage ``index``."""
+    """Create the attention of block ``number`` of stage ``index``."""
     given = AttentionOptions(
         dim=options.channels(index),
         window=options.windows[index],
@@ -77,7 +77,7 @@ def build_attention(options: Any, index: int, number: int) -> VolumeAttention:
         qkv_bias=options.qkv_bias,
         attn_drop=options.attn_drop_rate,
         proj_drop=options.drop_rate,
-        relative_bias=False,  # its table has three axes
+        relative_bias=False,  # VolumeAttention creates a table of three axes
         backend=options.backend,
     )
     return VolumeAttention(given, options.frames, options.exact_offsets)
@@ -86,9 +86,9 @@ def build_attention(options: Any, index: int, number: int) -> VolumeAttention:
 class VideoSwinTransformer(SwinTransformer):
     """Video Swin Transformer (Liu et al., CVPR 2022).
 
-    Arguments that are not listed and the methods are those of :class:`swin_backbone.SwinTransformer`. Maps equal the
-    original's, mmaction2's and torchvision's for any size of clip, whose frames, rows and columns are padded to whole
-    patches. Weights of an image backbone are inflated when they are loaded.
+    Methods, and arguments that are not listed, are those of :class:`swin_backbone.SwinTransformer`. Maps equal those of
+    the original code, mmaction2 and torchvision for clips of any size, which are padded to whole patches. Weights of an
+    image backbone are inflated when they are loaded.
 
     Args:
         variant: 'tiny', 'small', 'base' or 'large'; None if all sizes below are given.
@@ -98,13 +98,13 @@ class VideoSwinTransformer(SwinTransformer):
         window_size: frames, rows and columns of a window in tokens: (8, 7, 7), and (16, 7, 7) for
             Something-Something v2.
         patch_size: frames, rows and columns of a patch, rows and columns equal.
-        exact_offsets: False, for windows that are clipped in rows or columns by a map smaller than a window, reads
-            their position biases by the index of a whole window as the original does, which gives tokens the biases of
-            other offsets; True reads those of their own. Both are the same for images of 224 pixels and more.
-        backend: how attention within windows is computed: 'sdpa', 'eager', or 'auto', which chooses.
+        exact_offsets: whether windows that are clipped to a smaller map, in rows or columns, use the position biases of
+            their true offsets. False indexes them as full windows, as the original code does, which gives the biases
+            of other offsets. Both are the same for images of 224 pixels and more.
+        backend: implementation of window attention: 'sdpa', 'eager' or 'auto'.
 
     Raises:
-        InputError: an option is unknown or does not fit the others.
+        InputError: if an option is unknown, or incompatible with the others.
     """
 
     parts = Parts(merging=FrameMerging, stage=VideoStage, attention=build_attention)
@@ -139,9 +139,9 @@ class VideoSwinTransformer(SwinTransformer):
                 'sizes.'
             )
         if backend not in BACKENDS:
-            raise InputError(f'backend={backend!r} does not serve clips: use one of {", ".join(BACKENDS)}.')
-        frames, rows, cols = three(window_size, 'window_size')
-        patch = three(patch_size, 'patch_size')
+            raise InputError(f'backend={backend!r} does not support clips: use one of {", ".join(BACKENDS)}.')
+        frames, rows, cols = three_integers(window_size, 'window_size')
+        patch = three_integers(patch_size, 'patch_size')
         if patch[1] != patch[2]:
             raise InputError(f'patch_size must have equal rows and columns, got {patch_size!r}.')
         options = resolve_options(
@@ -185,36 +185,36 @@ class VideoSwinTransformer(SwinTransformer):
             ``i`` (for patches of 2x4x4), in the dtype of the weights, or of autocast.
 
         Raises:
-            InputError: the clip has another shape.
+            InputError: if the clip has a wrong shape.
         """
         return super().forward(clip)
 
     def build_embedding(self, patch_norm: bool) -> PatchEmbed:
-        """The patch embedding."""
+        """Create the patch embedding."""
         options = self.options
         patch = (options.patch_frames, options.patch_size, options.patch_size)
         return ClipEmbed(patch, options.in_channels, options.embed_dim, patch_norm)
 
     def check_input(self, clip: Tensor) -> None:
-        """Refuse what is not a clip ``[B, in_channels, T, H, W]`` of floating-point numbers."""
+        """Raise InputError if ``clip`` is not a floating-point tensor ``[B, in_channels, T, H, W]``."""
         channels = self.options.in_channels
         if not isinstance(clip, Tensor) or not clip.is_floating_point():
             kind = clip.dtype if isinstance(clip, Tensor) else type(clip).__name__
             raise InputError(f'expected a clip of normalised floating-point values, got {kind}: convert it first.')
         if clip.dim() != 5 or clip.shape[1] != channels or 0 in clip.shape[2:]:
             raise InputError(
-                f'expected a clip of [B, {channels}, T, H, W] with T, H and W at least 1, got {tuple(clip.shape)}: '
-                'check the layout, and in_channels of the backbone.'
+                f'expected a clip [B, {channels}, T, H, W] with T, H and W at least 1, got {tuple(clip.shape)}: check '
+                'the layout, and in_channels of the backbone.'
             )
 
 
-def three(value: Any, name: str) -> Sides:
-    """``value``, if it is three positive integers: frames, rows and columns.
+def three_integers(value: Any, name: str) -> Sides:
+    """Return frames, rows and columns as a tuple.
 
     Raises:
-        InputError: it is not.
+        InputError: if ``value`` is not three positive integers.
     """
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 3:
         raise InputError(f'{name} must be three positive integers (frames, rows, columns), got {value!r}.')
-    frames, rows, cols = (positive(side, name) for side in value)
+    frames, rows, cols = (check_positive(side, name) for side in value)
     return frames, rows, cols

@@ -1,4 +1,4 @@
-"""A classifier of clips: Video Swin Transformer with the head that its released networks have."""
+"""Video classifier: Video Swin Transformer with the classification head of its released networks."""
 
 import os
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from swin_backbone.checkpoint.report import LoadReport
 from swin_backbone.errors import InputError
 
 HEADS = ('cls_head.fc_cls.', 'head.')
-"""How the names of the last layer begin: in the original and mmaction2, and in torchvision."""
+"""Prefixes of the last layer: in the original code and mmaction2, and in torchvision."""
 
 
 class ClipClassifier(nn.Module):
     """The mean of the last map over time and space, dropout, and a linear layer.
 
     Args:
-        backbone: gives the maps; its last one is classified.
+        backbone: backbone, whose last map is classified.
         num_classes: number of classes.
         dropout: probability of dropping a feature before the linear layer.
     """
@@ -35,17 +35,19 @@ class ClipClassifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, clip: Tensor) -> Tensor:
-        """Logits ``[B, num_classes]`` of a clip ``[B, in_channels, T, H, W]``."""
+        """Compute logits ``[B, num_classes]`` of a clip ``[B, in_channels, T, H, W]``."""
         return self.head(self.dropout(self.backbone(clip)[-1].mean(dim=(2, 3, 4))))
 
     def load(self, source: str | os.PathLike[str] | Mapping[str, Any]) -> LoadReport:
-        """Load a released classifier: backbone and head.
+        """Load the backbone and the head of a released classifier.
 
         Args:
-            source: see :func:`swin_backbone.load_pretrained`; of the original code, mmaction2 or torchvision.
+            source: a checkpoint of the original code, mmaction2 or torchvision; see
+                :func:`swin_backbone.load_pretrained`.
 
         Raises:
-            InputError: as there, or the head is absent or of another size. The classifier is unchanged then.
+            InputError: if the checkpoint cannot be loaded, or its head is absent or of another size. The classifier
+                does not change then.
         """
         if not isinstance(source, Mapping):
             from swin_backbone.checkpoint.find import find_file
@@ -61,9 +63,9 @@ class ClipClassifier(nn.Module):
         shapes = {kind: value.shape for kind, value in found.items()}
         wanted = {kind: value.shape for kind, value in self.head.named_parameters()}
         if shapes != wanted:
-            held = f'a head of {len(found["bias"])} classes' if found.keys() == wanted.keys() else 'no such head'
+            held = f'a head of {len(found["bias"])} classes' if found.keys() == wanted.keys() else 'no complete head'
             classes, channels = wanted['weight']
-            raise InputError(f'the file holds {held}, this classifier has {classes} classes of {channels} features.')
+            raise InputError(f'the file has {held}, this classifier has {classes} classes and {channels} features.')
         report = load_pretrained(self.backbone, source)
         with torch.no_grad():
             for kind, parameter in self.head.named_parameters():

@@ -1,4 +1,4 @@
-"""A small backbone, and its maps and gradients under a tool compared with those without it."""
+"""A small backbone, and comparisons of its maps and gradients with and without a tool."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -15,8 +15,8 @@ SIZES: dict[str, Any] = dict(
     variant=None, embed_dim=16, depths=(2, 2), num_heads=(1, 2), window_size=4, out_indices=(0, 1), drop_path_rate=0.0
 )
 LARGE, SMALL = (97, 121), (24, 40)
-"""Sides of images. The first one's map needs padding, is shifted, and is computed in groups on a CPU if no gradients
-are asked for; the second one's is too small for that."""
+"""Sides of images. The map of the first one needs padding, is shifted, and is computed in groups on a CPU without
+gradients; that of the second one is too small for groups."""
 
 MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     'gradients': torch.enable_grad,
@@ -26,7 +26,7 @@ MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 
 
 def build(version: int, **options: Any) -> SwinTransformer:
-    """The same weights for the same options, each of which matters."""
+    """Build a backbone with random weights that depend only on the options."""
     torch.manual_seed(0)
     model = randomize(SwinTransformer(**{**SIZES, 'version': version, **options}))
     assert isinstance(model, SwinTransformer)
@@ -34,48 +34,48 @@ def build(version: int, **options: Any) -> SwinTransformer:
 
 
 def images(batch: int = 2) -> Iterator[Tensor]:
-    """One image tensor per size."""
+    """Yield one image tensor per size."""
     generator = torch.Generator().manual_seed(1)
     for size in (LARGE, SMALL):
         yield torch.randn(batch, 3, *size, generator=generator)
 
 
 def loss_of(maps: Any) -> Tensor:
-    """A scalar that depends on every value of the maps."""
+    """Return a scalar that depends on every value of the maps."""
     total: Tensor = sum((out * out).mean() for out in maps)  # type: ignore[assignment]
     return total
 
 
 def assert_same_maps(model: Any, expected: nn.Module, tolerance: float = 1e-5) -> None:
-    """The maps of two models are equal in training with gradients, and in evaluation without."""
+    """Assert that the maps of two models are equal, in training with gradients and in evaluation without."""
     for training, mode in ((True, 'gradients'), (False, 'no_grad'), (False, 'inference')):
         model.train(training)
         expected.train(training)
         for image in images():
             with MODES[mode]():
-                for ours, theirs in zip(model(image), expected(image), strict=True):
-                    assert ours.shape == theirs.shape
-                    assert relative_error(ours, theirs) < tolerance
+                for ours, reference in zip(model(image), expected(image), strict=True):
+                    assert ours.shape == reference.shape
+                    assert relative_error(ours, reference) < tolerance
 
 
 def gradients_of(model: nn.Module, image: Tensor) -> dict[str, Tensor | None]:
-    """Gradients of the parameters by their names."""
+    """Return the gradients of the parameters by name."""
     model.zero_grad()
     loss_of(model(image)).backward()
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
 def assert_same_gradients(model: nn.Module, expected: nn.Module, tolerance: float = 1e-4, flat: bool = False) -> None:
-    """Every parameter has a gradient, the same in both models; their parameters come in the same order, or ``flat``."""
+    """Assert that all parameters have equal gradients in both models; ``flat`` if the model flattens parameters."""
     for image in images():
-        ours, theirs = gradients_of(model, image), gradients_of(expected, image)
-        for (name, grad), other in zip(ours.items(), theirs.values(), strict=True):
+        ours, reference = gradients_of(model, image), gradients_of(expected, image)
+        for (name, grad), other in zip(ours.items(), reference.values(), strict=True):
             assert grad is not None and other is not None, name
             other = other.flatten() if flat else other
             assert relative_error(grad.view_as(other), other) < tolerance, name
 
 
 def levels(supported: list[Any], experimental: list[Any]) -> list[Any]:
-    """Rows of a table of tools, marked with their level of support and named after their functions."""
+    """Return pytest parameters of tools, marked with their level of support and named after their functions."""
     rows = [pytest.param(tool, id=tool.__name__, marks=pytest.mark.supported) for tool in supported]
     return rows + [pytest.param(tool, id=tool.__name__, marks=pytest.mark.experimental) for tool in experimental]

@@ -1,4 +1,4 @@
-"""What users of other libraries do with a backbone: create it on meta, ask what it returns, hand it wrong things."""
+"""Conventions of other libraries: creation on meta, timm's methods, and errors for invalid inputs."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def on_meta(kind: type[SwinTransformer], options: dict[str, Any]) -> SwinTransfo
 
 
 @pytest.mark.parametrize(('kind', 'options'), OPTIONS, ids=str)
-def test_a_backbone_from_meta_starts_like_a_new_one(kind: type[SwinTransformer], options: dict[str, Any]) -> None:
+def test_init_weights_initialises_a_backbone_from_meta(kind: type[SwinTransformer], options: dict[str, Any]) -> None:
     model, new = on_meta(kind, options), kind(**options)
     model.init_weights()
     for (name, found), expected in zip(model.named_parameters(), new.parameters(), strict=True):
@@ -51,7 +51,7 @@ def test_a_backbone_from_meta_starts_like_a_new_one(kind: type[SwinTransformer],
 
 
 @pytest.mark.parametrize('load', [load_pretrained, lambda model, state: model.load_state_dict(state)])
-def test_weights_that_were_loaded_stay(load: Any) -> None:
+def test_init_weights_keeps_loaded_weights(load: Any) -> None:
     state = SwinTransformer(**SMALL).state_dict()
     model = on_meta(SwinTransformer, SMALL)
     load(model, state)
@@ -60,7 +60,7 @@ def test_weights_that_were_loaded_stay(load: Any) -> None:
 
 
 @pytest.mark.supported
-def test_what_a_backbone_returns_in_the_words_of_timm() -> None:
+def test_timm_methods_describe_the_backbone() -> None:
     model = SwinTransformer(**SMALL)
     assert model.feature_info.channels() == [16, 32] and model.feature_info.reduction() == [4, 8]
     exempt = model.no_weight_decay()
@@ -73,7 +73,7 @@ def test_what_a_backbone_returns_in_the_words_of_timm() -> None:
 
 @pytest.mark.supported
 @pytest.mark.parametrize(('kind', 'options'), OPTIONS, ids=str)
-def test_maps_of_any_stages(kind: type[SwinTransformer], options: dict[str, Any]) -> None:
+def test_forward_intermediates_returns_maps_of_any_stages(kind: type[SwinTransformer], options: dict[str, Any]) -> None:
     model, image = kind(**options).eval(), torch.randn(2, 3, 40, 24)
     maps = model(image)
     last, normed = model.forward_intermediates(image, norm=True)
@@ -91,18 +91,18 @@ def test_maps_of_any_stages(kind: type[SwinTransformer], options: dict[str, Any]
 
 @pytest.mark.supported
 @pytest.mark.parametrize(
-    ('asked', 'sentence'),
+    ('arguments', 'message'),
     [
-        (dict(indices=[2]), 'indices must be numbers of the 2 stages that are built, from -2 to 1'),
+        (dict(indices=[2]), 'indices must be stages from -2 to 1'),
         (dict(indices=3), r'got \[-3, -2, -1\]'),
         (dict(indices=[]), 'indices must be'),
-        (dict(indices=[0], norm=True), r'norm after stage 0, and only the stages of out_indices=\(1,\)'),
-        (dict(output_fmt='NHWC'), 'the only layout'),
+        (dict(indices=[0], norm=True), r'norm of stage 0, but only the stages of out_indices=\(1,\)'),
+        (dict(output_fmt='NHWC'), "use 'NCHW'"),
     ],
 )
-def test_stages_that_do_not_exist_are_refused(asked: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
-        SwinTransformer(**{**SMALL, 'out_indices': (1,)}).forward_intermediates(torch.randn(1, 3, 32, 32), **asked)
+def test_forward_intermediates_rejects_invalid_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        SwinTransformer(**{**SMALL, 'out_indices': (1,)}).forward_intermediates(torch.randn(1, 3, 32, 32), **arguments)
 
 
 @pytest.mark.supported
@@ -114,7 +114,7 @@ def test_stages_that_do_not_exist_are_refused(asked: dict[str, Any], sentence: s
         ('upernet_swin_b_160k', 1, (7, 7), (0, 0, 0, 0)),
     ],
 )
-def test_models_by_the_names_of_published_weights(
+def test_create_model_builds_the_backbone_of_published_weights(
     name: str, version: int, window: tuple[int, int], trained: tuple[int, ...]
 ) -> None:
     with torch.device('meta'):
@@ -126,19 +126,19 @@ def test_models_by_the_names_of_published_weights(
 
 
 @pytest.mark.supported
-def test_published_weights_are_loaded_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr('swin_backbone.backbones.create.load_pretrained', lambda _, name: asked.append(name))
+def test_create_model_loads_published_weights_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr('swin_backbone.backbones.create.load_pretrained', lambda _, name: loaded.append(name))
     sizes: dict[str, Any] = dict(embed_dim=12, depths=(1,), num_heads=(1,), out_indices=(0,))
     create_model('swin_t_in1k', **sizes)
-    assert not asked
+    assert not loaded
     create_model('swin_t_in1k', pretrained=True, **sizes)
-    assert asked == ['swin_t_in1k']
+    assert loaded == ['swin_t_in1k']
     with pytest.raises(InputError, match='neither a file nor a published name: names are like'):
         create_model('swin_tiny_patch4_window7_224')
 
 
-def test_layers_have_their_depth_under_the_words_of_wrappers() -> None:
+def test_layer_depth_ignores_prefixes_of_wrappers() -> None:
     model = SwinTransformer(**SMALL)
     for name in ('layers.0._fsdp_wrapped_module.blocks.1.norm1.weight', '_orig_mod.layers.0.blocks.1.norm1.weight'):
         assert model.get_layer_depth(name) == model.get_layer_depth('layers.0.blocks.1.norm1.weight') == (2, 5)
@@ -149,12 +149,12 @@ def test_layers_have_their_depth_under_the_words_of_wrappers() -> None:
     [
         (dict(pretrained=True), 'call load_pretrained'),
         (dict(img_size=384), 'any image size works'),
-        (dict(in_chans=4), 'called in_channels here'),
+        (dict(in_chans=4), 'use in_channels'),
         (dict(num_classes=10), 'has no classifier'),
         (dict(features_only=True), 'returns feature maps'),
     ],
 )
-def test_arguments_of_timm_get_a_hint(options: dict[str, Any], sentence: str) -> None:
+def test_arguments_of_timm_raise_an_error_with_advice(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         SwinTransformer('tiny', **options)
 
@@ -167,12 +167,12 @@ def test_arguments_of_timm_get_a_hint(options: dict[str, Any], sentence: str) ->
         (torch.zeros(3, 32, 32), r'got \(3, 32, 32\)'),
     ],
 )
-def test_what_is_no_image_is_refused(image: Any, sentence: str) -> None:
+def test_invalid_images_raise_input_error(image: Any, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         SwinTransformer(**SMALL)(image)
 
 
 @pytest.mark.supported
-def test_fx_is_refused_with_a_sentence() -> None:
+def test_fx_tracing_raises_input_error() -> None:
     with pytest.raises(InputError, match=r'torch\.fx cannot trace this backbone'):
         torch.fx.symbolic_trace(SwinTransformer(**SMALL))

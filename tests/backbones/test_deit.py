@@ -1,4 +1,4 @@
-"""DeiT with a pyramid: its maps, its published weights, and the parts recomputed plainly."""
+"""DeiT with a pyramid: its maps, its published weights, and parts compared with their formulas."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ SMALL = dict(embed_dim=16, depth=4, num_heads=2, pretrain_img_size=64, drop_path
 
 
 def published(model: DeiTPyramid, side: int = 4, distilled: bool = False) -> dict[str, Tensor]:
-    """Random weights as DeiT's authors publish them, for the transformer in ``model``."""
+    """Return random weights in the layout of published DeiT files, for the transformer of ``model``."""
     state = {n: torch.randn_like(p) for n, p in model.named_parameters() if not n.startswith(('out_norms', 'pyramid'))}
     state['pos_embed'] = torch.randn(1, 1 + distilled + side * side, 16)
     state.update({'norm.weight': torch.randn(16), 'norm.bias': torch.randn(16)})
@@ -45,10 +45,10 @@ def test_deit_s_has_the_published_number_of_parameters() -> None:
     with torch.device('meta'):
         model = DeiTPyramid()
     transformer = sum(p.numel() for n, p in model.named_parameters() if not n.startswith(('out_norms', 'pyramid')))
-    assert transformer == 22_050_664 - (384 * 1000 + 1000) - 2 * 384  # less the classifier and the last norm
+    assert transformer == 22_050_664 - (384 * 1000 + 1000) - 2 * 384  # without the classifier and the last norm
 
 
-def test_a_block_is_what_the_paper_writes() -> None:
+def test_global_block_equals_its_formula() -> None:
     block = randomize(GlobalBlock(8, num_heads=2))
     x = torch.randn(2, 5, 8)
     q, k, v = block.attn.qkv(block.norm1(x)).split(8, dim=-1)
@@ -61,7 +61,7 @@ def test_a_block_is_what_the_paper_writes() -> None:
     assert relative_error(block(x), y) < 1e-5
 
 
-def test_the_map_of_patches_is_the_norm_of_the_tokens() -> None:
+def test_map_with_the_stride_of_a_patch_is_the_norm_of_the_tokens() -> None:
     model = randomize(DeiTPyramid(**SMALL))
     image = torch.randn(1, 3, 64, 48)
     x = model.patch_embed.proj(image).flatten(2).transpose(1, 2)
@@ -72,7 +72,7 @@ def test_the_map_of_patches_is_the_norm_of_the_tokens() -> None:
     assert relative_error(model(image)[2], expected) < 1e-5
 
 
-def test_padding_of_the_image_stays_out_of_the_maps() -> None:
+def test_maps_do_not_include_padding_of_the_image() -> None:
     model = randomize(DeiTPyramid(**SMALL)).eval()
     image = torch.randn(1, 3, 40, 40)
     padded = torch.nn.functional.pad(image, (0, 8, 0, 8))
@@ -87,7 +87,7 @@ def test_attention_is_global() -> None:
     assert x.grad[0].abs().sum(dim=-1).all()
 
 
-def test_every_parameter_is_reached() -> None:
+def test_every_parameter_gets_a_gradient() -> None:
     model = DeiTPyramid(**SMALL)
     sum(m.square().sum() for m in model(torch.randn(1, 3, 48, 64))).backward()
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())
@@ -95,7 +95,7 @@ def test_every_parameter_is_reached() -> None:
 
 @pytest.mark.parametrize('distilled', [False, True])
 @pytest.mark.parametrize('side', [4, 6])
-def test_published_weights_load(side: int, distilled: bool, tmp_path: Path) -> None:
+def test_published_deit_weights_load(side: int, distilled: bool, tmp_path: Path) -> None:
     model = DeiTPyramid(**SMALL)
     state = published(model, side, distilled)
     kept = {name: p.clone() for name, p in model.named_parameters() if name.startswith(('out_norms', 'pyramid'))}
@@ -111,7 +111,7 @@ def test_published_weights_load(side: int, distilled: bool, tmp_path: Path) -> N
             assert torch.equal(parameter, kept[name] if name in kept else state[name])
 
 
-def test_fewer_blocks_take_the_first_of_the_weights(tmp_path: Path) -> None:
+def test_fewer_blocks_load_the_first_blocks_of_a_file(tmp_path: Path) -> None:
     state = published(DeiTPyramid(**SMALL))
     model = DeiTPyramid(
         **{**SMALL, 'out_indices': (0, 0, 1, 2)}, init_cfg=dict(type='Pretrained', checkpoint=save(state, tmp_path))
@@ -129,13 +129,13 @@ def test_fewer_blocks_take_the_first_of_the_weights(tmp_path: Path) -> None:
         lambda state: state.update({'layers.0.blocks.0.norm1.weight': torch.zeros(16)}),
     ],
 )
-def test_other_weights_are_refused(spoil: object, tmp_path: Path) -> None:
+def test_mismatched_weights_raise_input_error_and_change_nothing(spoil: object, tmp_path: Path) -> None:
     model = DeiTPyramid(**SMALL)
     before = {name: p.clone() for name, p in model.named_parameters()}
     state = published(model)
     spoil(state)
     model.init_cfg = dict(type='Pretrained', checkpoint=save(state, tmp_path))
-    with pytest.raises(InputError, match='does not fit this DeiT'):
+    with pytest.raises(InputError, match='does not match this DeiT'):
         model.init_weights()
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 
@@ -146,15 +146,15 @@ def test_other_weights_are_refused(spoil: object, tmp_path: Path) -> None:
         (dict(embed_dim=18), 'multiple of 4'),
         (dict(num_heads=3), 'num_heads'),
         (dict(patch_size=6), 'patch_size'),
-        (dict(out_indices=(1, 2, 3)), '4 of the 4 blocks'),
-        (dict(out_indices=(1, 2, 3, 4)), 'from 0 on'),
+        (dict(out_indices=(1, 2, 3)), '4 of the blocks'),
+        (dict(out_indices=(1, 2, 3, 4)), 'blocks 0 to 3'),
     ],
 )
-def test_impossible_options_are_refused(options: dict, message: str) -> None:
+def test_invalid_options_raise_input_error(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         DeiTPyramid(**{**SMALL, **options})
 
 
-def test_an_image_of_another_shape_is_refused() -> None:
+def test_image_of_a_wrong_shape_raises_input_error() -> None:
     with pytest.raises(InputError, match='expected an image'):
         DeiTPyramid(**SMALL)(torch.randn(1, 4, 32, 32))

@@ -1,4 +1,4 @@
-"""Transforms of functions and forward-mode differentiation through a backbone, against what autograd finds."""
+"""torch.func transforms and forward-mode differentiation of a backbone, compared with autograd."""
 
 import copy
 from collections.abc import Callable
@@ -117,5 +117,5 @@ EXPERIMENTAL: list[Callable[[int], None]] = [
 @pytest.mark.filterwarnings('ignore::UserWarning', 'ignore::FutureWarning')
 @pytest.mark.parametrize('version', [1, 2])
 @pytest.mark.parametrize('tool', levels(SUPPORTED, EXPERIMENTAL))
-def test_transforms(tool: Callable[[int], None], version: int) -> None:
+def test_function_transforms_agree_with_autograd(tool: Callable[[int], None], version: int) -> None:
     tool(version)

@@ -1,4 +1,4 @@
-"""Libraries and wrappers around a backbone: peft, accelerate, torchao, sharding and data parallelism."""
+"""Libraries that wrap a backbone: peft, accelerate, torchao, FSDP and data parallelism."""
 
 import importlib
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings('ignore::UserWarning', 'ignore::Deprecat
 
 @pytest.fixture(scope='module')
 def one_process() -> Iterator[Any]:
-    """A process group of one process, as a mesh."""
+    """Return the mesh of a process group of one process."""
     if not torch.distributed.is_available() or torch.distributed.is_initialized():
         pytest.skip('needs torch.distributed, not in use yet')
     torch.distributed.init_process_group('gloo', store=torch.distributed.HashStore(), rank=0, world_size=1)
@@ -39,7 +39,7 @@ def one_process() -> Iterator[Any]:
 
 
 def lora(version: int, folder: Path) -> None:
-    """Train, save, load, merge; the names match the projections of attention, MLPs and patches."""
+    """Train, save, load and merge LoRA weights of attention projections, MLPs and patch merging."""
     peft = pytest.importorskip('peft')
     config = peft.LoraConfig(r=2, target_modules=['qkv', 'proj', 'fc1', 'fc2', 'reduction'], init_lora_weights=False)
     model = peft.get_peft_model(build(version), config)
@@ -66,7 +66,7 @@ def cpu_offload(version: int, folder: Path) -> None:
 
 
 def device_map(version: int, folder: Path) -> None:
-    """Stages on several places, one of them a folder."""
+    """Place modules on the CPU and on disk."""
     accelerate = pytest.importorskip('accelerate')
     places = {'patch_embed': 'cpu', 'pos_drop': 'cpu', 'norm0': 'cpu', 'norm1': 'disk'}
     places |= {'layers.0': 'disk', 'layers.1': 'cpu'}
@@ -90,8 +90,8 @@ def same_maps_without_gradients(model: nn.Module, expected: nn.Module) -> None:
     expected.eval()
     with torch.no_grad():
         for image in images():
-            for ours, theirs in zip(model(image), expected(image), strict=True):
-                assert relative_error(ours, theirs) < 1e-5
+            for ours, reference in zip(model(image), expected(image), strict=True):
+                assert relative_error(ours, reference) < 1e-5
 
 
 def int8_weights(version: int, folder: Path) -> None:
@@ -100,15 +100,15 @@ def int8_weights(version: int, folder: Path) -> None:
     torchao.quantize_(model, torchao.Int8WeightOnlyConfig())
     with torch.no_grad():
         for image in images():
-            for ours, theirs in zip(model(image), plain(image), strict=True):
-                assert relative_error(ours, theirs) < 0.1
+            for ours, reference in zip(model(image), plain(image), strict=True):
+                assert relative_error(ours, reference) < 0.1
         assert type(model.layers[0].blocks[0].attn.qkv.weight) is not nn.Parameter
         other.load_state_dict(model.state_dict(), assign=True)
     same_maps_without_gradients(other, model)
 
 
 def data_parallel(version: int, folder: Path) -> None:
-    """Replicas hold plain tensors in place of parameters."""
+    """Replicas have plain tensors instead of parameters."""
     replicate = importlib.import_module('torch.nn.parallel.replicate')
     with pytest.MonkeyPatch.context() as patch:  # the broadcast needs GPUs
         patch.setattr(
@@ -183,5 +183,7 @@ EXPERIMENTAL: list[Callable[[int, Path], None]] = [int8_weights, data_parallel, 
 
 @pytest.mark.parametrize('version', [1, 2])
 @pytest.mark.parametrize('tool', levels(SUPPORTED, EXPERIMENTAL))
-def test_libraries(tool: Callable[[int, Path], None], version: int, tmp_path: Path, one_process: Any) -> None:
+def test_backbone_works_with_libraries(
+    tool: Callable[[int, Path], None], version: int, tmp_path: Path, one_process: Any
+) -> None:
     tool(version, tmp_path)

@@ -1,4 +1,4 @@
-"""MMSwinTransformer without the toolkits: arguments, names, and weights from and to SwinTransformer."""
+"""MMSwinTransformer without the toolkits: arguments, parameter names, and conversion of weights."""
 
 import copy
 import logging
@@ -21,13 +21,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     'overlapping patches': (dict(strides=(2, 2, 2, 2)), r'strides=\(2, 2, 2, 2\) must be patch_size \(4\)'),
     'merging by 1': (dict(strides=(4, 2, 2, 1)), 'merging halves the map'),
     'few strides': (dict(strides=(4, 2)), 'then 2 for each of the other 3 stages'),
-    'oblong patches': (dict(patch_size=(4, 2)), 'oblong patches'),
-    'another activation': (dict(act_cfg=dict(type='ReLU')), 'the only activation'),
-    'an approximation': (dict(act_cfg=dict(type='GELU', approximate='tanh')), 'the only activation'),
+    'oblong patches': (dict(patch_size=(4, 2)), 'is not square'),
+    'another activation': (dict(act_cfg=dict(type='ReLU')), r"use dict\(type='GELU'\)"),
+    'an approximation': (dict(act_cfg=dict(type='GELU', approximate='tanh')), r"use dict\(type='GELU'\)"),
     'no activation': (dict(act_cfg='GELU'), 'act_cfg must be a dict with the type'),
-    'another norm': (dict(norm_cfg=dict(type='BN')), r"is not dict\(type='LN'\)"),
-    'an option of norms': (dict(norm_cfg=dict(type='LN', elementwise_affine=False)), 'eps and requires_grad at most'),
-    'two sources': (dict(pretrained='a.pth', init_cfg=dict(type='Pretrained', checkpoint='b.pth')), 'alone'),
+    'another norm': (dict(norm_cfg=dict(type='BN')), r"use dict\(type='LN'\)"),
+    'an option of norms': (dict(norm_cfg=dict(type='LN', elementwise_affine=False)), 'with eps and requires_grad'),
+    'two sources': (dict(pretrained='a.pth', init_cfg=dict(type='Pretrained', checkpoint='b.pth')), 'give only'),
     'a source': (dict(pretrained=True), 'pretrained=True'),
     'a number of depths': (dict(depths=2), 'depths must be a sequence'),
     'channels': (dict(embed_dims=0), 'embed_dims must be a positive integer'),
@@ -46,7 +46,7 @@ def same_maps(one: nn.Module, other: nn.Module, channels: int = 3) -> float:
 
 
 @pytest.mark.parametrize(('arguments', 'message'), REFUSED.values(), ids=REFUSED)
-def test_refused_arguments(arguments: dict[str, Any], message: str) -> None:
+def test_unsupported_arguments_raise_input_error(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         MMSwinTransformer(**{**SMALL, **arguments})
 
@@ -68,19 +68,19 @@ def test_accepted_arguments(arguments: dict[str, Any]) -> None:
     assert model.patch_embed.norm.eps == arguments.get('norm_cfg', {}).get('eps', 1e-5)
 
 
-def test_norms_that_are_not_trained() -> None:
+def test_norm_cfg_can_freeze_norms() -> None:
     model = small(norm_cfg=dict(type='LN', requires_grad=False))
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     assert frozen == {name for name, _ in model.named_parameters() if 'norm' in name}
 
 
-def test_pretrained_is_deprecated() -> None:
+def test_pretrained_warns_and_becomes_init_cfg() -> None:
     with pytest.warns(UserWarning, match='pretrained is deprecated'):
         model = MMSwinTransformer(**SMALL, pretrained='swin.pth')
     assert model.init_cfg == dict(type='Pretrained', checkpoint='swin.pth')
 
 
-def test_names() -> None:
+def test_parameters_have_the_names_of_the_toolkits() -> None:
     names = list(small(depths=[1, 1], out_indices=(1,)).state_dict())
     block = ['norm1.weight', 'norm1.bias', 'attn.w_msa.relative_position_bias_table']
     block += ['attn.w_msa.relative_position_index', 'attn.w_msa.qkv.weight', 'attn.w_msa.qkv.bias']
@@ -98,31 +98,31 @@ def test_names() -> None:
 
 @pytest.mark.parametrize('absolute', [False, True])
 @pytest.mark.parametrize('way', ['load_pretrained', 'load_state_dict'])
-def test_weights_go_both_ways(way: str, absolute: bool) -> None:
-    theirs = small(use_abs_pos_embed=absolute, pretrain_img_size=(64, 96))
+def test_weights_load_into_swin_transformer_and_back(way: str, absolute: bool) -> None:
+    reference = small(use_abs_pos_embed=absolute, pretrain_img_size=(64, 96))
     position = 'absolute+relative' if absolute else 'relative'
     ours = SwinTransformer(**SAME, position_encoding=position, pretrain_img_size=(64, 96))
     copies = small(use_abs_pos_embed=absolute, pretrain_img_size=(64, 96))
-    for source, target in ((theirs, ours), (ours, copies)):
+    for source, target in ((reference, ours), (ours, copies)):
         if way == 'load_pretrained':
             assert load_pretrained(target, source.state_dict()).complete
         else:
             target.load_state_dict(source.state_dict(), strict=True)
         assert same_maps(source, target) < 1e-5
-    state = theirs.state_dict()
+    state = reference.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in copies.state_dict().items())
 
 
-def test_another_window() -> None:
-    theirs, ours = small(window_size=7), small()
-    ours.load_state_dict(theirs.state_dict(), strict=True)
+def test_weights_of_another_window_load() -> None:
+    reference, ours = small(window_size=7), small()
+    ours.load_state_dict(reference.state_dict(), strict=True)
     assert ours.state_dict()['stages.0.blocks.0.attn.w_msa.relative_position_index'].shape == (16, 16)
     native = SwinTransformer(**SAME)
-    native.load_state_dict(theirs.state_dict(), strict=True)
+    native.load_state_dict(reference.state_dict(), strict=True)
     assert same_maps(ours, native) < 1e-5
 
 
-def test_a_state_dict_without_indices_and_one_without_weights() -> None:
+def test_state_dict_may_lack_indices_but_not_weights() -> None:
     state = {name: value for name, value in small().state_dict().items() if 'index' not in name}
     small().load_state_dict(state, strict=True)
     del state['stages.1.blocks.1.norm2.bias']
@@ -130,7 +130,7 @@ def test_a_state_dict_without_indices_and_one_without_weights() -> None:
         small().load_state_dict(state, strict=True)
 
 
-def test_a_fifth_stage_is_new(caplog: pytest.LogCaptureFixture) -> None:
+def test_fifth_stage_keeps_initial_weights(caplog: pytest.LogCaptureFixture) -> None:
     five = dict(depths=[2, 2, 2, 2, 1], num_heads=[1, 2, 4, 8, 16], strides=(4, 2, 2, 2, 2), out_indices=(1, 2, 3, 4))
     model, file = small(**five), small().state_dict()
     before = copy.deepcopy(model.state_dict())
@@ -150,7 +150,7 @@ def test_a_fifth_stage_is_new(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize('config', [dict, lambda **c: [c], lambda **c: [dict(type='Normal', layer='Conv2d'), c]])
 @pytest.mark.parametrize('kind', ['Pretrained', 'mmengine.model.PretrainedInit'])
-def test_initial_weights(config: Any, kind: str, tmp_path: Path) -> None:
+def test_init_cfg_loads_weights(config: Any, kind: str, tmp_path: Path) -> None:
     pytest.importorskip('mmengine')
     file = small().state_dict()
     torch.save(dict(state_dict={f'backbone.{name}': value for name, value in file.items()}), tmp_path / 'swin.pth')
@@ -160,7 +160,7 @@ def test_initial_weights(config: Any, kind: str, tmp_path: Path) -> None:
     assert all(torch.equal(value, file[name]) for name, value in model.state_dict().items())
 
 
-def test_initial_weights_that_fit_in_part(tmp_path: Path) -> None:
+def test_init_cfg_with_strict_false_loads_matching_weights(tmp_path: Path) -> None:
     torch.save(small(depths=[2, 2, 1, 2]).state_dict(), tmp_path / 'swin.pth')
     config = dict(type='Pretrained', checkpoint=str(tmp_path / 'swin.pth'))
     with pytest.raises(InputError, match=r'embed_dims=16, depths=\(2, 2, 1, 2\), num_heads=\(1, 2, 4, 8\)'):
@@ -170,21 +170,21 @@ def test_initial_weights_that_fit_in_part(tmp_path: Path) -> None:
     assert model.load_report is not None and model.load_report.missing
 
 
-def test_depths_of_layers() -> None:
-    theirs, ours = small(), SwinTransformer(**SAME)
-    assert len(list(theirs.named_parameters())) == len(list(ours.named_parameters()))
-    depths = [[model.get_layer_depth(name) for name, _ in model.named_parameters()] for model in (theirs, ours)]
+def test_layer_depths_equal_those_of_swin_transformer() -> None:
+    reference, ours = small(), SwinTransformer(**SAME)
+    assert len(list(reference.named_parameters())) == len(list(ours.named_parameters()))
+    depths = [[model.get_layer_depth(name) for name, _ in model.named_parameters()] for model in (reference, ours)]
     assert sorted(depths[0]) == sorted(depths[1])
 
 
-def test_outputs_before_the_last_stage() -> None:
+def test_stages_after_the_last_output_are_built() -> None:
     model = small(out_indices=(0, 1))
     assert len(model(torch.randn(1, 3, 40, 40))) == 2
     model.load_state_dict(small(out_indices=(0, 1)).state_dict(), strict=True)
     assert len(model.layers) == 4
 
 
-def test_hint_from_the_default_class() -> None:
+def test_swin_transformer_suggests_the_class_for_toolkit_arguments() -> None:
     with pytest.raises(InputError, match=r'^embed_dims, strides are arguments.*swin_backbone\.MMSwinTransformer'):
         SwinTransformer(embed_dims=96, strides=(4, 2, 2, 2))
     with pytest.raises(TypeError, match="unexpected keyword argument 'embeddim'"):

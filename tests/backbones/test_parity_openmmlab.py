@@ -1,4 +1,4 @@
-"""The same weights in the stock backbones of MMDetection and MMSegmentation give the same maps."""
+"""Maps and gradients equal those of the Swin classes of MMDetection and MMSegmentation with the same weights."""
 
 import random
 
@@ -20,12 +20,12 @@ RENAMES = [
 
 
 def to_unfold_order(value: Tensor) -> Tensor:
-    """Channels of a merging layer in the order of ``nn.Unfold``: four neighbours inside each channel, row first."""
+    """Reorder channels of a merging layer as in ``nn.Unfold``: four neighbours in each channel, columns first."""
     return value.unflatten(-1, (4, -1))[..., [0, 2, 1, 3], :].transpose(-2, -1).flatten(-2)
 
 
 def stock_state(ours: SwinTransformer) -> dict[str, Tensor]:
-    """Our weights under the names and in the order of the stock backbone."""
+    """Convert our weights to the names and the order of the stock backbone."""
     state = {}
     for name, value in ours.state_dict().items():
         if 'downsample' in name:
@@ -51,12 +51,12 @@ def build_stock(toolkit: str, options: dict) -> nn.Module:
         drop_path_rate=0.0,
         out_indices=options['out_indices'],
     )
-    stock.eval()  # returns None there
+    stock.eval()  # not chained, as it returns None
     return stock
 
 
 def random_case(seed: int) -> tuple[dict, tuple[int, int, int]]:
-    """Sizes drawn from a seed: a small network and an image of odd height and width."""
+    """Draw the sizes of a small network and of an image from a seed."""
     draw = random.Random(seed)
     stages = draw.choice([2, 3, 4])
     heads = draw.choice([1, 2, 3])
@@ -79,14 +79,14 @@ def test_maps_equal_the_stock_backbone_over_random_cases(toolkit: str) -> None:
     for seed in range(CASES):
         options, (batch, height, width) = random_case(seed + 1000 * (toolkit == 'mmseg'))
         ours = randomize(SwinTransformer(variant=None, **options, drop_path_rate=0.0)).eval()
-        theirs = build_stock(toolkit, options)
-        missing, unexpected = theirs.load_state_dict(stock_state(ours), strict=False)
+        reference = build_stock(toolkit, options)
+        missing, unexpected = reference.load_state_dict(stock_state(ours), strict=False)
         assert not unexpected and all(key.endswith('relative_position_index') for key in missing)
         image = torch.randn(batch, options['in_channels'], height, width)
         with torch.no_grad():
             for backend in ('eager', 'sdpa'):
                 set_backend(ours, backend)
-                for a, b in zip(ours(image), theirs(image), strict=True):
+                for a, b in zip(ours(image), reference(image), strict=True):
                     worst = max(worst, relative_error(a, b))
     print(f'worst relative error against {toolkit} over {CASES} cases and both backends: {worst:.2e}')
     assert worst < 1e-5
@@ -102,12 +102,12 @@ def set_backend(model: nn.Module, backend: str) -> None:
 def test_gradients_equal_the_stock_backbone(toolkit: str) -> None:
     options, _ = random_case(3)
     ours = randomize(SwinTransformer(variant=None, **options, drop_path_rate=0.0)).eval()
-    theirs = build_stock(toolkit, options)
-    theirs.load_state_dict(stock_state(ours), strict=False)
+    reference = build_stock(toolkit, options)
+    reference.load_state_dict(stock_state(ours), strict=False)
     image = torch.randn(2, options['in_channels'], 61, 83)
-    for model in (ours, theirs):
+    for model in (ours, reference):
         sum((out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum() for out in model(image)).backward()
-    expected = dict(theirs.named_parameters())
+    expected = dict(reference.named_parameters())
     for name, parameter in ours.named_parameters():
         value = to_unfold_order(parameter.grad) if 'downsample' in name else parameter.grad
         for old, new in RENAMES:

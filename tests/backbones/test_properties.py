@@ -1,4 +1,4 @@
-"""Laws of the whole backbone, on sizes and windows that hypothesis draws."""
+"""Properties of the whole backbone for sizes and windows drawn by hypothesis."""
 
 from itertools import product
 
@@ -16,14 +16,14 @@ PATCH = 4
 
 
 def examples(count: int) -> settings:
-    """The same examples in every run; a failing one is not shrunk, which takes minutes."""
+    """Return settings with the same examples in every run, without shrinking, which takes minutes."""
     return settings(
         max_examples=count,
         deadline=None,
         derandomize=True,
         database=None,
         phases=(Phase.generate,),
-        # The fixture that seeds every test acts once for all examples, which draw their own seeds or set one.
+        # The fixture that seeds every test runs once for all examples, but these set or draw their own seeds.
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 
@@ -39,13 +39,13 @@ def examples(count: int) -> settings:
     gradients=st.booleans(),
 )
 @examples(5)
-def test_images_of_a_batch_do_not_see_each_other(
+def test_images_of_a_batch_are_independent(
     method: str, version: int, size: tuple[int, int], window: tuple[int, int], batch: int, gradients: bool
 ) -> None:
     torch.manual_seed(0)
     model = tiny_backbone(version=version, window_size=window, attention_method=method).double().eval()
     images = torch.randn(batch, 3, *size, dtype=torch.float64)
-    with torch.set_grad_enabled(gradients):  # without, large maps are computed in groups of windows
+    with torch.set_grad_enabled(gradients):  # without gradients, large maps are computed in groups of windows
         together, alone = model(images), [model(image[None]) for image in images]
     for level, maps in enumerate(together):
         assert torch.allclose(maps, torch.cat([single[level] for single in alone]), rtol=0, atol=1e-11)
@@ -60,7 +60,7 @@ def test_images_of_a_batch_do_not_see_each_other(
     stages=st.integers(1, 2),
 )
 @examples(10)
-def test_maps_move_with_the_image_by_whole_windows(
+def test_maps_are_equivariant_to_translation_by_whole_windows(
     shift: bool,
     version: int,
     window: tuple[int, int],
@@ -68,7 +68,7 @@ def test_maps_move_with_the_image_by_whole_windows(
     move: tuple[int, int],
     stages: int,
 ) -> None:
-    """Everywhere without a shift, on images of whole windows; with one, in a single stage away from the borders."""
+    """Without shifted windows this holds everywhere; with them, in a single stage away from the borders."""
     stages = 1 if shift else stages
     sizes = dict(depths=(2,) * stages, num_heads=(2, 2)[:stages], out_indices=(stages - 1,))
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""PyTorch's own tools on a backbone: each gives the numbers that it gives on any other network."""
+"""PyTorch's tools work with a backbone: hooks, parametrizations, pruning, averaging, checkpointing and others."""
 
 import copy
 import io
@@ -34,7 +34,7 @@ def linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:
 
 
 def forward_hooks(version: int) -> None:
-    """Every module is called in every mode, as often and on as much of the map as in the others."""
+    """Check that hooks on all modules see the same calls in every mode."""
     model, found = build(version), {}
     seen: list[tuple[str, tuple[int, ...]]] = []
     for name, module in model.named_modules():
@@ -55,7 +55,7 @@ def forward_hooks(version: int) -> None:
 
 
 def single_hooks(version: int) -> None:
-    """A hook on one module alone."""
+    """Check that a hook on a single module sees the same calls in every mode."""
     model, image = build(version).eval(), next(images())
     for name, module in model.layers[0].named_modules():
         if isinstance(module, nn.ModuleList) or name.startswith('blocks.0'):
@@ -115,7 +115,7 @@ class LowRank(nn.Module):
 
 
 class Around(nn.Module):
-    """A wrapper that has neither weight nor bias."""
+    """A wrapper without attributes weight and bias."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -240,8 +240,8 @@ def averages_through_data(version: int) -> None:
     teacher, student = build(version).eval(), randomize(build(version))
     with torch.no_grad():
         teacher(next(images()))
-    for ours, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
-        ours.data.copy_(theirs.data)
+    for ours, reference in zip(teacher.parameters(), student.parameters(), strict=True):
+        ours.data.copy_(reference.data)
     assert_same_maps(teacher, student)
 
 
@@ -331,5 +331,5 @@ EXPERIMENTAL: list[Callable[[int], None]] = [
 @pytest.mark.filterwarnings('ignore::DeprecationWarning', 'ignore::UserWarning', 'ignore::FutureWarning')
 @pytest.mark.parametrize('version', [1, 2])
 @pytest.mark.parametrize('tool', levels(SUPPORTED, EXPERIMENTAL))
-def test_tools(tool: Callable[[int], None], version: int) -> None:
+def test_pytorch_tools_work_with_a_backbone(tool: Callable[[int], None], version: int) -> None:
     tool(version)

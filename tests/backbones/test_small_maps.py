@@ -1,4 +1,4 @@
-"""Maps that are no larger than a window: windows shrink and nothing shifts, whatever computes attention."""
+"""small_maps='shrink': on maps no larger than a window, windows shrink and are not shifted."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tests.helpers import randomize, relative_error, tiny_backbone
 
 HEADS, DIM = 2, 4
 PLANS = {
-    # map and window: the window of every token, and whether a shifted block moves the map
+    # (map, window): the shrunk window, and whether shifted blocks shift the map
     ((9, 8), (7, 7)): ((7, 7), True),
     ((7, 7), (7, 7)): ((7, 7), False),
     ((5, 5), (7, 7)): ((5, 5), False),
@@ -27,7 +27,7 @@ PLANS = {
 
 
 @pytest.mark.parametrize(('size', 'window'), PLANS)
-def test_the_rule(size: tuple[int, int], window: tuple[int, int]) -> None:
+def test_shrunk_plan_follows_the_rule(size: tuple[int, int], window: tuple[int, int]) -> None:
     plan = WindowPlan(*size, window).shrunk()
     chosen, shifts = PLANS[size, window]
     assert plan.window == plan.padded().window == chosen
@@ -35,7 +35,7 @@ def test_the_rule(size: tuple[int, int], window: tuple[int, int]) -> None:
 
 
 def attend_by_definition(attention: Any, x: Tensor, side: int, pretrained: int) -> Tensor:
-    """Attention over the one window of ``x`` ``[B, side, side, C]``, pair by pair."""
+    """Compute attention in the single window of ``x`` ``[B, side, side, C]``, with biases pair by pair."""
     bias = torch.empty(HEADS, side**2, side**2, dtype=x.dtype)
     for query in range(side**2):
         for key in range(side**2):
@@ -58,7 +58,9 @@ def attend_by_definition(attention: Any, x: Tensor, side: int, pretrained: int) 
 @pytest.mark.parametrize(
     ('kind', 'pretrained'), [(WindowAttention, 0), (CosineWindowAttention, 0), (CosineWindowAttention, 5)]
 )
-def test_attention_is_the_definition(kind: type[WindowAttention], pretrained: int, backend: str, side: int) -> None:
+def test_attention_in_shrunk_windows_equals_the_definition(
+    kind: type[WindowAttention], pretrained: int, backend: str, side: int
+) -> None:
     bias = 'table' if kind is WindowAttention else 'log'
     options = AttentionOptions(
         HEADS * DIM, (4, 4), HEADS, backend=backend, position_bias=bias, pretrained_window=(pretrained, pretrained)
@@ -71,17 +73,17 @@ def test_attention_is_the_definition(kind: type[WindowAttention], pretrained: in
         out = attend_by_definition(attention, x, side, pretrained or side) if plan is None else attention(x, plan, True)
         gradients = torch.autograd.grad((out * torch.randn_like(out)).sum(), [x, *attention.parameters()])
         results.append([out, *gradients])
-    for theirs, ours in zip(*results, strict=True):
-        assert relative_error(ours, theirs) < 1e-5  # coordinates are computed in float32
+    for reference, ours in zip(*results, strict=True):
+        assert relative_error(ours, reference) < 1e-5  # coordinates are computed in float32
 
 
 WINDOW = 6
 SIZES = {96: (6, 6, 6, 3), 160: (6, 6, 6, 5), (64, 128): (6, 6, 4, 2)}
-"""Sides of an image, and the windows of the stages by the rule for small maps."""
+"""Sides of an image, and the shrunk windows of the stages."""
 
 
 def twin(model: SwinTransformer, size: tuple[int, int], windows: tuple[int, ...]) -> SwinTransformer:
-    """``model`` with its windows written out for one image size, and without a shift where it has none."""
+    """Build ``model`` with explicit windows for one image size, and without shifts in stages that do not shift."""
     version = model.options.version
     trained = tuple(own or side for own, side in zip(model.options.pretrained_window_sizes, windows, strict=True))
     other = tiny_backbone(
@@ -118,18 +120,18 @@ def maps_and_gradients(model: SwinTransformer, image: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize('size', SIZES)
 @pytest.mark.parametrize(('version', 'pretrained'), [(1, 0), (2, 0), (2, 5)])
-def test_backbone_is_one_of_windows_written_out(size: Any, version: int, pretrained: int) -> None:
+def test_backbone_equals_one_with_explicit_window_sizes(size: Any, version: int, pretrained: int) -> None:
     shape = size if isinstance(size, tuple) else (size, size)
     options: dict[str, Any] = dict(version=version, window_size=WINDOW, small_maps='shrink')
     model = tiny_backbone(**options, pretrained_window_sizes=(pretrained,) * 4).double().eval()
     expected = twin(model, shape, SIZES[size]).double().eval()
     image = torch.randn(5, 3, *shape, dtype=torch.float64)
-    for ours, theirs in zip(maps_and_gradients(model, image), maps_and_gradients(expected, image), strict=True):
-        assert relative_error(ours, theirs) < 1e-9
+    for ours, reference in zip(maps_and_gradients(model, image), maps_and_gradients(expected, image), strict=True):
+        assert relative_error(ours, reference) < 1e-9
     maps = expected(image)
     with torch.no_grad():
-        for ours, theirs in zip(model.float()(image.float()), maps, strict=True):  # in groups of windows
-            assert relative_error(ours.double(), theirs) < 1e-5
+        for ours, reference in zip(model.float()(image.float()), maps, strict=True):  # in groups of windows
+            assert relative_error(ours.double(), reference) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -137,8 +139,8 @@ def test_backbone_is_one_of_windows_written_out(size: Any, version: int, pretrai
     [dict(position_encoding='relative-only'), dict(attention_method='shifted-padding'), dict(sequential=(2, 3))],
 )
 @pytest.mark.parametrize('version', [1, 2])
-def test_other_ways_to_attend_shrink_too(version: int, changes: dict[str, Any]) -> None:
-    """With windows as large as the map, which any rule agrees on, but for the shift."""
+def test_other_attention_methods_shrink_windows(version: int, changes: dict[str, Any]) -> None:
+    """The reference has windows as large as the map, and no shifts."""
     options: dict[str, Any] = dict(version=version, window_size=4, small_maps='shrink', **changes)
     model = tiny_backbone(**options).eval()
     rigid = tiny_backbone(
@@ -155,7 +157,7 @@ def test_other_ways_to_attend_shrink_too(version: int, changes: dict[str, Any]) 
 
 
 @pytest.mark.parametrize('version', [1, 2])
-def test_recorded_and_compiled(version: int) -> None:
+def test_exported_and_compiled_maps_are_equal_for_shrunk_windows(version: int) -> None:
     one_stage: dict[str, Any] = dict(depths=(2,), num_heads=(1,), out_indices=(0,))
     model = tiny_backbone(version=version, window_size=4, small_maps='shrink', **one_stage).eval()
     image = torch.randn(1, 3, 12, 12)
@@ -165,11 +167,11 @@ def test_recorded_and_compiled(version: int) -> None:
         assert max(relative_error(maps[0], model(image)[0]) for maps in (recorded, compiled)) < 1e-5
 
 
-def test_default_and_refusals() -> None:
+def test_small_maps_default_and_errors() -> None:
     assert SwinTransformer(None, embed_dim=8, depths=(1,), num_heads=(1,), out_indices=(0,)).options.small_maps == 'pad'
     with pytest.raises(InputError, match="unknown small_maps 'crop'"):
         tiny_backbone(small_maps='crop')
-    with pytest.raises(InputError, match='has none'):
+    with pytest.raises(InputError, match='does not have'):
         tiny_backbone(small_maps='shrink', attention_method='performer')
     with pytest.raises(InputError, match='dynamic=False'):
         export_program(tiny_backbone(small_maps='shrink'), (64, 64))

@@ -1,4 +1,4 @@
-"""The backbone's promises: sizes, shapes, precisions, freezing, checkpointing, compilation, clear errors."""
+"""SwinTransformer: sizes, shapes, precisions, freezing, checkpointing, compilation and errors."""
 
 import copy
 import subprocess
@@ -22,13 +22,13 @@ def count(model: nn.Module, prefix_left_out: str = '-') -> int:
 
 
 @pytest.mark.parametrize('variant', PARAMETERS_V1)
-def test_parameters_are_the_published_counts(variant: str) -> None:
+def test_parameter_counts_equal_the_published_ones(variant: str) -> None:
     with torch.device('meta'):
         assert count(SwinTransformer(variant)) == PARAMETERS_V1[variant]
         assert count(SwinTransformer(variant, version=2), 'norm') == PARAMETERS_V2_WITHOUT_NORMS[variant]
 
 
-def test_parameters_of_the_largest_v2() -> None:
+def test_parameter_counts_of_the_largest_v2() -> None:
     with torch.device('meta'):
         assert round(count(SwinTransformer('huge', version=2), 'norm') / 1e6, 1) == 655.2
         assert round(count(SwinTransformer('giant', version=2), 'norm') / 1e9, 3) == 2.998
@@ -37,7 +37,7 @@ def test_parameters_of_the_largest_v2() -> None:
 @pytest.mark.parametrize('version', [1, 2])
 @pytest.mark.parametrize('size', [(1, 1), (1, 40), (5, 5), (33, 31), (64, 64), (37, 101)])
 @pytest.mark.parametrize('window', [7, (3, 5)])
-def test_maps_have_the_promised_shapes_at_any_size(version: int, size: tuple[int, int], window: object) -> None:
+def test_maps_have_the_documented_shapes_at_any_size(version: int, size: tuple[int, int], window: object) -> None:
     model = tiny_backbone(version=version, window_size=window).eval()
     with torch.no_grad():
         maps = model(torch.randn(2, 3, *size))
@@ -50,7 +50,7 @@ def test_maps_have_the_promised_shapes_at_any_size(version: int, size: tuple[int
 @pytest.mark.parametrize('version', [1, 2])
 @pytest.mark.parametrize('position_encoding', ['none', 'absolute', 'relative', 'absolute+relative'])
 @pytest.mark.parametrize('window', [4, (3, 5)])
-def test_backends_agree_through_the_whole_network(version: int, position_encoding: str, window: object) -> None:
+def test_backends_give_equal_maps_and_gradients(version: int, position_encoding: str, window: object) -> None:
     options = dict(version=version, position_encoding=position_encoding, window_size=window, in_channels=2)
     model = tiny_backbone(**options, backend='eager')
     fused = SwinTransformer(**TINY, **options, backend='sdpa')
@@ -64,7 +64,7 @@ def test_backends_agree_through_the_whole_network(version: int, position_encodin
         assert relative_error(b.grad, a.grad) < 1e-3, name
 
 
-def test_norms_and_stages_exist_only_where_an_output_needs_them() -> None:
+def test_only_norms_and_stages_needed_for_outputs_are_built() -> None:
     model = tiny_backbone(out_indices=(0, 2))
     assert [name for name, _ in model.named_children() if name.startswith('norm')] == ['norm0', 'norm2']
     assert len(model.layers) == 3 and model.layers[2].downsample is None
@@ -78,7 +78,7 @@ def test_norms_and_stages_exist_only_where_an_output_needs_them() -> None:
 
 
 @pytest.mark.parametrize('version', [1, 2])
-def test_output_norms_read_the_map_before_merging(version: int) -> None:
+def test_output_norms_are_applied_before_merging(version: int) -> None:
     model = tiny_backbone(version=version).eval()
     image = torch.randn(1, 3, 64, 48)
     x = model.layers[0](model.patch_embed(image))
@@ -93,8 +93,8 @@ def test_half_precision_forward_and_backward(version: int, dtype: torch.dtype) -
     expected = [out.detach() for out in model(image)]
     half = copy.deepcopy(model).to(dtype)
     maps = half(image)
-    for ours, truth in zip(maps, expected, strict=True):
-        assert ours.dtype == dtype and relative_error(ours.float(), truth) < (0.05 if dtype is torch.float16 else 0.3)
+    for ours, exact in zip(maps, expected, strict=True):
+        assert ours.dtype == dtype and relative_error(ours.float(), exact) < (0.05 if dtype is torch.float16 else 0.3)
     sum(out.float().sum() for out in maps).backward()
     assert all(p.grad.isfinite().all() for p in half.parameters())
 
@@ -107,14 +107,14 @@ def test_autocast(version: int, backend: str) -> None:
     expected = [out.detach() for out in model(image)]
     with torch.autocast('cpu', torch.bfloat16):
         maps = model(image)
-    for ours, truth in zip(maps, expected, strict=True):
-        assert relative_error(ours.float(), truth) < 0.3
+    for ours, exact in zip(maps, expected, strict=True):
+        assert relative_error(ours.float(), exact) < 0.3
     sum(out.float().sum() for out in maps).backward()
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in model.parameters())
 
 
 @pytest.mark.parametrize('frozen', [-1, 0, 1, 2, 4])
-def test_freezing_holds_from_the_constructor_and_through_train(frozen: int) -> None:
+def test_frozen_stages_stay_frozen_after_train(frozen: int) -> None:
     model = tiny_backbone(frozen_stages=frozen, position_encoding='absolute+relative')
     assert model.train() is model and model.eval() is model and model.train(True) is model
     expected = set()
@@ -128,7 +128,7 @@ def test_freezing_holds_from_the_constructor_and_through_train(frozen: int) -> N
 
 
 @pytest.mark.parametrize('version', [1, 2])
-def test_checkpointing_changes_memory_not_gradients(version: int) -> None:
+def test_with_cp_keeps_gradients_for_all_or_some_stages(version: int) -> None:
     plain = tiny_backbone(version=version)
     image = torch.randn(1, 3, 64, 50)
     nets = [plain]
@@ -143,7 +143,7 @@ def test_checkpointing_changes_memory_not_gradients(version: int) -> None:
             assert torch.allclose(a.grad, b.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_stochastic_depth_grows_linearly_and_acts_only_in_training() -> None:
+def test_drop_path_rates_are_linear_and_apply_only_in_training() -> None:
     model = SwinTransformer(**{**TINY, 'drop_path_rate': 0.7})
     rates = [block.drop_path.rate for stage in model.layers for block in stage.blocks]
     assert rates == pytest.approx([0.1 * i for i in range(8)])
@@ -153,7 +153,7 @@ def test_stochastic_depth_grows_linearly_and_acts_only_in_training() -> None:
     assert torch.equal(model(image)[3], model(image)[3])
 
 
-def test_absolute_embedding_has_the_pretraining_grid_and_fits_any_image() -> None:
+def test_absolute_embedding_has_the_pretraining_grid_and_supports_any_image_size() -> None:
     model = tiny_backbone(position_encoding='absolute', pretrain_img_size=(64, 32))
     assert model.absolute_pos_embed.shape == (1, 16, 16, 8)
     assert not any('bias_table' in name for name, _ in model.named_parameters())
@@ -161,14 +161,14 @@ def test_absolute_embedding_has_the_pretraining_grid_and_fits_any_image() -> Non
     assert len(before) == 4
 
 
-def test_shift_can_be_switched_off() -> None:
+def test_shift_can_be_disabled() -> None:
     assert not any(block.shifted for stage in tiny_backbone(shift=False).layers for block in stage.blocks)
     assert not any(block.shifted for s in tiny_backbone(attention_method='window').layers for block in s.blocks)
     shifted = [block.shifted for stage in tiny_backbone().layers for block in stage.blocks]
     assert shifted == [False, True] * 4
 
 
-def test_state_dict_holds_parameters_only() -> None:
+def test_state_dict_contains_only_parameters() -> None:
     for version in (1, 2):
         model = tiny_backbone(version=version)
         model(torch.randn(1, 3, 32, 32))
@@ -181,8 +181,8 @@ def test_new_v2_blocks_are_the_identity() -> None:
     assert torch.equal(model.layers[0](x), x)
 
 
-def test_v2_bias_follows_its_weights_in_evaluation() -> None:
-    """Also where they are written behind autograd's back, as averaging of weights does."""
+def test_v2_bias_is_updated_with_its_weights_in_evaluation() -> None:
+    """Weights may be written through ``.data``, as weight averaging does."""
     model = tiny_backbone(version=2).eval()
     attn = model.layers[0].blocks[0].attn
     with torch.no_grad():
@@ -192,8 +192,8 @@ def test_v2_bias_follows_its_weights_in_evaluation() -> None:
     assert attn.train().position_bias().requires_grad
 
 
-def test_v2_window_other_than_in_pretraining_reads_the_same_curve() -> None:
-    """Offsets that the two windows share, measured in the pre-training window's units, get the same bias."""
+def test_v2_biases_of_shared_offsets_do_not_depend_on_the_window() -> None:
+    """Offsets that both windows have get the same bias."""
     small = tiny_backbone(version=2, window_size=4)
     large = SwinTransformer(**TINY, version=2, window_size=6, pretrained_window_sizes=(4, 4, 4, 4))
     large.load_state_dict(small.state_dict())
@@ -202,7 +202,7 @@ def test_v2_window_other_than_in_pretraining_reads_the_same_curve() -> None:
     assert torch.allclose(a, b[:, :4, :4, :4, :4])
 
 
-def test_moves_between_precisions_after_use() -> None:
+def test_model_can_be_converted_between_precisions_after_use() -> None:
     model = tiny_backbone()
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float32):
         assert model.to(dtype)(torch.randn(1, 3, 40, 40))[3].dtype == dtype
@@ -242,14 +242,14 @@ def test_moves_between_precisions_after_use() -> None:
         (dict(window_size=7.5), 'window_size must be'),
     ],
 )
-def test_impossible_options_are_refused_in_a_sentence(options: dict, message: str) -> None:
+def test_invalid_options_raise_input_error(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message), torch.device('meta'):
         SwinTransformer(**options)
 
 
 @pytest.mark.parametrize('shape', [(3, 32, 32), (1, 4, 32, 32), (1, 32, 32, 3), (1, 3, 0, 32)])
-def test_wrong_image_is_refused_in_a_sentence(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match='expected an image of'):
+def test_images_of_wrong_shapes_raise_input_error(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match='expected an image '):
         tiny_backbone()(torch.zeros(shape))
 
 
@@ -262,13 +262,13 @@ def test_import_needs_no_toolkit() -> None:
     subprocess.run([sys.executable, '-c', code], check=True)
 
 
-def test_variants_table_names_the_published_sizes() -> None:
+def test_variants_lists_the_published_sizes() -> None:
     assert list(VARIANTS) == ['tiny', 'tiny-c24', 'small', 'base', 'large', 'huge', 'giant-simmim', 'giant']
 
 
 @pytest.mark.parametrize('version', [1, 2])
-def test_six_image_sizes_compile_two_graphs(version: int) -> None:
-    """One for the first size, one for all others: no part of the network asks for a graph of its own for a size."""
+def test_six_image_sizes_need_two_compiled_graphs(version: int) -> None:
+    """One graph is for the first size and one for all others, so no part of the network specializes on a size."""
     torch.compiler.reset()
     model = SwinTransformer(
         variant=None, version=version, embed_dim=16, depths=(1, 2), num_heads=(1, 2), out_indices=(0, 1)
