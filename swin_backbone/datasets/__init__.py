@@ -1,1 +1,1 @@
-"""Data sets: the generated ones, and checks and downloads of COCO and ADE20K."""
+"""Data sets: generated ones, and checks and downloads of COCO and ADE20K."""

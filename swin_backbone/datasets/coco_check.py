@@ -20,20 +20,20 @@ IMAGE_KEYS = {'id', 'file_name', 'width', 'height'}
 ANNOTATION_KEYS = {'image_id', 'category_id', 'bbox'}
 CATEGORY_KEYS = {'id', 'name'}
 FAR = 100
-"""A box that reaches this many times the image's longer side was not drawn on it."""
+"""A box with a value above this many times the image's longer side is an error."""
 
 CORRECT = 'correct or remove them'
 
 
 @dataclass
 class Annotations:
-    """What a check learns about a file.
+    """The result of checking an annotation file.
 
     Attributes:
         findings: the problems.
         images: file name, width and height of each image.
-        objects: objects to train on, by the name of their category.
-        annotations: their number, also those that are not trained on.
+        objects: number of objects to train on, by category name.
+        annotations: number of all annotations, including those that are not trained on.
     """
 
     findings: Findings
@@ -43,8 +43,8 @@ class Annotations:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
-    """Without garbage collection, which searches millions of new lists for cycles that they cannot have."""
+def without_garbage_collection() -> Iterator[None]:
+    """Disable garbage collection, which would search millions of new lists for cycles."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -55,35 +55,35 @@ def uncollected() -> Iterator[None]:
 
 
 def read_annotations(path: Path, labelled: bool = True) -> dict[str, Any]:
-    """The content of an annotation file.
+    """Return the content of an annotation file.
 
     Args:
         path: the file.
         labelled: whether it must have annotations.
 
     Raises:
-        InputError: it is not JSON, or has other parts than images, annotations and categories.
+        InputError: if it is not JSON, or has no lists of images, annotations and categories.
     """
-    problem = 'export or copy it again'
+    remedy = 'export or copy it again'
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except OSError as error:
         raise InputError(f'{path} cannot be read ({error.strerror}): check its permissions.') from error
     except UnicodeDecodeError as error:
-        raise InputError(f'{path} is not UTF-8 text (byte {error.start}), and JSON is: {problem}.') from error
+        raise InputError(f'{path} is not UTF-8 text (byte {error.start}), as JSON must be: {remedy}.') from error
     except json.JSONDecodeError as error:
         if not error.doc.strip():
-            raise InputError(f'{path} is empty: {problem}.') from error
+            raise InputError(f'{path} is empty: {remedy}.') from error
         place = f'line {error.lineno}, column {error.colno}: {error.msg}'
         if error.pos >= len(error.doc.rstrip()) - 1 or error.msg.startswith('Unterminated'):
-            raise InputError(f'{path} ends in the middle ({place}), as an interrupted copy does: {problem}.') from error
-        raise InputError(f'{path} is not valid JSON ({place}): {problem}.') from error
+            raise InputError(f'{path} is truncated ({place}), as after an interrupted copy: {remedy}.') from error
+        raise InputError(f'{path} is not valid JSON ({place}): {remedy}.') from error
     except RecursionError as error:
-        raise InputError(f'{path} is nested too deeply for an annotation file: {problem}.') from error
+        raise InputError(f'{path} is nested too deeply for an annotation file: {remedy}.') from error
     parts = ('images', 'annotations', 'categories') if labelled else ('images',)
     expected = f'an annotation file in the format of COCO is a dict with the lists {", ".join(parts)}'
     if not isinstance(content, dict):
-        found = 'a list, as files of predictions are' if isinstance(content, list) else quoted(content)
+        found = 'a list, like a file of predictions' if isinstance(content, list) else quoted(content)
         raise InputError(f'{path} is {found}: {expected}.')
     for part in parts:
         if part not in content:
@@ -94,36 +94,36 @@ def read_annotations(path: Path, labelled: bool = True) -> dict[str, Any]:
             raise InputError(f'{path}: {part} is a {type(content[part]).__name__}: {expected}.')
     empty = [part for part in parts if part != 'annotations' and not content[part]]
     if empty:
-        raise InputError(f'{path} lists no {empty[0]}: {expected}, of which only annotations may be empty.')
+        raise InputError(f'{path} lists no {empty[0]}: {expected}; only annotations may be empty.')
     return content
 
 
-@uncollected()
+@without_garbage_collection()
 def check_annotations(path: Path, masks: bool, labelled: bool = True) -> Annotations:
     """Check an annotation file.
 
     Args:
         path: the file.
-        masks: whether the masks of its annotations are read.
+        masks: whether to check the masks of its annotations.
         labelled: whether it must have annotations.
 
     Raises:
-        InputError: it cannot be read at all.
+        InputError: if it cannot be read at all.
     """
     content = read_annotations(path, labelled)
     report = Annotations(Findings(str(path)))
-    images = complete(content['images'], IMAGE_KEYS, 'image', report.findings)
+    images = complete_entries(content['images'], IMAGE_KEYS, 'image', report.findings)
     rows = index_ids(images, 'image', report.findings)
     sizes = check_image_entries(images, report)
     if labelled:
-        categories = complete(content['categories'], CATEGORY_KEYS, 'category', report.findings)
+        categories = complete_entries(content['categories'], CATEGORY_KEYS, 'category', report.findings)
         check_category_names(categories, report.findings)
         kinds = index_ids(categories, 'category', report.findings)
-        entries = complete(content['annotations'], ANNOTATION_KEYS, 'annotation', report.findings)
+        entries = complete_entries(content['annotations'], ANNOTATION_KEYS, 'annotation', report.findings)
         report.annotations = len(content['annotations'])
         check = AnnotationCheck(entries, images, sizes, report.findings)
-        owners = check.look_up('image_id', rows, 'image')
-        labels = check.look_up('category_id', kinds, 'category')
+        owners = check.rows_of('image_id', rows, 'image')
+        labels = check.rows_of('category_id', kinds, 'category')
         check.check_ids()
         trained = check.check_boxes(owners)
         if masks:
@@ -141,15 +141,15 @@ def check_annotations(path: Path, masks: bool, labelled: bool = True) -> Annotat
     return report
 
 
-def complete(entries: Sequence[Any], keys: set[str], noun: str, findings: Findings) -> list[dict[str, Any]]:
-    """The entries of a list that are dicts with all keys; the others are noted."""
+def complete_entries(entries: Sequence[Any], keys: set[str], noun: str, findings: Findings) -> list[dict[str, Any]]:
+    """Return the entries that are dicts with all ``keys``; report the others."""
     if all(type(one) is dict and keys <= one.keys() for one in entries):
         return list(entries)
-    good, strange = [], []
+    good, invalid = [], []
     absent: dict[str, list[int]] = {}
     for number, one in enumerate(entries):
         if not isinstance(one, dict):
-            strange.append(number)
+            invalid.append(number)
         elif missing := keys - one.keys():
             absent.setdefault(min(missing), []).append(number)
         else:
@@ -159,20 +159,20 @@ def complete(entries: Sequence[Any], keys: set[str], noun: str, findings: Findin
         return f'number {number}: {quoted(entries[number])}'
 
     needed = ', '.join(sorted(keys))
-    findings.add(noun, 'in another form than a dict', f'an entry is a dict with {needed}', strange, show)
+    findings.add(noun, 'not stored as a dict', f'an entry is a dict with {needed}', invalid, show)
     for key, numbers in absent.items():
         findings.add(noun, f'without {key}', f'every entry needs {needed}', numbers, show)
     return good
 
 
 def index_ids(entries: Sequence[dict[str, Any]], noun: str, findings: Findings) -> dict[Any, int]:
-    """The index of each entry by its id."""
-    strange = [one['id'] for one in entries if not isinstance(one['id'], (int, float, str))]
-    findings.add(noun, 'with an id that is neither a number nor text', 'number the ids', strange, quoted)
+    """Return the index of each entry by its id."""
+    invalid = [one['id'] for one in entries if not isinstance(one['id'], (int, float, str))]
+    findings.add(noun, 'with an id that is neither a number nor a string', 'use numbers as ids', invalid, quoted)
     ids = [one['id'] for one in entries]
     found = {number: row for row, number in enumerate(ids) if isinstance(number, (int, float, str))}
-    if len(found) + len(strange) < len(ids):
-        remedy = f'every {noun} needs its own id: renumber them'
+    if len(found) + len(invalid) < len(ids):
+        remedy = f'every {noun} needs a unique id: renumber them'
         findings.add(
             f'{noun} id',
             'used more than once',
@@ -187,18 +187,18 @@ def check_image_entries(images: Sequence[dict[str, Any]], report: Annotations) -
     """Check names and sizes of images.
 
     Returns:
-        Their width and height, [N, 2]; 1 where they are wrong.
+        Widths and heights, [N, 2]; invalid ones are replaced by 1.
     """
     findings, names = report.findings, [image['file_name'] for image in images]
-    strange = [name for name in names if not isinstance(name, str) or not name]
+    invalid = [name for name in names if not isinstance(name, str) or not name]
     findings.add(
         'image',
         'with a file_name that is not text',
         'file_name is a path relative to the folder of images',
-        strange,
+        invalid,
         quoted,
     )
-    if not strange and len(set(names)) < len(names):
+    if not invalid and len(set(names)) < len(names):
         findings.add(
             'file', 'listed as several images', 'merge their annotations under one id', duplicates(names), fatal=False
         )
@@ -210,32 +210,32 @@ def check_image_entries(images: Sequence[dict[str, Any]], report: Annotations) -
         return f'{names[row]}: {quoted(images[row]["width"])} x {quoted(images[row]["height"])}'
 
     findings.add(
-        'image', 'with a width or height that is not a whole number of pixels', 'write those of the file', bad, show
+        'image', 'with a width or height that is not a whole number of pixels', 'use those of the file', bad, show
     )
-    if not strange and not bad:
+    if not invalid and not bad:
         whole = sizes.astype(np.int64).tolist()
         report.images = [(name, width, height) for name, (width, height) in zip(names, whole, strict=True)]
     return sizes
 
 
 def check_category_names(categories: Sequence[dict[str, Any]], findings: Findings) -> None:
-    """Check that every category has a name of its own."""
+    """Check that category names are strings and unique."""
     names = [category['name'] for category in categories]
-    strange = [name for name in names if not isinstance(name, str)]
-    findings.add('category', 'with a name that is not text', 'name them', strange, quoted)
-    if not strange:
+    invalid = [name for name in names if not isinstance(name, str)]
+    findings.add('category', 'with a name that is not text', 'use strings as names', invalid, quoted)
+    if not invalid:
         remedy = 'MMDetection would number the classes wrongly: merge or rename them'
         findings.add('category name', 'used more than once', remedy, duplicates(names), quoted)
 
 
 class AnnotationCheck:
-    """The annotations of a file beside its images.
+    """Checks of the annotations of a file against its images.
 
     Args:
-        entries: of the annotations, with all keys.
-        images: of the images, with all keys.
+        entries: annotations with all required keys.
+        images: images with all required keys.
         sizes: width and height of the images, [N, 2].
-        findings: where problems are noted.
+        findings: problems are added to it.
     """
 
     def __init__(
@@ -249,17 +249,17 @@ class AnnotationCheck:
         self.owners = np.full(len(entries), -1)
 
     def name(self, index: int) -> str:
-        """An annotation by its id and the file of its image."""
+        """Return a description of an annotation with its id and the file of its image."""
         one, owner = self.entries[index], self.owners[index]
         number = f'id {quoted(one["id"])}' if 'id' in one else f'number {index}'
         return f'{number} of {self.images[owner]["file_name"]}' if owner >= 0 else number
 
     def show(self, key: str) -> Callable[[int], str]:
-        """A description of an annotation by its name and a value."""
+        """Return a function that describes an annotation with the value of ``key``."""
         return lambda index: f'{self.name(index)}: {quoted(self.entries[index].get(key))}'
 
-    def look_up(self, key: str, known: dict[Any, int], noun: str) -> NDArray[np.int64]:
-        """The rows that annotations refer to, -1 for unknown ones, which are noted."""
+    def rows_of(self, key: str, known: dict[Any, int], noun: str) -> NDArray[np.int64]:
+        """Return the rows that annotations refer to by ``key``; unknown ones are -1 and reported."""
         values = [one[key] for one in self.entries]
         if not set(map(type, values)) <= {int, float, str}:
             values = [value if isinstance(value, (int, float, str)) else None for value in values]
@@ -270,8 +270,8 @@ class AnnotationCheck:
         texts = {str(one): one for one in known} if unknown else {}
         other = [index for index in unknown if str(values[index]) in texts]
         if other:
-            mine, its = values[other[0]], texts[str(values[other[0]])]
-            remedy = f'{quoted(mine)} is not {quoted(its)}: write ids as numbers, or as text, in both places'
+            value, listed = values[other[0]], texts[str(values[other[0]])]
+            remedy = f'{quoted(value)} is not {quoted(listed)}: write ids as numbers, or as text, in both places'
             phrase = f'whose {key} is of another type than the ids of the {noun} list'
             self.findings.add('annotation', phrase, remedy, other, self.show(key))
         strays = sorted(set(unknown) - set(other))
@@ -280,13 +280,13 @@ class AnnotationCheck:
         return rows
 
     def check_ids(self) -> None:
-        """Check the ids of the annotations themselves."""
+        """Check the ids of the annotations."""
         ids = [one.get('id') for one in self.entries]
-        strange = [index for index, one in enumerate(ids) if not isinstance(one, (int, float, str, type(None)))]
+        invalid = [index for index, one in enumerate(ids) if not isinstance(one, (int, float, str, type(None)))]
         self.findings.add(
-            'annotation', 'with an id that is neither a number nor text', CORRECT, strange, self.show('id')
+            'annotation', 'with an id that is neither a number nor a string', CORRECT, invalid, self.show('id')
         )
-        if not strange:
+        if not invalid:
             renumbered = 'all are renumbered in memory'
             twice = duplicates(one for one in ids if one is not None)
             absent = [index for index, one in enumerate(ids) if one is None]
@@ -297,7 +297,7 @@ class AnnotationCheck:
         """Check boxes, areas and flags.
 
         Returns:
-            Which annotations MMDetection trains on.
+            Mask of the annotations that MMDetection trains on, [N].
         """
         boxes, bad = numbers([one['bbox'] for one in self.entries], 4)
         remedy = 'a box is [x, y, width, height] in pixels: correct or remove them'
@@ -324,7 +324,7 @@ class AnnotationCheck:
         empty = good & ~thin & ~outside & (areas <= 0)
         dropped = 'MMDetection does not train on them'
         for phrase, chosen, key in (
-            ('with a bbox under one pixel wide or high', thin, 'bbox'),
+            ('with a bbox less than one pixel wide or high', thin, 'bbox'),
             ('with a bbox outside its image', outside, 'bbox'),
             ('with an area of 0 or less', empty, 'area'),
             ('with the flag ignore', ignored, 'ignore'),
@@ -337,7 +337,7 @@ class AnnotationCheck:
         return good & ~(far | thin | outside | empty | ignored | crowd)
 
     def check_units(self, boxes: NDArray[np.float64], size: NDArray[np.float64]) -> None:
-        """Note boxes that are fractions of the image, or two corners."""
+        """Report boxes in fractions of the image size, and boxes given by two corners."""
         if not len(boxes):
             return
 
@@ -346,19 +346,17 @@ class AnnotationCheck:
 
         expected = 'a box is [x, y, width, height] in pixels: convert them'
         if boxes.max() <= 1 and (boxes[:, 2:] > 0).all() and size.max() > 2:
-            self.findings.add('annotation', 'with fractions of the image as boxes', expected, list(boxes), show)
+            self.findings.add('annotation', 'with a bbox in fractions of the image size', expected, list(boxes), show)
         corners = (boxes[:, 2:] > boxes[:, :2]).all()
         if corners and ((boxes[:, :2] + boxes[:, 2:]) > 1.1 * size).any(axis=1).mean() > 0.5:
-            self.findings.add(
-                'annotation', 'with two corners as boxes, which lie beyond the image', expected, list(boxes), show
-            )
+            self.findings.add('annotation', 'with a bbox that seems to be two corners', expected, list(boxes), show)
 
 
 def numbers(rows: Sequence[Any], width: int) -> tuple[NDArray[np.float64], list[int]]:
-    """Rows of finite numbers as an array, [N, width]; a width of 0 means a number each.
+    """Convert rows of ``width`` finite numbers to an array [N, width]; for a width of 0, numbers to [N].
 
     Returns:
-        The array, with zeros where a row is something else, and the indices of those rows.
+        The array, with zeros for rows that are invalid, and the indices of those rows.
     """
     shape = (len(rows), width) if width else (len(rows),)
     try:

@@ -1,4 +1,4 @@
-"""Check an annotation file in COCO's format together with its images, and remember files without problems."""
+"""Check an annotation file in COCO's format together with its images, and cache the results of valid files."""
 
 import hashlib
 import json
@@ -15,26 +15,26 @@ from swin_backbone.datasets.problems import Findings
 from swin_backbone.files import write_json
 
 SAMPLED_IMAGES = 200
-"""Images of a file whose heads are read before a run."""
+"""Number of images per file whose headers are read before a run."""
 
-REMEMBERED = 1 << 20
-"""Bytes of an annotation file from which it is worth remembering."""
+MIN_CACHED_SIZE = 1 << 20
+"""Results are cached for annotation files of at least this many bytes."""
 
 VERSION = 1
-"""Of the checks and of what is remembered: raise it with every change."""
+"""Version of the checks and of the cache format; increase it with every change."""
 
 
 @dataclass
 class CocoReport:
-    """What is known of an annotation file without fatal problems.
+    """The result of checking an annotation file; cached if there are no fatal problems.
 
     Attributes:
-        images: their number.
-        sample: file name, width and height of some.
-        height: the longest short side of an image.
-        objects: objects to train on, by the name of their category.
-        notes: a line for every kind of problem that does not stop a run.
-        changed: time of the last change of each folder of images.
+        images: number of images.
+        sample: file name, width and height of the images to read.
+        height: the largest short side of an image.
+        objects: number of objects to train on, by category name.
+        notes: a line for every kind of problem that does not prevent a run.
+        changed: modification time of each folder of images.
     """
 
     images: int = 0
@@ -52,21 +52,21 @@ def check_coco_files(
 
     Args:
         path: the annotation file.
-        folder: of the images.
-        root: the data root, out of which no path may lead.
-        masks: whether the masks of the annotations are read.
+        folder: folder of the images.
+        root: the data root, which must contain all paths.
+        masks: whether to check the masks of the annotations.
         labelled: whether the file must have annotations.
-        turned: whether photos are turned by their EXIF orientation.
-        full: whether to read every image to its end, and not the heads of some.
+        turned: whether the pipeline rotates photos by their EXIF orientation.
+        full: whether to read every image completely, instead of the headers of some.
 
     Returns:
         The fatal problems and the report.
 
     Raises:
-        InputError: the file cannot be read at all.
+        InputError: if the annotation file cannot be read at all.
     """
     place = cache_file(path, folder, root, masks, labelled)
-    known = None if full else recall(place, path)
+    known = None if full else read_cache(place, path)
     if known is None:
         found = check_annotations(path, masks, labelled)
         findings = found.findings
@@ -75,33 +75,33 @@ def check_coco_files(
         kept = found.images if full else sampled(found.images, SAMPLED_IMAGES)
         height = max((min(width, height) for _, width, height in found.images), default=0)
         report = CocoReport(len(found.images), kept, height, found.objects, findings.notes, changed)
-        if not findings.sentence and path.stat().st_size >= REMEMBERED and not full:
-            remember(place, path, report)
+        if not findings.sentence and path.stat().st_size >= MIN_CACHED_SIZE and not full:
+            write_cache(place, path, report)
         present = set(there)
     else:
         report, findings, present = known, Findings(str(path)), {name for name, _, _ in known.sample}
-    looked_at = Findings(str(path), [finding for finding in findings.found if finding.fatal])
+    checked = Findings(str(path), [finding for finding in findings.found if finding.fatal])
     files = [(os.path.join(folder, name), (width, height)) for name, width, height in report.sample if name in present]
-    check_images(looked_at, files, decode=full, turned=turned)
-    report.notes += looked_at.notes
-    return looked_at, report
+    check_images(checked, files, decode=full, turned=turned)
+    report.notes += checked.notes
+    return checked, report
 
 
 def cache_file(path: Path, *options: Any) -> Path:
-    """Where the report on a file is remembered, under the user's folder for caches."""
+    """Return the path of the cached report on a file, in the user's cache folder."""
     base = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     key = hashlib.sha256(repr((VERSION, os.path.abspath(path), *options)).encode()).hexdigest()[:16]
     return Path(base) / 'swin_backbone' / 'data_checks' / f'{path.stem}-{key}.json'
 
 
 def state_of(path: Path) -> list[int]:
-    """What changes with the content of a file: its time and its size."""
+    """Return modification time and size of a file, which identify its content."""
     state = path.stat()
     return [state.st_mtime_ns, state.st_size]
 
 
-def recall(place: Path, path: Path) -> CocoReport | None:
-    """The remembered report on a file, if neither it nor the folders of its images have changed."""
+def read_cache(place: Path, path: Path) -> CocoReport | None:
+    """Return the cached report on a file; None if the file or the folders of its images have changed."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         content = json.loads(place.read_text(encoding='utf-8'))
         report = CocoReport(**content['report'])
@@ -112,11 +112,11 @@ def recall(place: Path, path: Path) -> CocoReport | None:
 
 
 def all_unchanged(folders: Iterable[tuple[str, int]]) -> bool:
-    """Whether folders are as they were."""
+    """Whether folders have the given modification times."""
     return all(os.stat(folder).st_mtime_ns == changed for folder, changed in folders)
 
 
-def remember(place: Path, path: Path, report: CocoReport) -> None:
-    """Write down the report on a file; a cache that cannot be written is none."""
+def write_cache(place: Path, path: Path, report: CocoReport) -> None:
+    """Cache the report on a file; errors are ignored."""
     with suppress(OSError):
         write_json(place, dict(state=state_of(path), report=asdict(report)))

@@ -1,4 +1,4 @@
-"""Convert annotations between COCO, YOLO and Pascal VOC by supervision; split and cut files in COCO's format."""
+"""Convert annotations between COCO, YOLO and Pascal VOC with supervision; split and subset files in COCO's format."""
 
 import json
 import random
@@ -14,10 +14,10 @@ YOLO_NAMES = 'data.yaml'
 
 
 def convert(source: Path, images: Path, before: str, target: Path, after: str) -> int:
-    """Convert boxes, and polygons where there are any; images are not copied.
+    """Convert boxes, and polygons if there are any; images are not copied.
 
     Args:
-        source: a COCO file, or a folder of YOLO's or VOC's files; YOLO's ``data.yaml`` lies in it or above it.
+        source: a COCO file, or a folder of YOLO or VOC files; YOLO's ``data.yaml`` is in it or above it.
         images: the folder of the images.
         before: one of :data:`FORMATS`.
         target: the COCO file, or the folder, to write.
@@ -27,7 +27,7 @@ def convert(source: Path, images: Path, before: str, target: Path, after: str) -
         The number of images.
 
     Raises:
-        InputError: supervision is not installed, something is missing, or the target exists.
+        InputError: if supervision is not installed, a file or folder is missing, or the target exists.
     """
     try:
         import supervision
@@ -44,10 +44,10 @@ def convert(source: Path, images: Path, before: str, target: Path, after: str) -
         places = (source / YOLO_NAMES, source.parent / YOLO_NAMES, source.parent.parent / YOLO_NAMES)
         names = next((path for path in places if path.is_file()), None)
         if names is None:
-            raise InputError(f'there is no {YOLO_NAMES} in {source} or above it, which names the classes: write one.')
+            raise InputError(f'there is no {YOLO_NAMES} with the class names in {source} or above it: write one.')
         data = supervision.DetectionDataset.from_yolo(str(images), str(source), str(names))
     if not len(data):
-        raise InputError(f'{images} has no image of {source}: check both folders.')
+        raise InputError(f'{images} contains no image of {source}: check both paths.')
     if after == 'coco':
         target.parent.mkdir(parents=True, exist_ok=True)
         data.as_coco(annotations_path=str(target))
@@ -59,24 +59,24 @@ def convert(source: Path, images: Path, before: str, target: Path, after: str) -
 
 
 def split(source: Path, share: float, seed: int) -> tuple[Path, Path]:
-    """Write ``<source>_train.json`` and ``<source>_val.json``, whose images are drawn at random.
+    """Split a COCO file at random into ``<source>_train.json`` and ``<source>_val.json``.
 
     Args:
         source: a COCO file.
-        share: of the images that are for validation, between 0 and 1.
-        seed: of the draw.
+        share: fraction of the images for validation, between 0 and 1.
+        seed: random seed.
 
     Returns:
         Both files.
 
     Raises:
-        InputError: a part would have no image, or a file exists.
+        InputError: if a split would have no image, or a file exists.
     """
     content = read_coco(source)
     images = content['images']
     count = round(share * len(images))
     if not 0 < count < len(images):
-        raise InputError(f'--val {share} of {len(images)} images leaves a part empty: give a share between 0 and 1.')
+        raise InputError(f'--val {share} of {len(images)} images leaves a split empty: use a fraction between 0 and 1.')
     chosen = set(random.Random(seed).sample(range(len(images)), count))
     targets = source.with_name(f'{source.stem}_train.json'), source.with_name(f'{source.stem}_val.json')
     for target, inside in zip(targets, (False, True), strict=True):
@@ -86,19 +86,19 @@ def split(source: Path, share: float, seed: int) -> tuple[Path, Path]:
 
 
 def subset(source: Path, target: Path, count: int | None, classes: Sequence[str] | None) -> int:
-    """Write the first images of a COCO file, or those with objects of some classes, which alone are kept.
+    """Write the first images of a COCO file, or the images with objects of some classes and only these objects.
 
     Args:
         source: a COCO file.
         target: the file to write.
-        count: how many images at most.
+        count: maximum number of images.
         classes: names of categories.
 
     Returns:
         The number of images.
 
     Raises:
-        InputError: the file has no category of a name, no image is left, or the target exists.
+        InputError: if a class is not in the file, no image remains, or the target exists.
     """
     check_new(target)
     content = read_coco(source)
@@ -115,13 +115,13 @@ def subset(source: Path, target: Path, count: int | None, classes: Sequence[str]
         images = [one for one in images if one['id'] in seen]
     images = images[:count]
     if not images:
-        raise InputError(f'no image of {source} is left: give other classes or a larger number.')
+        raise InputError(f'no image of {source} remains: use other classes or a larger number.')
     write_json(target, part_of(content, images))
     return len(images)
 
 
 def part_of(content: dict[str, Any], images: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The content of a COCO file for some of its images."""
+    """Return the content of a COCO file for some of its images."""
     ids = {one['id'] for one in images}
     return {
         **content,
@@ -131,10 +131,10 @@ def part_of(content: dict[str, Any], images: Sequence[dict[str, Any]]) -> dict[s
 
 
 def read_coco(path: Path) -> dict[str, Any]:
-    """The content of a COCO file.
+    """Return the content of a COCO file.
 
     Raises:
-        InputError: it is not there, or is none.
+        InputError: if it does not exist or is not a COCO file.
     """
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
@@ -142,14 +142,14 @@ def read_coco(path: Path) -> dict[str, Any]:
             return dict(content)
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    raise InputError(f'{path} is no annotation file in the format of COCO: check the path, or convert it first.')
+    raise InputError(f'{path} is not an annotation file in the format of COCO: check the path, or convert it first.')
 
 
 def check_new(target: Path) -> None:
-    """Refuse to write over something.
+    """Raise an error if the target exists.
 
     Raises:
-        InputError: the target exists.
+        InputError: if the target is a file or a folder that is not empty.
     """
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise InputError(f'{target} exists: name another place, or move it away.')
+        raise InputError(f'{target} exists: choose another path, or move it away.')

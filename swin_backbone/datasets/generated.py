@@ -1,4 +1,4 @@
-"""Generated data sets: their options, and one folder in the layouts of both COCO and ADE20K.
+"""Generated data sets: options, and files in the layouts of both COCO and ADE20K.
 
 Detection reads COCO's layout (``train2017/``, ``val2017/``, ``annotations/instances_*.json``), segmentation reads
 ADE20K's (``images/``, ``annotations/{training,validation}/``) with links to the same images.
@@ -26,10 +26,10 @@ Point = tuple[int, int]
 SPEC_FILE = 'spec.json'
 MAX_IMAGES = 99_999
 IDS_PER_IMAGE = 100
-"""More than the instances of any image."""
+"""Larger than the number of instances in any image."""
 
 SPLITS = {'train': 'training', 'val': 'validation'}
-"""The splits as COCO and as ADE20K call them."""
+"""Names of the splits in COCO and in ADE20K."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class LabelledImage:
 
     Attributes:
         image: RGB, [H, W, 3].
-        semantic: 0 for 'other', else 1 + the index of the class, [H, W].
+        semantic: 0 for 'other', otherwise 1 + the index of the class, [H, W].
         instances: from back to front; their masks do not overlap.
     """
 
@@ -63,22 +63,22 @@ class LabelledImage:
 
 
 def option(default: Any, description: str, low: float, high: float) -> Any:
-    """A field of a spec: its default, its help on the command line, and its smallest and largest value."""
+    """Define a field of a spec with its default, its help on the command line, and its range."""
     return field(default=default, metadata={'help': description, 'range': (low, high)})
 
 
 @dataclass(frozen=True)
 class Spec(ABC):
-    """Options of a generated data set: equal specs give equal bytes. Pairs are ranges that include both ends.
+    """Options of a generated data set; equal specs give identical files. Pairs are ranges that include both ends.
 
     Attributes:
         name: the kind of data set.
-        classes: of the objects; COCO's category ids are 1, 2, ... in this order.
-        supercategory: of all classes in COCO's file.
-        version: raise it with every change of the files that a spec gives.
+        classes: classes of the objects; COCO's category ids are 1, 2, ... in this order.
+        supercategory: supercategory of all classes in COCO's file.
+        version: increase it with every change of the generated files.
 
     Raises:
-        InputError: a value is outside its range.
+        InputError: if a value is outside its range.
     """
 
     name: ClassVar[str]
@@ -105,7 +105,7 @@ class Spec(ABC):
                 )
 
     def limits(self) -> Mapping[str, tuple[float, float]]:
-        """Ranges that depend on other options; they replace those of the fields."""
+        """Return ranges that depend on other options and replace those of the fields."""
         return {}
 
     @abstractmethod
@@ -113,17 +113,17 @@ class Spec(ABC):
         """Draw the image with this index in its split."""
 
     def identity(self) -> dict[str, Any]:
-        """The options that distinguish data sets, as read back from JSON."""
+        """Return the options that identify the data set, with the types that JSON has."""
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
         return {'format': f'swin_backbone {self.name}', 'version': self.version, 'spec': values}
 
     def image_names(self, split: str) -> list[str]:
-        """Names of the images of a split, twelve digits as in COCO; they do not depend on the sizes of the splits."""
+        """Return the image names of a split, twelve digits as in COCO, independent of the sizes of the splits."""
         first, count = (1, self.train_count) if split == 'train' else (MAX_IMAGES + 1, self.val_count)
         return [f'{number:012d}' for number in range(first, first + count)]
 
     def file_names(self) -> Iterator[str]:
-        """Every file of the data set but :data:`SPEC_FILE`."""
+        """Yield every file of the data set except :data:`SPEC_FILE`."""
         for split, ade_split in SPLITS.items():
             yield f'annotations/instances_{split}2017.json'
             for name in self.image_names(split):
@@ -132,11 +132,11 @@ class Spec(ABC):
                 yield f'annotations/{ade_split}/{name}.png'
 
     def write_split(self, root: Path, split: str) -> dict[str, int]:
-        """Write the files of a split into a folder; return the numbers that :attr:`Summary.counts` has."""
+        """Write the files of a split into a folder; return its entry in :attr:`Summary.counts`."""
         return _write_split(root, split, self)
 
     def random(self, split: str, index: int) -> np.random.Generator:
-        """A random generator for each image, so that none depends on the number of images before it."""
+        """Return a random generator for each image, so that no image depends on the number of images before it."""
         return np.random.default_rng([self.seed, list(SPLITS).index(split), index])
 
 
@@ -145,7 +145,7 @@ class Summary:
     """A generated data set on disk.
 
     Attributes:
-        counts: by split, the numbers of 'images', 'objects' (without crowds) and 'crowds'.
+        counts: the numbers of 'images', 'objects' (without crowds) and 'crowds' for each split.
         written: whether this call wrote it.
     """
 
@@ -155,12 +155,13 @@ class Summary:
 
 
 def write_data_set(root: Path, spec: Spec) -> Summary:
-    """Generate a data set, unless ``root`` contains the same one.
+    """Generate a data set, unless ``root`` already contains the same one.
 
-    It is written beside ``root`` and renamed when complete, so an interrupted call leaves ``root`` untouched.
+    It is written to a temporary folder next to ``root`` and renamed when complete, so an interrupted call leaves
+    ``root`` unchanged.
 
     Raises:
-        InputError: ``root`` contains anything else or cannot be written, or Pillow is not installed.
+        InputError: if ``root`` contains anything else or cannot be written, or Pillow is not installed.
     """
     found = read_data_set(root, spec)
     if found is not None:
@@ -176,10 +177,10 @@ def write_data_set(root: Path, spec: Spec) -> Summary:
 
 
 def read_data_set(root: Path, spec: Spec) -> Summary | None:
-    """The summary of the data set that ``root`` contains; None if ``root`` is empty or does not exist.
+    """Return the summary of the data set in ``root``; None if ``root`` is empty or does not exist.
 
     Raises:
-        InputError: ``root`` contains another data set or other files, or lacks files of this one.
+        InputError: if ``root`` contains another data set or other files, or files of this one are missing.
     """
     root, identity = Path(root), spec.identity()
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
@@ -191,14 +192,16 @@ def read_data_set(root: Path, spec: Spec) -> Summary | None:
         marker = None
     if not isinstance(marker, dict) or marker.get('format') != identity['format']:
         raise InputError(f'{root} contains something other than the {spec.name} data set: {advice}.')
-    held = {'format version': marker.get('version'), **marker.get('spec', {})}
+    found = {'format version': marker.get('version'), **marker.get('spec', {})}
     wanted = {'format version': spec.version, **identity['spec']}
-    different = [f'{key} {held.get(key)} instead of {value}' for key, value in wanted.items() if held.get(key) != value]
+    different = [
+        f'{key} {found.get(key)} instead of {value}' for key, value in wanted.items() if found.get(key) != value
+    ]
     if different:
         raise InputError(f'{root} contains another {spec.name} data set ({", ".join(different)}): {advice}.')
     missing = [name for name in spec.file_names() if not (root / name).is_file()]
     if missing:
-        raise InputError(f'{root} lacks {len(missing)} of its files, the first is {missing[0]}: {advice}.')
+        raise InputError(f'{root} is missing {len(missing)} files, the first is {missing[0]}: {advice}.')
     return Summary(root, marker['counts'], written=False)
 
 
@@ -211,7 +214,7 @@ def _renamed_when_complete(root: Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f'{root} cannot be created ({error.strerror}): use a folder that you can write.') from error
     with scratch as name:
-        # A folder inside, because other users cannot read the temporary one.
+        # Rename a subfolder, because the temporary folder is not readable by other users.
         folder = Path(name) / 'complete'
         folder.mkdir()
         yield folder
@@ -222,7 +225,7 @@ def _renamed_when_complete(root: Path) -> Iterator[Path]:
 
 
 def _write_split(root: Path, split: str, spec: Spec) -> dict[str, int]:
-    """Write the images, label maps and annotations of a split, and count them."""
+    """Write the images, label maps and annotations of a split; return their numbers."""
     from PIL import Image
 
     images, links = root / f'{split}2017', root / 'images' / SPLITS[split]
@@ -236,7 +239,7 @@ def _write_split(root: Path, split: str, spec: Spec) -> dict[str, int]:
         Image.fromarray(sample.image).save(images / f'{name}.jpg', quality=95, subsampling=0)
         try:
             os.link(images / f'{name}.jpg', links / f'{name}.jpg')
-        except OSError:  # a file system without links
+        except OSError:  # the file system does not support hard links
             shutil.copyfile(images / f'{name}.jpg', links / f'{name}.jpg')
         Image.fromarray(sample.semantic).save(label_maps / f'{name}.png', compress_level=6)
         for number, instance in enumerate(sample.instances, start=int(name) * IDS_PER_IMAGE + 1):
@@ -264,7 +267,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 def coco_annotation(mask: BoolArray, crowd: bool) -> dict[str, Any]:
-    """COCO's record of an instance: polygons, or run lengths for a crowd or a mask with holes.
+    """Return the shape entries of a COCO annotation: polygons, or run lengths for a crowd or a mask with holes.
 
     Args:
         mask: the visible pixels, [H, W], not empty.
@@ -281,22 +284,22 @@ def coco_annotation(mask: BoolArray, crowd: bool) -> dict[str, Any]:
 
 
 def mask_to_rle(mask: BoolArray) -> dict[str, list[int]]:
-    """COCO's uncompressed run lengths of a mask [H, W]; pycocotools encodes compressed ones only."""
+    """Encode a mask [H, W] as COCO's uncompressed run lengths; pycocotools only encodes compressed ones."""
     flat = np.concatenate([[False], mask.ravel(order='F')])
     changes = np.flatnonzero(flat[1:] != flat[:-1])
     return {'size': list(mask.shape), 'counts': np.diff([0, *changes, mask.size]).tolist()}
 
 
 def mask_to_polygons(mask: BoolArray) -> list[list[int]] | None:
-    """Outlines of a mask [H, W] along the edges of its pixels, which pycocotools cannot find.
+    """Trace the outlines of a mask [H, W] along pixel edges, which pycocotools does not support.
 
     Returns:
-        An outline ``[x0, y0, x1, y1, ...]`` for each piece (pixels that touch at a corner only are two pieces), or None
-        for a mask with a hole, which COCO's polygons cannot express.
+        An outline ``[x0, y0, x1, y1, ...]`` for each connected piece (pixels that touch only at a corner are separate
+        pieces), or None for a mask with a hole, which COCO's polygons cannot represent.
     """
     padded = np.pad(mask, 1)
     inside = padded[1:-1, 1:-1]
-    # For each corner (x, y) on a border, the unit steps along the border from it, with the mask on the right-hand side.
+    # Unit steps along the border from each corner (x, y) on it, with the mask on the right-hand side.
     edges: dict[Point, list[Point]] = {}
     for neighbour, (right, down), step in (
         (padded[:-2, 1:-1], (0, 0), (1, 0)),
@@ -309,7 +312,7 @@ def mask_to_polygons(mask: BoolArray) -> list[list[int]] | None:
     polygons = []
     while edges:
         outline = _pop_outline(edges)
-        if outline[0][0] == outline[1][0]:  # down from its leftmost corner: around a hole
+        if outline[0][0] == outline[1][0]:  # starts downwards from the leftmost corner, so it surrounds a hole
             return None
         polygons.append([number for point in outline for number in point])
     return polygons
@@ -323,7 +326,7 @@ def _pop_outline(edges: dict[Point, list[Point]]) -> list[Point]:
     while not corners or point != start:
         steps = edges[point]
         turn = (-step[1], step[0])
-        # Where two corners of the mask touch, a right turn stays on the same piece.
+        # If two pieces touch at this corner, a right turn stays on the same piece.
         following = turn if turn in steps else steps[0]
         steps.remove(following)
         if not steps:

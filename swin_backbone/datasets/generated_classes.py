@@ -1,6 +1,6 @@
-"""Generated data sets of classifiers: a folder of images for each class, as ImageNet's.
+"""Generated data sets for classification: a folder of images for each class, as in ImageNet.
 
-``train/CLASS/NUMBER.png`` and ``val/CLASS/NUMBER.png``; the images of a split take turns through the classes.
+Files are ``train/CLASS/NUMBER.png`` and ``val/CLASS/NUMBER.png``; consecutive numbers cycle through the classes.
 """
 
 from abc import abstractmethod
@@ -17,31 +17,31 @@ from swin_backbone.datasets.shapes import CLASSES, ShapesSpec
 
 @dataclass(frozen=True)
 class ClassesSpec(Spec):
-    """Options of a generated data set of classes."""
+    """Options of a generated data set for classification."""
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, kind: int) -> NDArray[np.uint8]:
         """Draw an image of the class ``kind``, RGB [H, W, 3]."""
 
     def render(self, rng: np.random.Generator, index: int) -> LabelledImage:
-        """Draw the image with this index in its split; its class is that of all of it."""
+        """Draw the image with this index in its split; the one instance covers the whole image."""
         kind = index % len(self.classes)
         image = self.draw(rng, kind)
         semantic = np.full(image.shape[:2], kind + 1, np.uint8)
         return LabelledImage(image, semantic, (Instance(kind, semantic > 0),))
 
     def class_files(self, split: str) -> list[str]:
-        """The images of a split, relative to the data set."""
+        """Return the images of a split, relative to the data set."""
         names = enumerate(self.image_names(split))
         return [f'{split}/{self.classes[index % len(self.classes)]}/{name}.png' for index, name in names]
 
     def file_names(self) -> Iterator[str]:
-        """Every image of the data set."""
+        """Yield every image of the data set."""
         for split in SPLITS:
             yield from self.class_files(split)
 
     def write_split(self, root: Path, split: str) -> dict[str, int]:
-        """Write the images of a split into a folder for each class, and count them."""
+        """Write the images of a split into a folder for each class; return their number."""
         from PIL import Image
 
         files = self.class_files(split)
@@ -53,7 +53,7 @@ class ClassesSpec(Spec):
 
 @dataclass(frozen=True)
 class ShapeClassesSpec(ClassesSpec):
-    """Options of the shapes of :mod:`~swin_backbone.datasets.shapes`, cut out one by one."""
+    """Options of a classification data set of single shapes, cropped from :mod:`~swin_backbone.datasets.shapes`."""
 
     name = 'shape-classes'
     classes = CLASSES
@@ -66,7 +66,7 @@ class ShapeClassesSpec(ClassesSpec):
     margin: float = option(0.25, 'border around an object, in sides of its box', 0, 4)
 
     def draw(self, rng: np.random.Generator, kind: int) -> NDArray[np.uint8]:
-        """Draw scenes until one has an object of the class, and cut it out with what is around it."""
+        """Draw scenes until one has an object of the class, and crop it with a border."""
         while True:
             scene = SCENES.render(rng, 0)
             found = [one for one in scene.instances if one.kind == kind]
@@ -74,7 +74,7 @@ class ShapeClassesSpec(ClassesSpec):
                 return self.cut(scene.image, found[0])
 
     def cut(self, image: NDArray[np.uint8], instance: Instance) -> NDArray[np.uint8]:
-        """Cut a square inside a scene around an object, and resize it to the size of an image."""
+        """Crop a square around an object, moved to fit inside the scene, and resize it to the image size."""
         from PIL import Image
 
         boxes = [(int(places.min()), int(places.max()) + 1) for places in np.nonzero(instance.mask)]
@@ -86,4 +86,4 @@ class ShapeClassesSpec(ClassesSpec):
 
 
 SCENES = ShapesSpec(width=96, height=96, objects=(1, 3), object_size=(24, 56), crowd_share=0.0)
-"""What objects are cut out of."""
+"""The scenes that objects are cropped from."""

@@ -1,4 +1,4 @@
-"""Check image files: whether they can be read, and whether their size is the one that annotations were made for."""
+"""Check that image files can be read and have the size that their annotations state."""
 
 import os
 import warnings
@@ -14,26 +14,26 @@ from swin_backbone.datasets.problems import Findings
 from swin_backbone.files import progress_bar
 
 ENDINGS = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp'}
-"""Of files that were meant to be images."""
+"""Suffixes of image files."""
 
 ORIENTATION = 0x0112
-"""EXIF's tag for how a photo is to be turned."""
+"""EXIF tag for the orientation of a photo."""
 
 LONG = 200
-"""Ratio of sides from which the short side may vanish when an image is resized."""
+"""Aspect ratio from which the short side may become zero when an image is resized."""
 
 DARK = 1 << 12
-"""Values of a 12-bit camera: shown in 16 bits they are nearly black."""
+"""Upper bound of 12-bit values, which are nearly black in a 16-bit image."""
 
 
 class Header(NamedTuple):
-    """The content of an image file's header.
+    """Properties of an image file.
 
     Attributes:
         size: width and height as stored.
-        orientation: EXIF's; 1 is upright, 5 to 8 swap width and height.
+        orientation: EXIF orientation; 1 is upright, 5 to 8 swap width and height.
         problem: why the file cannot be read; empty if it can.
-        dark: whether its values of 16 bits are those of a 12-bit camera; known only after decoding.
+        dark: whether its 16-bit values only use 12 bits; set only after decoding.
     """
 
     size: tuple[int, int] = (0, 0)
@@ -43,13 +43,13 @@ class Header(NamedTuple):
 
     @property
     def shown(self) -> tuple[int, int]:
-        """Width and height as loaded, turned by the orientation."""
+        """Width and height after rotation by the EXIF orientation."""
         return self.size[::-1] if self.orientation >= 5 else self.size
 
 
 @contextmanager
 def large_images() -> Iterator[None]:
-    """Without Pillow's limit of pixels; the toolkits' reader has its own."""
+    """Disable Pillow's limit on the number of pixels; the toolkits' reader has its own."""
     from PIL import Image
 
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -60,7 +60,7 @@ def large_images() -> Iterator[None]:
 
 
 def read_header(path: str, decode: bool = False) -> Header:
-    """Read the head of an image file, and decode it if asked, to find out whether it is cut off."""
+    """Read the header of an image file; with ``decode``, also read the whole file to find out if it is truncated."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -73,7 +73,7 @@ def read_header(path: str, decode: bool = False) -> Header:
                 if image.format in ('JPEG', 'MPO') or 'exif' in image.info:
                     orientation = max(1, min(8, int(image.getexif().get(ORIENTATION, 1))))
                 if decode:
-                    image.draft('L', (1, 1))  # a JPEG is read to its end, but not turned into pixels
+                    image.draft('L', (1, 1))  # a JPEG is read completely, but decoded only at a low resolution
                     image.load()
         if decode and path.lower().endswith(('.tif', '.tiff', '.png')):
             return Header(size, orientation, *problem_and_darkness(Path(path)))
@@ -88,21 +88,21 @@ def read_header(path: str, decode: bool = False) -> Header:
 
 
 def problem_of(path: str) -> str:
-    """Why a file cannot be read as an image; nothing if it can."""
+    """Return why a file cannot be read as an image; an empty string if it can."""
     if not os.path.isfile(path):
         return 'not there'
     return read_header(path).problem or problem_and_darkness(Path(path))[0]
 
 
 def problem_and_darkness(path: Path, otherwise: str = '') -> tuple[str, bool]:
-    """Why OpenCV, with which the toolkits read, cannot read a file as an image; nothing if it can.
+    """Decode a file with OpenCV, like the toolkits.
 
     Args:
         path: the file.
-        otherwise: the reason to assume where OpenCV is not installed.
+        otherwise: the reason to return if OpenCV is not installed.
 
     Returns:
-        The reason, and whether the values of 16 bits are those of a 12-bit camera.
+        Why the file cannot be read as an image (empty if it can), and whether its 16-bit values only use 12 bits.
     """
     try:
         import cv2
@@ -111,7 +111,7 @@ def problem_and_darkness(path: Path, otherwise: str = '') -> tuple[str, bool]:
     data = np.fromfile(path, np.uint8)
     if len(data) == 0:
         return 'empty', False
-    console = getattr(cv2.utils, 'logging', cv2)  # of OpenCV 5, of OpenCV 4
+    console = getattr(cv2.utils, 'logging', cv2)  # OpenCV 5 or OpenCV 4
     level = console.getLogLevel()
     console.setLogLevel(0)  # silent
     try:
@@ -122,12 +122,12 @@ def problem_and_darkness(path: Path, otherwise: str = '') -> tuple[str, bool]:
     if image is not None:
         return '', stored is not None and stored.dtype == np.uint16 and 0 < stored.max() < DARK
     if stored is not None:
-        return f'a kind of image that is not read ({stored.dtype}): save it with 8 bits per channel', False
+        return f'an unsupported image type ({stored.dtype}): save it with 8 bits per channel', False
     return ('a damaged image' if path.suffix.lower() in ENDINGS else 'not an image'), False
 
 
 def read_headers(paths: Sequence[str], decode: bool) -> list[Header]:
-    """Read the heads of many files, several at a time."""
+    """Read the headers of files in several threads."""
     with (
         large_images(),
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
@@ -141,7 +141,7 @@ def read_headers(paths: Sequence[str], decode: bool) -> list[Header]:
 
 
 def show_progress(description: str, total: int, slow: bool) -> Any:
-    """A progress bar for what takes long."""
+    """Return a progress bar, which is hidden unless ``slow`` and ``total`` is at least 1000."""
     return progress_bar(description, total, unit=' files', disable=not slow or total < 1000)
 
 
@@ -150,16 +150,16 @@ def check_images(
     files: Sequence[tuple[str, tuple[int, int] | None]],
     decode: bool,
     turned: bool = True,
-    stated: str = 'the annotations say',
+    stated: str = 'annotated as',
 ) -> None:
-    """Note files that cannot be read, or that have another size than their annotations.
+    """Report files that cannot be read, or whose size differs from their annotations.
 
     Args:
-        findings: where they are noted.
-        files: path, and width and height by the annotations, if these are known.
-        decode: whether to read files to their end.
-        turned: whether the pipeline turns photos by their EXIF orientation.
-        stated: the source of the other size.
+        findings: problems are added to it.
+        files: paths with width and height in the annotations, if known.
+        decode: whether to read files completely.
+        turned: whether the pipeline rotates photos by their EXIF orientation.
+        stated: words between the two sizes in a message.
     """
     unreadable: list[str] = []
     other: list[str] = []
@@ -186,57 +186,57 @@ def check_images(
     findings.add('image', 'that cannot be read', replace, unreadable)
     findings.add(
         'image',
-        'of another size than its annotations',
-        'write the sizes of the files, or use the files that were annotated',
+        'with a size that differs from the annotations',
+        'write the actual sizes, or use the files that were annotated',
         other,
     )
     remedy = (
-        "the annotations are of the stored pixels: set color_type='color_ignore_orientation' in LoadImageFromFile of "
-        'every pipeline, or save the images upright and annotate them so'
+        "the annotations refer to the stored pixels: set color_type='color_ignore_orientation' in LoadImageFromFile of "
+        'every pipeline, or save the images upright and annotate them again'
     )
-    findings.add('photo', 'that its EXIF orientation turns', remedy, rotated)
+    findings.add('photo', 'rotated by EXIF orientation', remedy, rotated)
     findings.add(
         'photo',
         'with an EXIF orientation',
-        'it is turned when it is loaded, as its annotations must be',
+        'images are rotated when loaded, so the annotations must refer to the rotated image',
         kept,
         fatal=False,
     )
     findings.add(
-        'image', f'{LONG} times as long as wide', 'resizing may leave nothing of the short side', long, fatal=False
+        'image', f'{LONG} times as long as wide', 'resizing may reduce the short side to zero', long, fatal=False
     )
     findings.add(
-        'image', 'of 12 bits stored in 16', 'it is nearly black when read: multiply its values by 16', dark, fatal=False
+        'image', 'of 12 bits stored in 16', 'nearly black when read: multiply the values by 16', dark, fatal=False
     )
 
 
 def check_presence(
     findings: Findings, names: Iterable[str], folder: str, root: str
 ) -> tuple[dict[str, int], list[str]]:
-    """Note images that are not in their folder, and paths that lead out of the data root.
+    """Report images that do not exist, and paths outside the data root.
 
     Returns:
-        The time of the last change of every folder that holds images, and the names that are there.
+        The modification time of every folder of images, and the names that exist.
     """
     base = os.path.normpath(root)
     changed: dict[str, int] = {}
-    held: dict[str, set[str]] = {}
+    listed: dict[str, set[str]] = {}
     absent, outside, there = [], [], []
     for name in names:
         place, _, file = os.path.join(folder, name).rpartition('/')
-        if place not in held:
-            held[place] = names_in(place)
+        if place not in listed:
+            listed[place] = names_in(place)
             if os.path.isdir(place):
                 changed[place] = os.stat(place).st_mtime_ns
         if os.path.relpath(place or '.', base).startswith('..'):
             outside.append(name)
-        elif file not in held[place]:
+        elif file not in listed[place]:
             absent.append(name)
         else:
             there.append(name)
     findings.add(
         'file_name',
-        f'leading out of the data root {base}',
+        f'outside the data root {base}',
         'write paths relative to the folder of images, without ..',
         outside,
     )
@@ -245,7 +245,7 @@ def check_presence(
 
 
 def names_in(folder: str) -> set[str]:
-    """The names of the files in a folder; none if it is not there."""
+    """Return the names in a folder; an empty set if it does not exist."""
     if not os.path.isdir(folder or '.'):
         return set()
     with os.scandir(folder or '.') as entries:
@@ -253,20 +253,20 @@ def names_in(folder: str) -> set[str]:
 
 
 def remedy_for(absent: Sequence[str], folder: str) -> str:
-    """What may be wrong with names of images that are not there."""
+    """Return what to do about image names that do not exist in ``folder``, from the first of them."""
     name = absent[0] if absent else ''
     own = os.path.basename(os.path.normpath(folder))
     if '\\' in name:
         return 'their names have backslashes: write /'
     if name.startswith(f'{own}/') and os.path.exists(os.path.join(folder, name[len(own) + 1 :])):
-        return f'their names begin with {own}/, which the folder of images ends with: write one of the two'
+        return f'their names start with {own}/, but the folder of images already ends with it: remove one of the two'
     place, file = os.path.split(os.path.join(folder, name))
     alike = {one for one in names_in(place) if Path(one).stem.lower() == Path(file).stem.lower()}
     if alike:
-        return f'there is {min(alike)}: write names as the files are called'
+        return f'there is {min(alike)}: write the names of the files exactly'
     return 'copy the images there, or remove them from the annotations'
 
 
 def sampled(items: Sequence[Any], most: int) -> list[Any]:
-    """At most so many items, evenly spread, always the same ones."""
+    """Return at most ``most`` items, evenly spaced and always the same."""
     return [items[round(index)] for index in np.linspace(0, len(items) - 1, most)] if len(items) > most else list(items)

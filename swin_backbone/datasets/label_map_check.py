@@ -1,4 +1,4 @@
-"""Check label maps: one channel, the size of their image, labels of the classes."""
+"""Check that label maps have one channel, the size of their image, and only labels of the classes."""
 
 import os
 import warnings
@@ -17,13 +17,13 @@ CHANNELS = {'LA': 2, 'PA': 2, 'RGB': 3, 'YCbCr': 3, 'LAB': 3, 'HSV': 3, 'RGBA': 
 
 
 class LabelMap(NamedTuple):
-    """What a label map holds.
+    """Properties of a label map.
 
     Attributes:
         size: width and height.
-        labels: that occur in it, without 255.
-        mode: Pillow's; empty if it cannot be read.
-        problem: why it cannot be read; empty if it can.
+        labels: labels that occur in it, except 255.
+        mode: Pillow's mode; empty if the file cannot be read.
+        problem: why the file cannot be read; empty if it can.
     """
 
     size: tuple[int, int] = (0, 0)
@@ -38,7 +38,7 @@ def read_map(path: str) -> LabelMap:
 
     header = read_header(path)
     if header.problem or header.size == (0, 0):
-        return LabelMap(problem=header.problem or 'not a kind of image that is read')
+        return LabelMap(problem=header.problem or 'an unsupported image type')
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
@@ -51,7 +51,7 @@ def read_map(path: str) -> LabelMap:
 
 
 def labels_of(values: np.ndarray) -> tuple[int, ...]:
-    """The labels in a map, without 255."""
+    """Return the labels that occur in a map, except 255."""
     if values.dtype in (np.uint8, np.bool_):
         found = np.flatnonzero(np.bincount(values.ravel(), minlength=1))
     else:
@@ -60,7 +60,7 @@ def labels_of(values: np.ndarray) -> tuple[int, ...]:
 
 
 def read_maps(paths: Sequence[str]) -> list[LabelMap]:
-    """Read many label maps, several at a time."""
+    """Read label maps in several threads."""
     with (
         large_images(),
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
@@ -76,14 +76,14 @@ def read_maps(paths: Sequence[str]) -> list[LabelMap]:
 def check_maps(
     findings: Findings, pairs: Sequence[tuple[str, str]], highest: int | None, meaning: str, ignored: int = UNLABELLED
 ) -> None:
-    """Note label maps that cannot be read, have several channels, another size than their image, or other labels.
+    """Report label maps that cannot be read, have several channels, or a wrong size or labels.
 
     Args:
-        findings: where they are noted.
-        pairs: of an image and its label map.
-        highest: the last label that is a class; None if any may occur.
-        meaning: which labels the classes have, in words.
-        ignored: a label that no class has and the loss ignores, beside 255.
+        findings: problems are added to it.
+        pairs: paths of images and their label maps.
+        highest: the highest label of a class; None to accept any label.
+        meaning: description of the labels of the classes for the message.
+        ignored: a label without a class that the loss ignores, in addition to 255.
     """
     unreadable, colour, fractional, other, beyond = [], [], [], [], []
     maps = read_maps([label_map for _, label_map in pairs])
@@ -101,20 +101,20 @@ def check_maps(
         header = read_header(image)
         if header.size not in ((0, 0), one.size) or header.shown not in ((0, 0), one.size):
             size = header.shown
-            turned = ', turned by its EXIF orientation' if header.size == one.size else ''
+            turned = ', rotated by its EXIF orientation' if header.size == one.size else ''
             other.append(f'{name}: {one.size[0]}x{one.size[1]}, its image {size[0]}x{size[1]}{turned}')
-        strange = [
+        invalid = [
             label for label in one.labels if highest is not None and label != ignored and not 0 <= label <= highest
         ]
-        if strange:
-            beyond.append(f'{name}: label {strange[-1]}')
+        if invalid:
+            beyond.append(f'{name}: label {invalid[-1]}')
     findings.add('label map', 'that cannot be read', 'save them again as PNG', unreadable)
-    findings.add('label map', 'with colours', 'convert colours to the numbers of the classes', colour)
-    findings.add('label map', 'of floating-point numbers', 'save whole numbers, as PNG of 8 bits', fractional)
-    findings.add('label map', 'of another size than its image', 'save both at one size, upright', other)
+    findings.add('label map', 'with colours', 'convert colours to class numbers', colour)
+    findings.add('label map', 'of floating-point numbers', 'save integers, as 8-bit PNG', fractional)
+    findings.add('label map', 'with a size that differs from the image', 'save both upright in the same size', other)
     findings.add(
         'label map',
         'with labels beyond the classes',
-        f'{meaning}: name all classes, in the order of their labels, or check reduce_zero_label',
+        f'{meaning}: list all classes in the order of their labels, or check reduce_zero_label',
         beyond,
     )

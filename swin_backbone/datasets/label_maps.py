@@ -20,20 +20,21 @@ IGNORED = 255
 
 
 def write_label_maps(annotations: Path, folder: Path, names: Sequence[str]) -> list[str]:
-    """Write a PNG for each image, and the names of all images without endings to ``images.txt``.
+    """Write a PNG for each image, and the names of all images without suffixes to ``images.txt``.
 
-    Objects cover larger ones; pixels of crowds are ignored, and categories that are no class are background.
+    Smaller objects are drawn over larger ones. Crowds get the ignored label, and categories that are not in ``names``
+    become background.
 
     Args:
         annotations: a file in COCO's format, with polygons or run lengths.
-        folder: where the maps are written.
+        folder: folder for the maps.
         names: the classes, :data:`BACKGROUND` first.
 
     Returns:
-        The names without endings.
+        The names without suffixes.
 
     Raises:
-        InputError: the file lacks a class, or an object has no mask.
+        InputError: if a class is not in the file, or an object has no mask.
     """
     content = json.loads(annotations.read_text(encoding='utf-8'))
     categories = {one['id']: one['name'] for one in content['categories']}
@@ -43,7 +44,7 @@ def write_label_maps(annotations: Path, folder: Path, names: Sequence[str]) -> l
     objects: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for one in content.get('annotations', []):
         if not one.get('segmentation'):
-            raise InputError(f'{annotations}: object {one.get("id")} has no mask, from which label maps are made.')
+            raise InputError(f'{annotations}: object {one.get("id")} has no mask, which label maps are made from.')
         objects[one['image_id']].append(one)
     stems = []
     for image in content['images']:
@@ -58,7 +59,7 @@ def write_label_maps(annotations: Path, folder: Path, names: Sequence[str]) -> l
 def label_map(
     objects: Sequence[dict[str, Any]], height: int, width: int, categories: dict[Any, str], names: Sequence[str]
 ) -> NDArray[np.uint8]:
-    """The label map ``[H, W]`` of an image's objects."""
+    """Draw the label map ``[H, W]`` of an image's objects."""
     labels = np.zeros((height, width), np.uint8)
     masks = [(one, mask_of(one['segmentation'], height, width)) for one in objects]
     for one, mask in sorted(masks, key=lambda pair: -int(pair[1].sum())):
@@ -71,7 +72,7 @@ def label_map(
 
 
 def mask_of(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
-    """The mask ``[H, W]`` of polygons or run lengths."""
+    """Decode polygons or run lengths to a mask ``[H, W]``."""
     from pycocotools import mask as coco_mask
 
     if isinstance(segmentation, list):
@@ -84,7 +85,7 @@ def mask_of(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
 
 
 def png(labels: NDArray[np.uint8]) -> bytes:
-    """A label map as a PNG file."""
+    """Encode a label map as PNG."""
     from PIL import Image
 
     content = io.BytesIO()

@@ -10,30 +10,30 @@ from numpy.typing import NDArray
 from swin_backbone.datasets.problems import Findings
 
 CHUNK = 20_000
-"""Masks that are looked at together: enough for numpy, and little memory."""
+"""Number of masks that are checked at a time: enough for fast numpy operations with little memory."""
 
 FAR = 10
-"""A mask that reaches this many times the image's longer side from the origin was not drawn on it. Rasterising it would
-take memory in proportion."""
+"""A polygon with a value above this many times the image's longer side is an error; rasterising it would need much
+memory."""
 
 Describe = Callable[[int], str]
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number that a float can hold; NaN and infinite ones are."""
+    """Whether a value is a number that fits a float; NaN and infinity are included."""
     return isinstance(value, float) or (type(value) is int and abs(value) < 1 << 1000)
 
 
 def check_masks(
     findings: Findings, masks: Sequence[Any], sizes: NDArray[np.float64], describe: Callable[[int, Any], str]
 ) -> None:
-    """Note masks that cannot be read.
+    """Report masks that cannot be read.
 
     Args:
-        findings: where they are noted.
-        masks: the `segmentation` of every annotation, None where there is none.
+        findings: problems are added to it.
+        masks: the `segmentation` of every annotation; None if it has none.
         sizes: width and height of their images, [N, 2].
-        describe: names an annotation by its index, with a value that is wrong in it.
+        describe: from the index of an annotation and an invalid value to a description.
     """
 
     def show(index: int) -> str:
@@ -68,13 +68,13 @@ def check_masks(
 
 
 class Polygons:
-    """Polygons of annotations, looked at in chunks.
+    """Checks of the polygons of annotations, in chunks.
 
     Args:
-        findings: where problems are noted.
+        findings: problems are added to it.
         masks: the `segmentation` of every annotation.
         sizes: width and height of their images, [N, 2].
-        describe: names an annotation by its index.
+        describe: from the index of an annotation to a description.
     """
 
     def __init__(
@@ -82,42 +82,42 @@ class Polygons:
     ) -> None:
         self.findings, self.masks, self.describe = findings, masks, describe
         self.reach = FAR * sizes.max(axis=1, initial=1)
-        self.loose: list[int] = []
+        self.not_nested: list[int] = []
         self.small: list[int] = []
         self.partly: list[int] = []
-        self.words: list[int] = []
+        self.not_numbers: list[int] = []
         self.infinite: list[int] = []
         self.far: list[int] = []
 
     def check(self, indices: Sequence[int]) -> None:
-        """Look at the masks with these indices, and note what is wrong."""
+        """Check the masks with these indices, and report problems."""
         for start in range(0, len(indices), CHUNK):
-            self.look(indices[start : start + CHUNK])
-        nested = 'a polygon is a list of numbers inside the list of polygons, [[x1, y1, x2, y2, ...]]'
+            self.check_chunk(indices[start : start + CHUNK])
+        nested = 'a segmentation is a list of polygons, each a list of numbers, [[x1, y1, x2, y2, ...]]'
         at_least = (
-            'a polygon is x and y of at least three points: correct them, or train on boxes alone with --no-masks'
+            'a polygon needs x and y of at least three points: correct them, or train on boxes alone with --no-masks'
         )
         correct = 'correct or remove them'
-        self.note('with polygons that are not lists in a list', nested, self.loose)
-        self.note('with polygons of fewer than three points or an odd number of values', at_least, self.small)
-        self.note('with values in a polygon that are not numbers', correct, self.words)
-        self.note('with a NaN or infinite value in a polygon', correct, self.infinite)
-        self.note(f'with a polygon further than {FAR} image sizes from the image', correct, self.far)
-        self.note(
-            'with one polygon of fewer than three points among others', 'that polygon is left out', self.partly, False
+        self.report('with polygons that are not lists in a list', nested, self.not_nested)
+        self.report('with polygons of fewer than three points or an odd number of values', at_least, self.small)
+        self.report('with values in a polygon that are not numbers', correct, self.not_numbers)
+        self.report('with a NaN or infinite value in a polygon', correct, self.infinite)
+        self.report(f'with a polygon further than {FAR} image sizes from the image', correct, self.far)
+        self.report(
+            'with one polygon of fewer than three points among others', 'that polygon is skipped', self.partly, False
         )
 
-    def note(self, phrase: str, remedy: str, indices: Sequence[int], fatal: bool = True) -> None:
-        """Note problems of one kind."""
+    def report(self, phrase: str, remedy: str, indices: Sequence[int], fatal: bool = True) -> None:
+        """Report problems of one kind."""
         self.findings.add('annotation', phrase, remedy, indices, self.describe, fatal)
 
-    def look(self, indices: Sequence[int]) -> None:
-        """Sort a chunk of masks into what is wrong with them."""
+    def check_chunk(self, indices: Sequence[int]) -> None:
+        """Sort the masks of a chunk by their problems."""
         masks = [self.masks[index] for index in indices]
         if not set(map(type, chain.from_iterable(masks))) <= {list}:
-            strange = {i for i, mask in zip(indices, masks, strict=True) if not all(type(p) is list for p in mask)}
-            self.loose += sorted(strange)
-            indices = [index for index in indices if index not in strange]
+            invalid = {i for i, mask in zip(indices, masks, strict=True) if not all(type(p) is list for p in mask)}
+            self.not_nested += sorted(invalid)
+            indices = [index for index in indices if index not in invalid]
             masks = [self.masks[index] for index in indices]
         if not indices:
             return
@@ -133,36 +133,36 @@ class Polygons:
             unusable = (whole == 0) | short[firsts]
             self.small += np.asarray(indices)[unusable].tolist()
             self.partly += np.asarray(indices)[~unusable & (whole < counts)].tolist()
-            parts = [part for part, left_out in zip(parts, short, strict=True) if not left_out]
+            parts = [part for part, skipped in zip(parts, short, strict=True) if not skipped]
             owners, lengths = owners[~short], lengths[~short]
-        self.measure(parts, owners, lengths)
+        self.check_values(parts, owners, lengths)
 
-    def measure(self, parts: list[list[Any]], owners: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
-        """Look at the values of polygons."""
+    def check_values(self, parts: list[list[Any]], owners: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        """Sort polygons by problems of their values."""
         values = as_floats(parts)
         if values is None:
             right = np.array([all(map(is_number, part)) for part in parts])
-            self.words += unique(owners[~right])
+            self.not_numbers += unique(owners[~right])
             parts = [part for part, good in zip(parts, right, strict=True) if good]
             owners, lengths = owners[right], lengths[right]
             values = np.array(list(chain.from_iterable(parts)), np.float64)
         if len(parts):
-            reach = np.maximum.reduceat(np.abs(values), np.cumsum(lengths) - lengths)  # NaN wins
+            reach = np.maximum.reduceat(np.abs(values), np.cumsum(lengths) - lengths)  # NaN if any value is NaN
             self.infinite += unique(owners[~np.isfinite(reach)])
             self.far += unique(owners[np.isfinite(reach) & (reach > self.reach[owners])])
 
 
 def as_floats(parts: Sequence[Sequence[Any]]) -> NDArray[np.float64] | None:
-    """The values of lists, one after the other; None if some are not numbers."""
+    """Concatenate the values of lists; None if some are not numbers."""
     try:
         values = np.array(list(chain.from_iterable(parts)))
-    except ValueError:  # lists of different lengths among them
+    except ValueError:  # the values contain lists of different lengths
         return None
     return values.astype(np.float64) if values.ndim == 1 and values.dtype.kind in 'iuf' else None
 
 
 def unique(indices: NDArray[np.int64]) -> list[int]:
-    """Indices, each once."""
+    """Return the distinct indices in order."""
     return [int(index) for index in np.unique(indices)]
 
 
@@ -173,7 +173,7 @@ def check_runs(
     describe: Describe,
     indices: Sequence[int],
 ) -> None:
-    """Note run lengths without a size, of another size, or that do not fill the image."""
+    """Report run lengths without a size, with a wrong size, or that do not fill the image."""
     bare, other, damaged, texts = [], [], [], []
     for index in indices:
         size, counts = masks[index].get('size'), masks[index].get('counts')
@@ -194,7 +194,7 @@ def check_runs(
     findings.add('annotation', 'with run lengths without size or counts', expected, bare, describe)
     findings.add(
         'annotation',
-        'with run lengths of another size than the image',
+        'with run lengths whose size differs from the image',
         'size is [height, width] of the image: correct or remove them',
         other,
         lambda index: f'{describe(index)} in an image of {sizes[index][0]:g}x{sizes[index][1]:g}',
@@ -202,19 +202,19 @@ def check_runs(
     findings.add(
         'annotation',
         'with run lengths that do not fill the image',
-        'counts must be whole numbers that add up to height times width: correct or remove them',
+        'counts must be whole numbers whose sum is height times width: correct or remove them',
         sorted(damaged),
         describe,
     )
 
 
 def pixels_of(texts: Sequence[str]) -> NDArray[np.int64]:
-    """How many pixels compressed run lengths cover; -1 for those that are damaged.
+    """Return the number of pixels that compressed run lengths cover; -1 for those that are damaged.
 
-    pycocotools reads past the end of damaged ones.
+    pycocotools reads past the end of damaged run lengths.
     """
     pixels = np.full(len(texts), -1, np.int64)
-    # Six bits a character from '0' on: five of the number, low ones first, and one that is set if more follow.
+    # Each character encodes six bits, starting at '0': five bits of a number, low ones first, and a continuation bit.
     whole = np.array([text.isascii() and text != '' and ord(text[-1]) - 48 < 32 for text in texts], bool)
     joined = ''.join(text for text, good in zip(texts, whole, strict=True) if good)
     lengths = np.array([len(text) for text, good in zip(texts, whole, strict=True) if good], np.int64)
@@ -231,7 +231,7 @@ def pixels_of(texts: Sequence[str]) -> NDArray[np.int64]:
     numbers = np.diff(np.append(firsts, len(begins)))
     place = np.arange(len(begins)) - np.repeat(firsts, numbers)
     runs = np.where(place == 0, values, 0)
-    for parity in (1, 0):  # from the fourth on, numbers are differences to the one before the last
+    for parity in (1, 0):  # from the fourth number on, differences to the number two places before are stored
         chosen = (place % 2 == parity) & (place > 0)
         sums = np.cumsum(np.where(chosen, values, 0))
         runs += np.where(chosen, sums - np.repeat(sums[firsts], numbers), 0)

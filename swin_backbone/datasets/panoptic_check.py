@@ -1,4 +1,4 @@
-"""Check annotations in COCO's panoptic format: a file with the segments of each image, and a map of their ids."""
+"""Check annotations in COCO's panoptic format: a file with the segments of each image, and maps of segment ids."""
 
 import os
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from swin_backbone.datasets.coco_check import (
     Annotations,
     check_category_names,
     check_image_entries,
-    complete,
+    complete_entries,
     index_ids,
     is_row,
     read_annotations,
@@ -23,7 +23,7 @@ from swin_backbone.datasets.problems import Findings, quoted
 
 SEGMENT_KEYS = {'id', 'category_id', 'bbox', 'area'}
 SAMPLED = 100
-"""Images and maps that are read."""
+"""Number of images and maps that are read unless all are checked."""
 
 
 def check_panoptic_files(
@@ -33,22 +33,25 @@ def check_panoptic_files(
 
     Args:
         path: the annotation file.
-        folder: of the images.
+        folder: folder of the images.
         maps: folder of the maps.
-        root: the data root, out of which no path may lead.
-        turned: whether photos are turned by their EXIF orientation.
-        full: whether to read every image and map, and not some.
+        root: the data root, which must contain all paths.
+        turned: whether the pipeline rotates photos by their EXIF orientation.
+        full: whether to read all images and maps, instead of some.
+
+    Returns:
+        The problems of the annotation file with its images, and those of the maps.
 
     Raises:
-        InputError: the file cannot be read at all.
+        InputError: if the annotation file cannot be read at all.
     """
     content = read_annotations(path)
     report = Annotations(Findings(str(path)))
-    images = complete(content['images'], IMAGE_KEYS, 'image', report.findings)
+    images = complete_entries(content['images'], IMAGE_KEYS, 'image', report.findings)
     rows = index_ids(images, 'image', report.findings)
     check_image_entries(images, report)
     kinds = check_kinds(content['categories'], report.findings)
-    entries = complete(content['annotations'], {'image_id', 'segments_info'}, 'annotation', report.findings)
+    entries = complete_entries(content['annotations'], {'image_id', 'segments_info'}, 'annotation', report.findings)
     check_segments(entries, rows, kinds, report.findings)
     found = Findings(maps)
     if not report.findings.sentence:
@@ -62,20 +65,20 @@ def check_panoptic_files(
 
 
 def check_kinds(entries: Sequence[Any], findings: Findings) -> dict[Any, int]:
-    """Check the categories; return the row of each by its id."""
-    categories = complete(entries, {*CATEGORY_KEYS, 'isthing'}, 'category', findings)
+    """Check the categories; return the index of each by its id."""
+    categories = complete_entries(entries, {*CATEGORY_KEYS, 'isthing'}, 'category', findings)
     check_category_names(categories, findings)
     things = [index for index, one in enumerate(categories) if one['isthing']]
     early = [one['name'] for one in categories[: things[-1] if things else 0] if not one['isthing']]
-    remedy = 'MMDetection numbers things first: list all things before them'
-    findings.add('category', 'of stuff before one of things', remedy, early, quoted)
+    remedy = 'MMDetection numbers things first: list all things before stuff'
+    findings.add('category', 'of stuff listed before things', remedy, early, quoted)
     return index_ids(categories, 'category', findings)
 
 
 def check_segments(
     entries: Sequence[dict[str, Any]], rows: dict[Any, int], kinds: dict[Any, int], findings: Findings
 ) -> None:
-    """Note annotations of unknown images, and segments without their keys, of unknown categories or with bad boxes."""
+    """Report annotations of unknown images, and segments with missing keys, unknown categories or invalid boxes."""
     strays = [one['image_id'] for one in entries if one['image_id'] not in rows]
     findings.add('annotation', 'with an unknown image_id', 'add the image to the list, or remove them', strays, quoted)
     incomplete, unknown, boxes = [], [], []
@@ -90,7 +93,7 @@ def check_segments(
             elif not is_row(segment['bbox'], 4):
                 boxes.append(place)
     needed = f'every segment is a dict with {", ".join(sorted(SEGMENT_KEYS))}'
-    findings.add('segment', 'without its keys', needed, incomplete)
+    findings.add('segment', 'with missing keys', needed, incomplete)
     findings.add('segment', 'with an unknown category_id', 'add the category to the list, or remove them', unknown)
     findings.add('segment', 'with a bbox that is not four finite numbers', 'write [x, y, width, height]', boxes)
 
@@ -98,13 +101,13 @@ def check_segments(
 def check_maps(
     findings: Findings, folder: str, entries: Sequence[dict[str, Any]], images: Sequence[dict[str, Any]], full: bool
 ) -> None:
-    """Note maps that are missing, cannot be read, have another size than their image, or other segments."""
+    """Report maps that are missing, cannot be read, or have a wrong size or missing segments."""
     there = names_in(folder)
     named = [
         (image['file_name'].replace('.jpg', '.png'), one, image) for one, image in zip(entries, images, strict=True)
     ]
     absent = [name for name, _, _ in named if name not in there]
-    findings.add('map', 'missing', 'every image needs one of its name that ends in .png', absent)
+    findings.add('map', 'missing', 'every image needs a map with its name and the suffix .png', absent)
     unreadable, other, segments = [], [], []
     present = [one for one in named if one[0] in there]
     for name, one, image in present if full else sampled(present, SAMPLED):
@@ -120,15 +123,15 @@ def check_maps(
         if lacking:
             segments.append(f'{name}: {quoted(lacking[0])}')
     findings.add('map', 'that cannot be read', 'save them again as PNG', unreadable)
-    findings.add('map', 'of another size than its image', 'save both at one size, upright', other)
+    findings.add('map', 'with a size that differs from the image', 'save both upright in the same size', other)
     remedy = (
-        'a segment has the colour id % 256, id // 256 % 256, id // 65536 in its map: write both from the same masks'
+        'the colour of a segment in the map is id % 256, id // 256 % 256, id // 65536: write both from the same masks'
     )
     findings.add('map', 'without a segment of its image', remedy, segments)
 
 
 def read_ids(path: str) -> tuple[tuple[int, int], set[int]]:
-    """Width and height of a map, and the ids of its segments."""
+    """Return width and height of a map, and the ids of its segments."""
     from PIL import Image
 
     with Image.open(path) as image:

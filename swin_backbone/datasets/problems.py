@@ -1,4 +1,4 @@
-"""Problems of data sets, counted by kind with their first examples."""
+"""Problems of data sets, counted by kind, with their first examples."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 EXAMPLES = 3
 LONGEST = 60
-"""Characters of a value that are quoted."""
+"""Maximum number of characters of a quoted value."""
 
 
 @dataclass
@@ -15,10 +15,10 @@ class Finding:
     """Problems of one kind.
 
     Attributes:
-        what: their number and kind, such as '3 annotations without a bbox'.
-        examples: the first of them.
-        remedy: what to do, or what happens to them.
-        fatal: whether a run is refused.
+        what: number and kind, such as '3 annotations without a bbox'.
+        examples: descriptions of the first problems.
+        remedy: what to do, or how such entries are handled.
+        fatal: whether the problems prevent a run.
     """
 
     what: str
@@ -33,11 +33,11 @@ class Finding:
 
 @dataclass
 class Findings:
-    """Everything found in one file or folder.
+    """All problems of one file or folder.
 
     Attributes:
         where: the file or folder.
-        found: by kind, in the order of the checks.
+        found: the problems by kind, in the order of the checks.
     """
 
     where: str
@@ -52,24 +52,24 @@ class Findings:
         describe: Callable[[Any], str] = str,
         fatal: bool = True,
     ) -> None:
-        """Note problems of one kind; nothing where there are no items."""
+        """Add problems of one kind, if there are any items."""
         if len(items):
             examples = [describe(item) for item in islice(items, EXAMPLES)]
             self.found.append(Finding(f'{counted(len(items), noun)} {phrase}', examples, remedy, fatal))
 
     @property
     def notes(self) -> list[str]:
-        """A line for each kind that does not stop a run."""
+        """A line for each kind of problem that does not prevent a run."""
         return [f'{self.where}: {finding}.' for finding in self.found if not finding.fatal]
 
     @property
     def clauses(self) -> list[str]:
-        """A clause for each kind that stops a run."""
+        """A clause for each kind of problem that prevents a run."""
         return [f'has {finding}' for finding in self.found if finding.fatal]
 
     @property
     def sentence(self) -> str:
-        """The first fatal kind in full and the others by number; empty if there is none."""
+        """The first fatal kind in full and the number of the others; empty if there is none."""
         fatal = [finding for finding in self.found if finding.fatal]
         if not fatal:
             return ''
@@ -78,24 +78,24 @@ class Findings:
 
     @property
     def kinds(self) -> str:
-        """The fatal kinds by number."""
+        """The fatal kinds of problems with their numbers."""
         return ', '.join(finding.what for finding in self.found if finding.fatal)
 
 
 def counted(count: int, noun: str) -> str:
-    """A number with its noun."""
+    """Format a number with its noun in singular or plural."""
     plural = f'{noun[:-1]}ies' if noun.endswith('y') else f'{noun}es' if noun.endswith('s') else f'{noun}s'
     return f'{count:,} {noun if count == 1 else plural}'
 
 
 def quoted(value: Any) -> str:
-    """The beginning of a value as Python writes it."""
+    """Return the ``repr`` of a value, shortened."""
     text = repr(value)
     return text if len(text) <= LONGEST else f'{text[:LONGEST]}...'
 
 
 def duplicates(values: Iterable[Any]) -> list[Any]:
-    """Values that occur more than once, each once."""
+    """Return the distinct values that occur more than once."""
     seen: set[Any] = set()
     twice: dict[Any, None] = {}
     for value in values:

@@ -1,6 +1,6 @@
-"""COCO 2017 and ADE20K: check a folder against the published data set, and download what is missing.
+"""COCO 2017 and ADE20K: check a folder against the published data set, and download missing files.
 
-The hashes are those that several public projects list for these files.
+The hashes are those listed by several public projects for these files.
 """
 
 import shlex
@@ -20,10 +20,10 @@ from swin_backbone.errors import InputError
 from swin_backbone.files import CHUNK, download, progress_bar
 
 DOWNLOADS = '.downloads'
-NAMED = 5  # missing files of a piece that are listed by name
+NAMED = 5  # number of missing files of a piece that are listed by name
 SUBMISSION = 'swin-backbone test --format-only'
 ADE20K_CLASSES = 150
-SAMPLE = 50  # images and label maps of a folder that are opened without --check
+SAMPLE = 50  # number of images and label maps of a folder that are opened without --check
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Archive:
     """A published zip file.
 
     Attributes:
-        url: its address.
+        url: URL of the file.
         digest: hash as ``algorithm:hexadecimal``; empty if none is published.
-        folder: where it is unpacked, relative to the root of the data set.
-        strip: leading folders of its members that are dropped.
+        folder: folder to unpack into, relative to the root of the data set.
+        strip: number of leading folders to remove from the names of its members.
     """
 
     url: str
@@ -44,7 +44,7 @@ class Archive:
 
     @property
     def name(self) -> str:
-        """Its file name."""
+        """File name."""
         return PurePosixPath(self.url).name
 
 
@@ -74,19 +74,19 @@ ADE20K_ARCHIVES = {
 
 @dataclass
 class Piece:
-    """A folder or an annotation file of a data set, and what a check finds in it.
+    """A folder or an annotation file of a data set, with the result of its check.
 
     Attributes:
-        path: relative to the root.
-        purpose: what needs it.
+        path: path relative to the root.
+        purpose: what it is needed for.
         archive: the archive that contains it.
-        published: counts of the published one, by what is counted.
-        part: empty if training and validation need it, else the optional part of the data set.
+        published: numbers of entries in the published data set, such as 'images'.
+        part: the optional part of the data set; empty if training and validation need it.
         present: whether it exists.
-        counts: counts of this one.
-        missing: names of files that it should contain.
+        counts: numbers of entries found.
+        missing: names of missing files.
         wrong: other problems, a clause each.
-        notes: what may be meant as it is, a line each.
+        notes: remarks that may be intended, a line each.
     """
 
     path: str
@@ -106,10 +106,10 @@ class Piece:
         return self.present and not self.missing and not self.wrong
 
     def report(self) -> list[str]:
-        """Describe what it contains, and each problem, in a line each."""
+        """Return a line for its contents and one for each problem."""
         if not self.present:
             state = ', '.join(f'WRONG: {clause}' for clause in self.wrong)
-            return [f'  {self.path}: {state or ("not there" if self.part else "MISSING")}, for {self.purpose}']
+            return [f'  {self.path}: {state or ("absent" if self.part else "MISSING")}, for {self.purpose}']
         less = [f'{count:,} {name}' for name, count in self.published.items() if self.counts.get(name, 0) < count]
         note = f' (a subset: the published one has {", ".join(less)})' if less else ''
         lines = [f'  {self.path}: {", ".join(f"{count:,} {name}" for name, count in self.counts.items())}{note}']
@@ -121,17 +121,17 @@ class Piece:
         return lines
 
     def problems(self) -> list[str]:
-        """Why the data set cannot be used, a clause each."""
+        """Return the problems that prevent the use of the data set, a clause each."""
         if self.part and not self.present:
             return []
         clauses = [f'{self.path} {clause}' for clause in self.wrong]
         if self.missing:
-            clauses.insert(0, f'{self.path} lacks {len(self.missing):,} files, the first is {self.missing[0]}')
+            clauses.insert(0, f'{self.path} is missing {len(self.missing):,} files, the first is {self.missing[0]}')
         return clauses if self.present or clauses else [f'{self.path} is missing']
 
 
 def check_coco(root: Path, full: bool = False) -> list[Piece]:
-    """Check COCO 2017: its annotations, the images that they name, and counts; all images to their end if ``full``."""
+    """Check the annotations, images and counts of COCO 2017; with ``full``, read all images completely."""
     pieces = []
     for split, purpose, images, instances in (
         ('train', 'training', 118_287, 860_001),
@@ -152,8 +152,8 @@ def check_coco(root: Path, full: bool = False) -> list[Piece]:
 
 
 def check_annotated_images(root: Path, file: Piece, folder: Piece, full: bool) -> list[Piece]:
-    """Check an annotation file in COCO's format and the images that it names, all of them if ``full``."""
-    held, path = list_files(root, folder), root / file.path
+    """Check an annotation file in COCO's format and some of its images, or all of them if ``full``."""
+    files_there, path = list_files(root, folder), root / file.path
     file.present = path.is_file()
     if file.present:
         try:
@@ -165,8 +165,8 @@ def check_annotated_images(root: Path, file: Piece, folder: Piece, full: bool) -
         file.wrong += found.findings.clauses
         file.notes += found.findings.notes
         if folder.present:
-            folder.missing = sorted({name for name, _, _ in found.images} - held)
-            there = [one for one in found.images if one[0] in held]
+            folder.missing = sorted({name for name, _, _ in found.images} - files_there)
+            there = [one for one in found.images if one[0] in files_there]
             sample = there if full else sampled(there, SAMPLED_IMAGES)
             images = Findings(str(root / folder.path))
             files = [(str(root / folder.path / name), (width, height)) for name, width, height in sample]
@@ -177,7 +177,7 @@ def check_annotated_images(root: Path, file: Piece, folder: Piece, full: bool) -
 
 
 def check_ade20k(root: Path, full: bool = False) -> list[Piece]:
-    """Check ADE20K as in the scene parsing challenge: a label map for each image, labels of some or all maps."""
+    """Check ADE20K in the layout of the scene parsing challenge; with ``full``, read all images and label maps."""
     pieces, archive = [], ADE20K_ARCHIVES['trainval']
     for split, count in (('training', 20_210), ('validation', 2_000)):
         images = Piece(f'images/{split}', split, archive, {'images': count})
@@ -211,11 +211,11 @@ def check_labels(root: Path, images: Piece, maps: Piece, stems: Sequence[str], f
 
 
 def list_files(root: Path, piece: Piece, ending: str = '.jpg') -> set[str]:
-    """List the images or label maps of a folder, and note in ``piece`` whether it exists and how many there are."""
+    """Return the images or label maps of a folder; set whether it exists and their number in ``piece``."""
     folder = root / piece.path
     piece.present = folder.is_dir()
     if folder.is_file():
-        piece.wrong.append('is a file where a folder belongs (a link that a copy did not keep?)')
+        piece.wrong.append('is a file instead of a folder (was a link lost in copying?)')
     names = {path.name for path in folder.iterdir() if path.suffix.lower() == ending} if piece.present else set()
     piece.counts = {next(iter(piece.published)): len(names)}
     return names
@@ -226,10 +226,10 @@ class DataSet:
     """A public data set.
 
     Attributes:
-        root: where the configs look for it.
-        check: lists its pieces under a root.
-        config: the config to try first.
-        parts: the optional parts.
+        root: its folder in the configs.
+        check: function that checks its pieces under a root.
+        config: the config to suggest for training.
+        parts: optional parts.
     """
 
     root: str
@@ -245,7 +245,7 @@ DATA_SETS = {
 
 
 class IncompleteError(InputError):
-    """A data set lacks something that training needs.
+    """Raised if something that training needs is missing from a data set.
 
     Attributes:
         lines: the report on every piece.
@@ -257,21 +257,21 @@ class IncompleteError(InputError):
 
 
 def prepare(name: str, root: Path, fetch: bool = False, parts: Collection[str] = (), full: bool = False) -> list[str]:
-    """Check a data set, after downloading what is missing if ``fetch``.
+    """Check a data set; with ``fetch``, download missing files first.
 
     Args:
         name: a key of :data:`DATA_SETS`.
         root: its folder.
         fetch: whether to download.
-        parts: optional parts to download too.
-        full: whether to read every image and label map, and not some of them.
+        parts: optional parts to download as well.
+        full: whether to read all images and label maps, instead of some.
 
     Returns:
-        Lines of a report; the last one is the command that trains on it.
+        Lines of a report; the last one is the command to train on the data set.
 
     Raises:
-        IncompleteError: something that training needs is missing or wrong.
-        InputError: a download failed.
+        IncompleteError: if something that training needs is missing or wrong.
+        InputError: if a download failed.
     """
     data_set = DATA_SETS[name]
     if fetch:
@@ -286,7 +286,7 @@ def prepare(name: str, root: Path, fetch: bool = False, parts: Collection[str] =
     problems = [problem for piece in pieces for problem in piece.problems()]
     if problems:
         raise IncompleteError(
-            f'{root} is not a complete {name} data set: {"; ".join(problems)}. Download what is missing with '
+            f'{root} is not a complete {name} data set: {"; ".join(problems)}. Download missing files with '
             f'swin-backbone prepare-data {name} --root {where} --download.',
             lines,
         )
@@ -294,23 +294,23 @@ def prepare(name: str, root: Path, fetch: bool = False, parts: Collection[str] =
 
 
 def missing_archives(pieces: Sequence[Piece], parts: Collection[str]) -> list[Archive]:
-    """The archives of incomplete pieces that training or one of ``parts`` needs, each once."""
+    """Return the distinct archives of incomplete pieces that training or one of ``parts`` needs."""
     wanted = [piece.archive for piece in pieces if not piece.complete and (not piece.part or piece.part in parts)]
     return list(dict.fromkeys(wanted))
 
 
 def unpack(path: Path, root: Path, strip: int = 0) -> None:
-    """Unpack a zip file beside its destination, then move all files to ``root``, where existing folders are kept.
+    """Unpack a zip file to a temporary folder in ``root``, then move all files to ``root`` and merge existing folders.
 
-    Members whose name leads out of the folder are skipped.
+    Members with paths outside the folder are skipped.
 
     Args:
         path: the zip file.
-        root: where its members go.
-        strip: leading folders of the members that are dropped.
+        root: folder to unpack into.
+        strip: number of leading folders to remove from the names of the members.
 
     Raises:
-        InputError: the archive is damaged.
+        InputError: if the archive is damaged.
     """
     scratch = root / f'.unpacking-{path.stem}'
     shutil.rmtree(scratch, ignore_errors=True)

@@ -1,7 +1,7 @@
 """The generated data set of the demos: images with overlapping, textured shapes.
 
-Shapes are classes of detection and segmentation. In the label maps the background counts as the classes sky, water and
-ground; scribbles are 0, 'other'. Only numpy draws, so that masks are exact. Colours are floating point in 0..255.
+The shapes are classes of detection and segmentation. In the label maps, the background has the classes sky, water and
+ground; scribbles are 0, 'other'. Images are drawn with numpy alone, so masks are exact. Colours are floats in 0..255.
 """
 
 from collections.abc import Mapping
@@ -33,11 +33,11 @@ SEGMENTATION_CLASSES = CLASSES + STUFF_CLASSES
 SEGMENTATION_PALETTE: tuple[Colour, ...] = (*PALETTE, (150, 200, 240), (40, 70, 130), (130, 110, 70))
 
 SUPERSAMPLING = 3
-REACH = 1.25  # the farthest point of a shape, the corner of a square, in radii from its centre
-TRIES = 30  # to place one more object, and to arrange all objects of an image
+REACH = 1.25  # distance of the farthest point of any shape (the corner of a square) from its centre, in radii
+TRIES = 30  # attempts to place an object, and to arrange all objects of an image
 SCENES = ((0, 2), (0, 1), (0, 1, 2), (1, 2), (2,), (0, 2), (0, 1))  # bands of STUFF_CLASSES from top to bottom
-CANDIDATES = 16  # random colours of which an object takes the most visible one
-HUE_SPAN = (0.15, 0.85)  # the part of its share of all hues that a family uses; the rest keeps families apart
+CANDIDATES = 16  # random colours, of which the most visible one is used for an object
+HUE_SPAN = (0.15, 0.85)  # used part of the hue range of a family; the rest is a gap between families
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ShapesSpec(Spec):
     crowd_size: tuple[int, int] = option((7, 10), 'diameter of an object of a crowd in pixels', 4, 4096)
 
     def limits(self) -> Mapping[str, tuple[float, float]]:
-        """Objects are not larger than the image."""
+        """Limit objects to the size of the image."""
         side = min(self.width, self.height)
         return {'object_size': (8, side), 'crowd_size': (4, side), 'min_visible_pixels': (1, side**2)}
 
@@ -83,10 +83,10 @@ def write_shapes(root: Path, spec: ShapesSpec | None = None) -> Summary:
 
 
 def render(rng: np.random.Generator, spec: ShapesSpec, crowd: bool = False) -> LabelledImage:
-    """Draw an image, with a crowd behind the objects if ``crowd``.
+    """Draw an image; with ``crowd``, a crowd is behind the objects.
 
     Raises:
-        InputError: the objects do not fit into the image.
+        InputError: if the objects do not fit into the image.
     """
     arrangements = (_arrange(rng, spec, crowd) for _ in range(TRIES))
     found = next((arrangement for arrangement in arrangements if arrangement is not None), None)
@@ -115,8 +115,8 @@ class _Sprite:
     """An object without its colours.
 
     Attributes:
-        cover: covered share of each pixel, [H, W].
-        area: its pixels if none were hidden or outside the image.
+        cover: covered fraction of each pixel, [H, W].
+        area: area in pixels, including hidden parts and parts outside the image.
         centre: x and y in pixels.
         size: diameter in pixels.
     """
@@ -130,7 +130,7 @@ class _Sprite:
 
 
 def _arrange(rng: np.random.Generator, spec: ShapesSpec, crowd: bool) -> list[tuple[_Sprite, BoolArray]] | None:
-    """Sprites from back to front with their visible masks; None if there is no room for them."""
+    """Return sprites from back to front with their visible masks; None if they do not fit."""
     sprites = [_random_crowd(rng, spec)] if crowd else []
     visible = [sprite.cover >= 0.5 for sprite in sprites]
     wanted = len(sprites) + int(rng.integers(spec.objects[0], spec.objects[1] + 1))
@@ -152,7 +152,7 @@ def _arrange(rng: np.random.Generator, spec: ShapesSpec, crowd: bool) -> list[tu
 
 
 def _random_sprite(rng: np.random.Generator, spec: ShapesSpec, earlier: list[_Sprite]) -> _Sprite:
-    """A random object, most of it inside the image."""
+    """Return a random object that is mostly inside the image."""
     size = float(np.exp(rng.uniform(*np.log(spec.object_size))))
     if earlier and rng.random() < spec.overlap:
         other = earlier[rng.integers(len(earlier))]
@@ -169,7 +169,7 @@ def _random_sprite(rng: np.random.Generator, spec: ShapesSpec, earlier: list[_Sp
 
 
 def _random_crowd(rng: np.random.Generator, spec: ShapesSpec) -> _Sprite:
-    """Objects of one class on a jittered lattice, far enough apart to be distinguished."""
+    """Return a crowd: objects of one class on a jittered lattice, far enough apart to be distinguished."""
     kind = int(rng.integers(len(CLASSES)))
     count = int(rng.integers(spec.crowd_objects[0], spec.crowd_objects[1] + 1))
     pitch = 1.3 * spec.crowd_size[1]
@@ -194,7 +194,7 @@ def _random_crowd(rng: np.random.Generator, spec: ShapesSpec) -> _Sprite:
 def _sprite(
     spec: ShapesSpec, kind: int, centre: tuple[float, float], size: float, aspect: float, angle: float
 ) -> _Sprite:
-    """The coverage of an object; only a window around it is computed, which may reach out of the image."""
+    """Rasterise an object, in a window around it that may extend beyond the image."""
     stretch = np.sqrt(aspect)
     reach = REACH * size / 2 * stretch
     left, top = (int(np.floor(c - reach)) for c in centre)
@@ -212,7 +212,7 @@ def _sprite(
 
 
 def inside(name: str, u: FloatArray, v: FloatArray) -> BoolArray:
-    """Whether points, given in radii from the centre, lie inside a shape."""
+    """Whether points, in units of the radius from the centre, are inside a shape."""
     if name == 'circle':
         return u * u + v * v <= 1
     if name == 'square':
@@ -232,11 +232,11 @@ def inside(name: str, u: FloatArray, v: FloatArray) -> BoolArray:
 
 
 def object_surface(rng: np.random.Generator, surroundings: FloatArray, kind: int, spec: ShapesSpec) -> FloatArray:
-    """A pattern of two shades of a random colour of the hues of a class. [H, W, 3].
+    """Return a pattern of two shades of a random colour with a hue of the class, [H, W, 3].
 
     Args:
         surroundings: colours that both shades should differ from, [N, 3]; of several random colours, the one with the
-            fewest similar surroundings is taken.
+            fewest similar surroundings is used.
     """
     high = rng.uniform(max(spec.vividness, 100), 250, CANDIDATES)
     low = rng.uniform(0, high - spec.vividness)
@@ -254,7 +254,7 @@ def object_surface(rng: np.random.Generator, surroundings: FloatArray, kind: int
 
 
 def _pattern(rng: np.random.Generator, height: int, width: int) -> FloatArray:
-    """Random stripes, checks, dots, grain or waves, in 0..1. [H, W]."""
+    """Return random stripes, checks, dots, grain or waves with values in 0..1, [H, W]."""
     kind = ('stripes', 'checks', 'dots', 'grain', 'waves')[rng.integers(5)]
     if kind == 'grain':
         return smooth_noise(rng, height, width, rng.uniform(1.5, 4))
@@ -273,7 +273,7 @@ def _pattern(rng: np.random.Generator, height: int, width: int) -> FloatArray:
 
 
 def background(rng: np.random.Generator, spec: ShapesSpec) -> tuple[FloatArray, NDArray[np.uint8]]:
-    """A landscape of one to three bands with wavy borders, and scribbles.
+    """Draw a landscape of one to three bands with wavy borders, and scribbles.
 
     Returns:
         The colours, [H, W, 3], and 1 + the index into :data:`STUFF_CLASSES`, or 0 on a scribble, [H, W].
@@ -298,7 +298,7 @@ def background(rng: np.random.Generator, spec: ShapesSpec) -> tuple[FloatArray, 
 
 
 def _stuff_surface(rng: np.random.Generator, name: str, height: int, width: int) -> FloatArray:
-    """Colours of a background class, [H, W, 3]."""
+    """Return the colours of a background class, [H, W, 3]."""
     if name == 'sky':
         zenith, horizon = rng.uniform((90, 140, 190), (170, 200, 255)), rng.uniform((180, 190, 200), (245, 245, 255))
         clouds = np.clip(smooth_noise(rng, height, width, rng.uniform(20, 36)) * 2 - 0.9, 0, 1)[..., None]
@@ -314,7 +314,7 @@ def _stuff_surface(rng: np.random.Generator, name: str, height: int, width: int)
 
 
 def _scribble(rng: np.random.Generator, height: int, width: int) -> BoolArray:
-    """A random curve, two pixels wide. [H, W]."""
+    """Return the mask of a random curve, two pixels wide, [H, W]."""
     steps = int(rng.integers(30, 100))
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.12, steps))
     x = rng.uniform(0, width) + np.cumsum(np.cos(heading))
@@ -328,7 +328,7 @@ def _scribble(rng: np.random.Generator, height: int, width: int) -> BoolArray:
 
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float) -> FloatArray:
-    """Smoothly interpolated noise in 0..1 that changes over about ``cell`` pixels. [H, W]."""
+    """Return smoothly interpolated noise in 0..1 that changes over about ``cell`` pixels, [H, W]."""
     grid = rng.random((int(height / cell) + 2, int(width / cell) + 2))
     row_position, column_position = np.arange(height) / cell, np.arange(width) / cell
     rows, columns = row_position.astype(np.int64), column_position.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Damaged annotation files: every kind is named with its number and first examples, and what is harmless is kept."""
+"""Checking annotation files: every kind of error is reported with examples, and valid variations are accepted."""
 
 import copy
 import json
@@ -55,12 +55,12 @@ def image(**values: Any) -> Change:
 
 
 def without(part: str, key: str) -> Change:
-    """Take a key out of the first entry of a part."""
+    """Remove a key from the first entry of a part."""
     return lambda c: c[part][0].pop(key)
 
 
 def runs(counts: Any, size: Any = (HEIGHT, WIDTH)) -> Change:
-    """Give the first annotation run lengths."""
+    """Set run lengths as the mask of the first annotation."""
     return first(segmentation=dict(size=list(size), counts=counts))
 
 
@@ -76,21 +76,21 @@ FATAL: dict[str, tuple[Change, str]] = {
     'no annotations': (lambda c: c.pop('annotations'), 'has no annotations, only images, categories'),
     'no categories': (lambda c: c.pop('categories'), 'has no categories, only images, annotations'),
     'empty categories': (lambda c: c.update(categories=[]), 'lists no categories'),
-    'an image that is no dict': (lambda c: c['images'].append('3.png'), "1 image in another form than a dict (number"),
+    'an image that is no dict': (lambda c: c['images'].append('3.png'), "1 image not stored as a dict (number"),
     'an image without id': (without('images', 'id'), '1 image without id (number 0'),
     'an image without file_name': (without('images', 'file_name'), '1 image without file_name'),
     'an image without width': (without('images', 'width'), '1 image without width'),
-    'image ids twice': (double('images'), '1 image id used more than once (1): every image needs its own id'),
-    'an image id that is a list': (image(id=[1]), '1 image with an id that is neither a number nor text ([1])'),
+    'image ids twice': (double('images'), '1 image id used more than once (1): every image needs a unique id'),
+    'an image id that is a list': (image(id=[1]), '1 image with an id that is neither a number nor a string ([1])'),
     'a file_name that is a number': (image(file_name=1), '1 image with a file_name that is not text (1)'),
     'a width of 0': (image(width=0), '1 image with a width or height that is not a whole number of pixels (1.png: 0'),
-    'a width in words': (image(width='40'), "(1.png: '40' x 30): write those of the file"),
+    'a width as a string': (image(width='40'), "(1.png: '40' x 30): use those of the file"),
     'a height of 29.5': (image(height=29.5), '(1.png: 40 x 29.5)'),
-    'an annotation that is no dict': (lambda c: c['annotations'].append(None), '1 annotation in another form than a d'),
+    'an annotation that is no dict': (lambda c: c['annotations'].append(None), '1 annotation not stored as a dict'),
     'no bbox': (without('annotations', 'bbox'), '1 annotation without bbox (number 0'),
     'no image_id': (without('annotations', 'image_id'), '1 annotation without image_id'),
     'no category_id': (without('annotations', 'category_id'), '1 annotation without category_id'),
-    'an annotation id that is a list': (first(id=[]), '1 annotation with an id that is neither a number nor text'),
+    'an annotation id that is a list': (first(id=[]), '1 annotation with an id that is neither a number nor a str'),
     'annotations of an unknown image': (first(image_id=9), '1 annotation with an unknown image_id (id 1: 9): add'),
     'annotations of an unknown category': (first(category_id=0), 'with an unknown category_id (id 1 of 1.png: 0)'),
     'an image_id that is a list': (first(image_id=[1]), 'with an unknown image_id (id 1: [1])'),
@@ -107,8 +107,8 @@ FATAL: dict[str, tuple[Change, str]] = {
     'a NaN in a bbox': (first(bbox=[5, float('nan'), 10, 12]), 'not four finite numbers (id 1 of 1.png: [5, nan, 10,'),
     'an infinite bbox': (first(bbox=[5, 6, float('inf'), 12]), 'not four finite numbers (id 1 of 1.png: [5, 6, inf, 1'),
     'a bbox that overflows': (first(bbox=[0, 0, 1e308, 1e308]), '1 annotation with a bbox further than 100 image size'),
-    'boxes as fractions': (each(bbox=[0.1, 0.2, 0.3, 0.4]), 'with fractions of the image as boxes'),
-    'boxes as corners': (each(bbox=[15, 12, 38, 29]), '4 annotations with two corners as boxes, which lie beyond the'),
+    'boxes as fractions': (each(bbox=[0.1, 0.2, 0.3, 0.4]), 'with a bbox in fractions of the image size'),
+    'boxes as corners': (each(bbox=[15, 12, 38, 29]), '4 annotations with a bbox that seems to be two corners'),
     'an area of text': (first(area='120'), "an area that is not a finite number (id 1 of 1.png: '120')"),
     'an area of NaN': (first(area=float('nan')), 'an area that is not a finite number'),
     'iscrowd of text': (first(iscrowd='no'), "an iscrowd that is not 0 or 1 (id 1 of 1.png: 'no')"),
@@ -137,7 +137,7 @@ FATAL: dict[str, tuple[Change, str]] = {
 
 
 def write(folder: Path, change: Change | None = None) -> Path:
-    """An annotation file, with its images beside it."""
+    """Write an annotation file and its images."""
     damaged = content()
     if change is not None:
         change(damaged)
@@ -155,14 +155,14 @@ def check(path: Path, **options: Any) -> tuple[str, list[str]]:
     return found.sentence, report.notes
 
 
-def test_a_whole_file_has_no_problems(tmp_path: Path) -> None:
+def test_a_valid_file_has_no_problems(tmp_path: Path) -> None:
     path = write(tmp_path)
     assert check(path) == ('', [])
     assert check_annotations(path, masks=True).objects == {'bolt': 2, 'nut': 2}
 
 
 @pytest.mark.parametrize('kind', FATAL)
-def test_damage_is_named(kind: str, tmp_path: Path) -> None:
+def test_errors_are_reported_in_one_line(kind: str, tmp_path: Path) -> None:
     change, expected = FATAL[kind]
     path = write(tmp_path, change)
     try:
@@ -175,18 +175,18 @@ def test_damage_is_named(kind: str, tmp_path: Path) -> None:
 
 TEXTS = {
     'an empty file': (b'', 'is empty: export or copy it again'),
-    'a file that is cut off': (b'{"images": [{"id": 1', 'ends in the middle (line 1, column'),
-    'a file cut off in a string': (b'{"images": [{"file_name": "1.p', 'ends in the middle'),
+    'a truncated file': (b'{"images": [{"id": 1', 'is truncated (line 1, column'),
+    'a file truncated in a string': (b'{"images": [{"file_name": "1.p', 'is truncated'),
     'a file that is no JSON': (b'<annotation></annotation>', 'is not valid JSON (line 1, column 1: Expecting value)'),
     'a file in another encoding': ('{"é": 1}'.encode('latin-1'), 'is not UTF-8 text (byte 2)'),
-    'a file of predictions': (b'[{"image_id": 1}]', 'is a list, as files of predictions are'),
+    'a file of predictions': (b'[{"image_id": 1}]', 'is a list, like a file of predictions'),
     'a file that is a number': (b'3', 'is 3: an annotation file in the format of COCO is a dict'),
     'a file that is nested': (b'[' * 100_000, 'is nested too deeply'),
 }
 
 
 @pytest.mark.parametrize('kind', TEXTS)
-def test_files_that_are_no_annotations(kind: str, tmp_path: Path) -> None:
+def test_files_that_are_not_annotation_files_are_an_error(kind: str, tmp_path: Path) -> None:
     text, expected = TEXTS[kind]
     path = write(tmp_path)
     path.write_bytes(text)
@@ -196,7 +196,7 @@ def test_files_that_are_no_annotations(kind: str, tmp_path: Path) -> None:
 
 
 def move(path: Path, name: str) -> None:
-    """Give the first image another name in the file."""
+    """Change the file_name of the first image."""
     damaged = json.loads(path.read_text())
     damaged['images'][0]['file_name'] = name
     path.write_text(json.dumps(damaged))
@@ -204,16 +204,16 @@ def move(path: Path, name: str) -> None:
 
 NAMES = {
     'an absent image': ('3.png', '1 image missing from {}/images (3.png): copy the images there'),
-    'another ending': ('1.JPG', 'there is 1.png: write names as the files are called'),
+    'another suffix': ('1.JPG', 'there is 1.png: write the names of the files exactly'),
     'a backslash': ('images\\1.png', 'their names have backslashes: write /'),
-    'the folder twice': ('images/1.png', 'their names begin with images/, which the folder of images ends with'),
-    'a path out of the data': ('../../1.png', '1 file_name leading out of the data root'),
-    'an absolute path out of the data': ('/etc/hostname', '1 file_name leading out of the data root'),
+    'the folder twice': ('images/1.png', 'their names start with images/, but the folder of images already ends with'),
+    'a path outside the data root': ('../../1.png', '1 file_name outside the data root'),
+    'an absolute path outside the data root': ('/etc/hostname', '1 file_name outside the data root'),
 }
 
 
 @pytest.mark.parametrize('kind', NAMES)
-def test_images_that_are_not_where_they_should_be(kind: str, tmp_path: Path) -> None:
+def test_images_that_do_not_exist_are_reported_with_a_remedy(kind: str, tmp_path: Path) -> None:
     name, expected = NAMES[kind]
     path = write(tmp_path)
     move(path, name)
@@ -221,7 +221,7 @@ def test_images_that_are_not_where_they_should_be(kind: str, tmp_path: Path) -> 
 
 
 DROPPED: dict[str, tuple[Change, str]] = {
-    'a box without width': (first(bbox=[5, 6, 0, 12]), '1 annotation with a bbox under one pixel wide or high (id 1 o'),
+    'a box without width': (first(bbox=[5, 6, 0, 12]), '1 annotation with a bbox less than one pixel wide or high ('),
     'a box of negative width': (first(bbox=[9, 9, -4, 5]), 'MMDetection does not train on them.'),
     'a box outside its image': (first(bbox=[90, 90, 20, 20]), '1 annotation with a bbox outside its image'),
     'an area of 0': (first(area=0), '1 annotation with an area of 0 or less'),
@@ -238,7 +238,7 @@ DROPPED: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize('kind', DROPPED)
-def test_what_the_loader_leaves_out_is_reported(kind: str, tmp_path: Path) -> None:
+def test_entries_that_mmdetection_ignores_or_changes_are_notes(kind: str, tmp_path: Path) -> None:
     change, expected = DROPPED[kind]
     sentence, notes = check(write(tmp_path, change))
     assert sentence == '' and len(notes) == 1 and expected in notes[0]
@@ -260,7 +260,7 @@ HARMLESS: dict[str, Change] = {
 
 
 @pytest.mark.parametrize('kind', HARMLESS)
-def test_what_is_right_is_accepted(kind: str, tmp_path: Path) -> None:
+def test_valid_variations_are_accepted(kind: str, tmp_path: Path) -> None:
     change = HARMLESS[kind]
     if kind == 'compressed run lengths':
         coco_mask = pytest.importorskip('pycocotools.mask')
@@ -270,12 +270,12 @@ def test_what_is_right_is_accepted(kind: str, tmp_path: Path) -> None:
     assert check(write(tmp_path, change)) == ('', [])
 
 
-def test_masks_count_only_where_they_are_read(tmp_path: Path) -> None:
+def test_masks_are_not_checked_without_the_option(tmp_path: Path) -> None:
     path = write(tmp_path, first(segmentation=[[float('nan')] * 6]))
     assert check(path, masks=False) == ('', [])
 
 
-def test_kinds_are_counted_with_three_examples(tmp_path: Path) -> None:
+def test_the_first_kind_has_three_examples_and_the_others_are_counted(tmp_path: Path) -> None:
     def change(c: dict[str, Any]) -> None:
         each(bbox=None)(c)
         first(image_id=7)(c)
@@ -287,7 +287,7 @@ def test_kinds_are_counted_with_three_examples(tmp_path: Path) -> None:
     assert sentence.count('of 1.png') + sentence.count('of 2.png') == 3
 
 
-def test_compressed_run_lengths_are_counted_as_pycocotools_does() -> None:
+def test_pixels_of_run_lengths_from_pycocotools_is_the_image_area() -> None:
     coco_mask = pytest.importorskip('pycocotools.mask')
     rng = np.random.default_rng(0)
     texts, areas = [], []
@@ -299,7 +299,7 @@ def test_compressed_run_lengths_are_counted_as_pycocotools_does() -> None:
     assert pixels_of(texts).tolist() == areas
 
 
-def test_a_large_file_is_remembered_until_it_or_its_images_change(
+def test_the_result_for_a_large_file_is_cached_until_it_or_its_images_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / 'data'
@@ -309,7 +309,7 @@ def test_a_large_file_is_remembered_until_it_or_its_images_change(
     before = sorted(data.rglob('*'))
     notes = check(path)[1]
     assert not (tmp_path / 'cache').exists()
-    monkeypatch.setattr(coco_files, 'REMEMBERED', 1)
+    monkeypatch.setattr(coco_files, 'MIN_CACHED_SIZE', 1)
     assert check(path)[1] == notes
     assert sorted(data.rglob('*')) == before and len(list((tmp_path / 'cache').rglob('*.json'))) == 1
 

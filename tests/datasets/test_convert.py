@@ -1,4 +1,4 @@
-"""Your own annotations: converted there and back, split, cut and drawn."""
+"""Converting, splitting, subsetting and drawing annotations."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ NAMES = ['bolt', 'nut']
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Four images with a polygon each, of either class."""
+    """Four images with one polygon each; the two classes alternate."""
     (tmp_path / 'images').mkdir()
     images, annotations = [], []
     for number in range(1, 5):
@@ -43,7 +43,7 @@ def boxes(path: Path) -> dict[str, tuple[str, list[float]]]:
 
 
 @pytest.mark.parametrize('form', ['yolo', 'voc'])
-def test_annotations_survive_the_way_there_and_back(form: str, data: Path) -> None:
+def test_annotations_survive_a_round_trip(form: str, data: Path) -> None:
     pytest.importorskip('supervision', reason='supervision is not installed')
     images = data / 'images'
     assert convert(data / 'all.json', images, 'coco', data / form, form) == 4
@@ -57,10 +57,10 @@ def test_annotations_survive_the_way_there_and_back(form: str, data: Path) -> No
         convert(data / form, images, form, data / 'back.json', 'coco')
 
 
-def test_splits_and_subsets(data: Path) -> None:
+def test_split_and_subset_keep_the_selected_images(data: Path) -> None:
     train, val = split(data / 'all.json', 0.25, 0)
     assert len(boxes(train)) == 3 and len(boxes(val)) == 1 and boxes(train) | boxes(val) == boxes(data / 'all.json')
-    with pytest.raises(InputError, match='leaves a part empty'):
+    with pytest.raises(InputError, match='leaves a split empty'):
         split(data / 'all.json', 1.0, 0)
     assert subset(data / 'all.json', data / 'nuts.json', 1, ['nut']) == 1
     assert [name for name, _ in boxes(data / 'nuts.json').values()] == ['nut']

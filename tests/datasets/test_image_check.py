@@ -1,4 +1,4 @@
-"""Image files and label maps as people have them: which are refused, which are only reported."""
+"""Checking real-world image files and label maps: errors, notes and accepted files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ Maker = Callable[[Path], None]
 
 
 def photo(path: Path, mode: str = 'RGB', size: tuple[int, int] = SIZE, orientation: int = 1) -> None:
-    """A noisy image, so that its file has some length."""
+    """Save a noisy image, so that the file is not tiny."""
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).convert(mode)
     exif = Image.Exif()
@@ -25,8 +25,8 @@ def photo(path: Path, mode: str = 'RGB', size: tuple[int, int] = SIZE, orientati
     image.save(path, exif=exif)
 
 
-def cut(path: Path, share: float, ending: str) -> None:
-    whole = path.with_name(f'whole{ending}')
+def truncated(path: Path, share: float, suffix: str) -> None:
+    whole = path.with_name(f'whole{suffix}')
     photo(whole)
     path.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
 
@@ -40,36 +40,36 @@ FILES: dict[str, tuple[str, Maker, str]] = {
     'empty': ('a.jpg', Path.touch, '1 image that cannot be read (a.jpg: empty): replace them'),
     'text': ('a.jpg', lambda path: path.write_text('not an image'), '(a.jpg: a damaged image)'),
     'of another kind': ('a.pdf', lambda path: path.write_text('%PDF'), '(a.pdf: not an image)'),
-    'a JPEG without its second half': ('a.jpg', lambda path: cut(path, 0.5, '.jpg'), '(a.jpg: cut off)'),
-    'a PNG without its second half': ('a.png', lambda path: cut(path, 0.5, '.png'), '(a.png: cut off)'),
-    'only the first bytes': ('a.jpg', lambda path: cut(path, 0.02, '.jpg'), '(a.jpg: '),
+    'a JPEG without its second half': ('a.jpg', lambda path: truncated(path, 0.5, '.jpg'), '(a.jpg: cut off)'),
+    'a PNG without its second half': ('a.png', lambda path: truncated(path, 0.5, '.png'), '(a.png: cut off)'),
+    'only the first bytes': ('a.jpg', lambda path: truncated(path, 0.02, '.jpg'), '(a.jpg: '),
     'a folder': ('a.jpg', Path.mkdir, '(a.jpg: Is a directory)'),
-    'floating-point': ('a.tif', lambda path: sixteen_bits(path, 1, np.float32), 'image that is not read (float32)'),
+    'floating-point': ('a.tif', lambda path: sixteen_bits(path, 1, np.float32), 'an unsupported image type (float32)'),
     'of another size': (
         'a.png',
         lambda path: photo(path, size=(20, 15)),
-        '1 image of another size than its annotations (a.png: 20x15, the annotations say 40x30): write the sizes',
+        '1 image with a size that differs from the annotations (a.png: 20x15, annotated as 40x30): write the actual',
     ),
-    'turned a quarter': (
+    'rotated by 90 degrees': (
         'a.jpg',
         lambda path: photo(path, orientation=6),
-        "1 photo that its EXIF orientation turns (a.jpg: 30x40, the annotations say 40x30): the annotations are of the "
-        "stored pixels: set color_type='color_ignore_orientation'",
+        "1 photo rotated by EXIF orientation (a.jpg: 30x40, annotated as 40x30): the annotations refer to the stored "
+        "pixels: set color_type='color_ignore_orientation'",
     ),
 }  # fmt: skip
 
 
-def look(path: Path, decode: bool = True, size: tuple[int, int] = SIZE) -> Findings:
+def findings_of(path: Path, decode: bool = True, size: tuple[int, int] = SIZE) -> Findings:
     findings = Findings('data')
     check_images(findings, [(str(path), size)], decode)
     return findings
 
 
 @pytest.mark.parametrize('kind', FILES)
-def test_files_that_are_refused(kind: str, tmp_path: Path) -> None:
+def test_invalid_image_files_are_an_error(kind: str, tmp_path: Path) -> None:
     name, make, expected = FILES[kind]
     make(tmp_path / name)
-    assert expected in look(tmp_path / name).sentence
+    assert expected in findings_of(tmp_path / name).sentence
 
 
 READ: dict[str, tuple[str, Maker]] = {
@@ -79,16 +79,16 @@ READ: dict[str, tuple[str, Maker]] = {
     'transparent': ('a.png', lambda path: photo(path, 'RGBA')),
     'one bit': ('a.png', lambda path: photo(path, '1')),
     '16 bits': ('a.png', lambda path: sixteen_bits(path, 65535)),
-    'a PNG called .jpg': ('a.jpg', lambda path: cut(path, 1.0, '.png')),
+    'a PNG called .jpg': ('a.jpg', lambda path: truncated(path, 1.0, '.png')),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize('kind', READ)
-def test_files_that_are_read(kind: str, tmp_path: Path) -> None:
+def test_valid_image_files_are_accepted(kind: str, tmp_path: Path) -> None:
     name, make = READ[kind]
     make(tmp_path / name)
     for decode in (False, True):
-        findings = look(tmp_path / name, decode)
+        findings = findings_of(tmp_path / name, decode)
         assert (findings.sentence, findings.notes) == ('', [])
     assert problem_of(str(tmp_path / name)) == ''
 
@@ -96,22 +96,22 @@ def test_files_that_are_read(kind: str, tmp_path: Path) -> None:
 NOTED: dict[str, tuple[str, Maker, tuple[int, int], str]] = {
     'dark': ('a.tif', lambda path: sixteen_bits(path, 4095), SIZE, '1 image of 12 bits stored in 16 (a.tif)'),
     'long': ('a.png', lambda path: photo(path, size=(2000, 10)), (2000, 10), '200 times as long as wide'),
-    'turned a half': ('a.jpg', lambda path: photo(path, orientation=3), SIZE, 'an EXIF orientation (a.jpg: 3)'),
-    'turned with its annotations': ('a.jpg', lambda path: photo(path, orientation=6), (30, 40), '(a.jpg: 6)'),
+    'rotated by 180 degrees': ('a.jpg', lambda path: photo(path, orientation=3), SIZE, 'EXIF orientation (a.jpg: 3)'),
+    'rotated with its annotations': ('a.jpg', lambda path: photo(path, orientation=6), (30, 40), '(a.jpg: 6)'),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize('kind', NOTED)
-def test_files_that_are_reported(kind: str, tmp_path: Path) -> None:
+def test_unusual_image_files_are_noted(kind: str, tmp_path: Path) -> None:
     name, make, size, expected = NOTED[kind]
     make(tmp_path / name)
-    findings = look(tmp_path / name, size=size)
+    findings = findings_of(tmp_path / name, size=size)
     assert findings.sentence == '' and len(findings.notes) == 1 and expected in findings.notes[0]
 
 
-def test_a_pixel_and_stored_pixels_are_fine(tmp_path: Path) -> None:
+def test_one_pixel_images_and_ignored_orientations_are_accepted(tmp_path: Path) -> None:
     photo(tmp_path / 'a.png', size=(1, 1))
-    assert look(tmp_path / 'a.png', size=(1, 1)).found == []
+    assert findings_of(tmp_path / 'a.png', size=(1, 1)).found == []
     photo(tmp_path / 'b.jpg', orientation=6)
     findings = Findings('data')
     check_images(findings, [(str(tmp_path / 'b.jpg'), SIZE)], decode=True, turned=False)
@@ -135,16 +135,16 @@ MAPS: dict[str, tuple[str, Maker, str]] = {
     ),
     'transparency': ('a.png', save(LABELS, 'LA'), 'a.png is a colour image of 2 channels'),
     'floats': ('a.tif', save(LABELS.astype(np.float32)), '1 label map of floating-point numbers (a.tif)'),
-    'another size': ('a.png', save(LABELS[:20]), 'of another size than its image (a.png: 40x20, its image 40x30)'),
+    'another size': ('a.png', save(LABELS[:20]), 'size that differs from the image (a.png: 40x20, its image 40x30)'),
     'a label beyond the classes': ('a.png', save(LABELS + (LABELS == 2)), '(a.png: label 3): 3 classes'),
     '16-bit labels': ('a.png', save(LABELS.astype(np.uint16) * 300), '1 label map with labels beyond the classes'),
     'no image': ('a.png', lambda path: path.write_text('labels'), '1 label map that cannot be read (a.png: a damaged'),
     'nothing': ('a.png', Path.touch, '1 label map that cannot be read (a.png: empty)'),
-    'half a file': ('a.png', lambda path: cut(path, 0.6, '.png'), '1 label map '),
+    'half a file': ('a.png', lambda path: truncated(path, 0.6, '.png'), '1 label map '),
 }  # fmt: skip
 
 
-def look_at_map(path: Path, highest: int | None = 2, orientation: int = 1) -> str:
+def label_map_error(path: Path, highest: int | None = 2, orientation: int = 1) -> str:
     photo(path.with_name('image.jpg'), orientation=orientation)
     findings = Findings('maps')
     meaning = '3 classes have the labels 0 to 2'
@@ -153,26 +153,26 @@ def look_at_map(path: Path, highest: int | None = 2, orientation: int = 1) -> st
 
 
 @pytest.mark.parametrize('kind', MAPS)
-def test_label_maps_that_are_refused(kind: str, tmp_path: Path) -> None:
+def test_invalid_label_maps_are_an_error(kind: str, tmp_path: Path) -> None:
     name, make, expected = MAPS[kind]
     make(tmp_path / name)
-    assert expected in look_at_map(tmp_path / name)
+    assert expected in label_map_error(tmp_path / name)
 
 
 @pytest.mark.parametrize('values', [LABELS, LABELS > 1, LABELS.astype(np.uint16)], ids=['bytes', 'bits', '16 bits'])
-def test_label_maps_that_are_read(values: np.ndarray, tmp_path: Path) -> None:
+def test_valid_label_maps_are_accepted(values: np.ndarray, tmp_path: Path) -> None:
     save(values)(tmp_path / 'a.png')
-    assert look_at_map(tmp_path / 'a.png') == ''
+    assert label_map_error(tmp_path / 'a.png') == ''
 
 
-def test_a_turned_photo_does_not_fit_its_label_map(tmp_path: Path) -> None:
+def test_a_rotated_photo_with_an_unrotated_label_map_is_an_error(tmp_path: Path) -> None:
     save(LABELS)(tmp_path / 'a.png')
-    sentence = look_at_map(tmp_path / 'a.png', orientation=6)
-    assert 'a.png: 40x30, its image 30x40, turned by its EXIF orientation' in sentence
+    sentence = label_map_error(tmp_path / 'a.png', orientation=6)
+    assert 'a.png: 40x30, its image 30x40, rotated by its EXIF orientation' in sentence
     save(LABELS + (LABELS == 2))(tmp_path / 'a.png')
-    assert look_at_map(tmp_path / 'a.png', highest=None) == ''
+    assert label_map_error(tmp_path / 'a.png', highest=None) == ''
 
 
-def test_samples_are_spread_and_always_the_same() -> None:
+def test_samples_are_evenly_spaced_and_deterministic() -> None:
     assert sampled(range(10), 20) == list(range(10))
     assert sampled(range(101), 5) == [0, 25, 50, 75, 100] == sampled(range(101), 5)

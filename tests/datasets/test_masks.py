@@ -1,4 +1,4 @@
-"""COCO's encodings of a mask give back the mask, read by pycocotools."""
+"""COCO encodings of masks, decoded by pycocotools."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_polygons_of_small_masks(rows, polygons):
     assert mask_to_polygons(mask) == polygons
 
 
-def test_annotation_chooses_the_encoding():
+def test_crowds_and_masks_with_holes_are_encoded_as_run_lengths():
     mask = np.zeros((6, 8), dtype=bool)
     mask[1:5, 2:7] = True
     plain = coco_annotation(mask, crowd=False)

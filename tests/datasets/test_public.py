@@ -1,4 +1,4 @@
-"""Checks of public data sets: every missing piece is named, and what is there is counted."""
+"""Checking and downloading COCO and ADE20K."""
 
 import io
 import json
@@ -25,13 +25,13 @@ from swin_backbone.errors import InputError
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The embedded data set has the layouts of both."""
+    """A generated data set, which has the layouts of both."""
     folder = tmp_path / 'my data'
     write_shapes(folder, ShapesSpec(train_count=3, val_count=2))
     return folder
 
 
-def test_a_whole_coco_is_counted_and_can_be_trained_on(root: Path) -> None:
+def test_a_complete_coco_is_counted_and_gives_the_training_command(root: Path) -> None:
     lines = prepare('coco', root)
     objects = len(json.loads((root / 'annotations/instances_train2017.json').read_text())['annotations'])
     text = '\n'.join(lines)
@@ -40,19 +40,19 @@ def test_a_whole_coco_is_counted_and_can_be_trained_on(root: Path) -> None:
     assert lines[-1] == (f"  swin-backbone train cascade_swin_t_3x --data-root '{root}'")
 
 
-def test_a_whole_ade20k_is_counted_and_can_be_trained_on(root: Path) -> None:
+def test_a_complete_ade20k_is_counted_and_gives_the_training_command(root: Path) -> None:
     text = '\n'.join(prepare('ade20k', root))
     assert 'images/training: 3 images' in text and 'annotations/validation: 2 label maps' in text
     assert 'upernet_swin_t_160k --data-root' in text
 
 
-def test_every_missing_piece_of_coco_is_named(root: Path) -> None:
+def test_missing_files_of_coco_are_listed(root: Path) -> None:
     (root / 'train2017' / '000000000002.jpg').unlink()
     (root / 'annotations' / 'instances_val2017.json').unlink()
     with pytest.raises(IncompleteError) as caught:
         prepare('coco', root)
     sentence = str(caught.value)
-    assert 'train2017 lacks 1 files, the first is 000000000002.jpg' in sentence
+    assert 'train2017 is missing 1 files, the first is 000000000002.jpg' in sentence
     assert 'annotations/instances_val2017.json is missing' in sentence and '--download' in sentence
     assert any('MISSING: 000000000002.jpg' in line for line in caught.value.lines)
     wanted = [archive.name for archive in missing_archives(check_coco(root), ())]
@@ -81,7 +81,7 @@ def test_damaged_annotations_are_reported(root: Path, content: str, clause: str)
         prepare('coco', root)
 
 
-def test_every_missing_piece_of_ade20k_is_named(root: Path) -> None:
+def test_missing_files_and_invalid_label_maps_of_ade20k_are_listed(root: Path) -> None:
     from PIL import Image
 
     (root / 'annotations/training/000000000001.png').unlink()
@@ -91,13 +91,13 @@ def test_every_missing_piece_of_ade20k_is_named(root: Path) -> None:
     with pytest.raises(IncompleteError) as caught:
         prepare('ade20k', root)
     sentence = str(caught.value)
-    assert 'annotations/training lacks 1 files, the first is 000000000001.png' in sentence
-    assert 'images/training lacks 1 files, the first is 000000000002.jpg' in sentence
+    assert 'annotations/training is missing 1 files, the first is 000000000001.png' in sentence
+    assert 'images/training is missing 1 files, the first is 000000000002.jpg' in sentence
     assert f'({label_map.name}: 4x4, its image 128x128)' in sentence
     assert f'labels beyond the classes ({label_map.name}: label 151): the classes of ADE20K have the labels' in sentence
 
 
-def test_the_full_check_reads_every_image_to_its_end(root: Path) -> None:
+def test_the_full_check_finds_truncated_images(root: Path) -> None:
     path = root / 'train2017/000000000002.jpg'
     path.write_bytes(path.read_bytes()[:-200])
     assert any('complete' in line for line in prepare('coco', root))
@@ -106,17 +106,17 @@ def test_the_full_check_reads_every_image_to_its_end(root: Path) -> None:
             prepare(name, root, full=True)
 
 
-def test_a_link_that_a_copy_did_not_keep_is_told_from_a_missing_folder(root: Path) -> None:
+def test_a_file_instead_of_a_folder_is_not_reported_as_missing(root: Path) -> None:
     shutil.rmtree(root / 'images' / 'training')
     (root / 'images' / 'training').write_text('../../photographs')
-    with pytest.raises(IncompleteError, match='images/training is a file where a folder belongs') as error:
+    with pytest.raises(IncompleteError, match='images/training is a file instead of a folder') as error:
         prepare('ade20k', root)
     assert 'images/training is missing' not in str(error.value)
     assert any('images/training: WRONG: is a file' in line for line in error.value.lines)
 
 
 @pytest.mark.parametrize('name', ['coco', 'ade20k'])
-def test_an_empty_folder_lacks_everything(tmp_path: Path, name: str) -> None:
+def test_every_required_piece_is_missing_from_an_empty_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(IncompleteError) as caught:
         prepare(name, tmp_path)
     clauses = str(caught.value).partition('. Download')[0].split('; ')
@@ -131,9 +131,7 @@ def zipped(members: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def test_missing_pieces_and_wanted_parts_are_downloaded(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_and_optional_parts_are_downloaded(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = {f'val2017/{path.name}': path.read_bytes() for path in (root / 'val2017').iterdir()}
     contents = {'val2017': images, 'stuff': {'train2017/1.png': b'map'}}
     for name, members in contents.items():
@@ -147,7 +145,7 @@ def test_missing_pieces_and_wanted_parts_are_downloaded(
     assert not (root / '.downloads').exists()
 
 
-def test_archives_unpack_into_what_is_there_and_nowhere_else(tmp_path: Path) -> None:
+def test_unpacking_merges_folders_and_skips_paths_outside(tmp_path: Path) -> None:
     root, path = tmp_path / 'root', tmp_path / 'set.zip'
     (root / 'images').mkdir(parents=True)
     (root / 'images' / 'old.jpg').write_bytes(b'old')
@@ -159,7 +157,7 @@ def test_archives_unpack_into_what_is_there_and_nowhere_else(tmp_path: Path) -> 
     assert files == ['root/images/new.jpg', 'root/images/old.jpg', 'root/list.txt', 'set.zip']
 
 
-def test_a_damaged_archive_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_damaged_archive_leaves_no_files(tmp_path: Path) -> None:
     root, path = tmp_path / 'root', tmp_path / 'set.zip'
     content = zipped({'a.txt': b'first' * 100, 'b.txt': b'second' * 100})
     path.write_bytes(content.replace(b'second', b'secomd', 1))

@@ -112,8 +112,8 @@ def crowds(content: dict[str, Any]) -> None:
 
 
 DETECTION_KINDS: dict[str, tuple[Change, str]] = {
-    'cut off': (cut(TRAIN), 'train2017.json ends in the middle'),
-    'cut off in val': (cut(VAL), 'val2017.json ends in the'),
+    'cut off': (cut(TRAIN), 'train2017.json is truncated'),
+    'cut off in val': (cut(VAL), 'val2017.json is trunc'),
     'a box in val': (edit(VAL, first(bbox=[1, 2, float('inf'), 4])), 'val2017.json has 1 annotation with a bbox that'),
     'a mask in val': (edit(VAL, first(segmentation=[])), 'val2017.json has 1 annotation without a segmentation'),
     'both files': (
@@ -122,21 +122,21 @@ DETECTION_KINDS: dict[str, tuple[Change, str]] = {
     ),
     'an absent image': (lambda root: file_of('val2017', root).unlink(), '1 image missing from'),
     'an empty image': (lambda root: file_of('train2017', root).write_bytes(b''), '1 image that cannot be read ('),
-    'sizes': (resize('train2017', (64, 64)), '64x64, the annotations say 128x128): write the sizes of the files'),
+    'sizes': (resize('train2017', (64, 64)), '64x64, annotated as 128x128): write the actual sizes'),
     'only crowds': (edit(TRAIN, crowds), 'has no objects of circle, square, triangle, star, ring, cross, and images'),
     'no objects': (edit(TRAIN, lambda content: content.update(annotations=[])), 'images without objects are removed'),
 }  # fmt: skip
 
 SEGMENTATION_KINDS: dict[str, tuple[Change, str]] = {
     'a label': (relabel('annotations/training', 40), 'training has 1 label map with labels beyond the classes ('),
-    'a label in val': (relabel('annotations/validation', 10), 'label 10): 9 classes have the labels 1 to 9: name all'),
+    'a label in val': (relabel('annotations/validation', 10), 'label 10): 9 classes have the labels 1 to 9: list al'),
     'an absent map': (lambda root: file_of('annotations/validation', root).unlink(), '1 label map missing (0000'),
     'an empty map': (lambda root: file_of('annotations/training', root).write_bytes(b''), '1 label map that cannot be'),
     'an unreadable image': (lambda root: file_of('images/training', root).write_text('x'), '1 image that cannot'),
-    'a size': (resize('annotations/training', (64, 64)), '1 label map of another size than its image (0000'),
+    'a size': (resize('annotations/training', (64, 64)), '1 label map with a size that differs from the image (0000'),
     'colours': (
         lambda root: Image.new('RGB', (128, 128)).save(file_of('annotations/validation', root)),
-        'is a colour image of 3 channels, label maps have one): convert colours to the numbers of the classes',
+        'is a colour image of 3 channels, label maps have one): convert colours to class numbers',
     ),
 }  # fmt: skip
 
@@ -222,7 +222,7 @@ def test_stored_pixels_are_compared_where_photos_are_not_turned(own: Path) -> No
 
     edit(TRAIN, crop)(own)
     config = demo_config(DETECTION, own)
-    with pytest.raises(InputError, match=r'1 photo that its EXIF orientation turns \(.*: 100x128, .* say 128x100'):
+    with pytest.raises(InputError, match=r'1 photo rotated by EXIF orientation \(.*: 100x128, annotated as 128x100'):
         check_files(config, LOADERS)
     config.train_dataloader.dataset.pipeline[0].color_type = 'color_ignore_orientation'
     check_files(config, LOADERS)
@@ -285,7 +285,7 @@ def pipeline(*steps: Any, **loading: Any) -> NamingCompose:
 UNREADABLE: dict[str, tuple[bytes | None, str]] = {
     'absent': (None, 'cannot be read (not there)'),
     'empty': (b'', 'cannot be read (empty)'),
-    'text': (b'x', 'cannot be read (a damaged image): replace it, remove it from the data or set ignore_empty=True'),
+    'text': (b'x', 'cannot be read (a damaged image): replace it, remove it from the data, or set ignore_empty=True'),
 }
 
 

@@ -117,7 +117,7 @@ def edit(root: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     [
         (lambda c: c['categories'][0].pop('isthing'), 'does not say whether circle is a thing'),
         (lambda c: c['categories'][0].update(isthing=0), 'lists the stuff circle before the thing cross'),
-        (lambda c: c['categories'][5].update(isthing=0), 'differ on whether cross is a thing'),
+        (lambda c: c['categories'][5].update(isthing=0), 'disagree on whether cross is a thing'),
     ],
 )
 def test_files_that_do_not_tell_things_from_stuff(change: Any, message: str, own: Path) -> None:
@@ -151,7 +151,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     'no area': (
         lambda root: edit(root, lambda c: c['annotations'][0]['segments_info'][0].pop('area')),
-        '1 segment without its keys',
+        '1 segment with missing keys',
     ),
     'a box': (
         lambda root: edit(root, lambda c: c['annotations'][0]['segments_info'][0].update(bbox=[1, 2])),
@@ -159,7 +159,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     'the order': (
         lambda root: edit(root, lambda c: c['categories'].reverse()),
-        "3 categories of stuff before one of things ('ground'; 'water'; 'sky')",
+        "3 categories of stuff listed before things ('ground'; 'water'; 'sky')",
     ),
     'another id': (
         lambda root: edit(root, lambda c: c['annotations'][0]['segments_info'][0].update(id=5)),

@@ -89,7 +89,7 @@ def run(path: Path, photos: Path, out: Path) -> dict[str, Any]:
         'cut.jpg': 'a damaged image',
         'dark.tif': '',
         'empty.png': 'empty',
-        'float.tif': 'a kind of image that is not read (float32): save it with 8 bits per channel',
+        'float.tif': 'an unsupported image type (float32): save it with 8 bits per channel',
         'notes.txt': 'not an image',
         'wide.png': '',
     }
@@ -173,7 +173,7 @@ def test_every_kind_of_image_gives_the_same(detector: Predictor, photos: Path) -
         (__file__, 'cannot be read as an image'),
     ],
 )
-def test_what_is_no_image_is_refused(detector: Predictor, image: Any, message: str) -> None:
+def test_invalid_images_raise_input_error(detector: Predictor, image: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         detector(image)
 
