@@ -1,6 +1,6 @@
-"""Backbones in the place of other frameworks' own: a module per framework, which imports it.
+"""Adapters that use backbones in models of other frameworks. Each module imports its framework.
 
-Every adapter takes a backbone that is built, so that its weights are loaded before.
+Adapters accept a backbone instance, whose weights can be loaded before.
 """
 
 from typing import Any
@@ -11,14 +11,14 @@ from swin_backbone.errors import InputError
 
 
 def check_backbone(backbone: Any) -> None:
-    """Refuse what does not return maps of images.
+    """Check that an object is an image backbone.
 
     Raises:
-        InputError: it is no backbone of images.
+        InputError: if it is not.
     """
     if not isinstance(backbone, SwinTransformer) or isinstance(backbone, VideoSwinTransformer):
         name = backbone.__name__ if isinstance(backbone, type) else type(backbone).__name__
         raise InputError(
-            f"expected a backbone of images such as SwinTransformer('tiny'), got {name}: build one, and load its "
-            'weights with load_pretrained.'
+            f"expected an image backbone such as SwinTransformer('tiny'), got {name}: build one, and load its weights "
+            'with load_pretrained.'
         )

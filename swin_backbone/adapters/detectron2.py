@@ -1,4 +1,4 @@
-"""Backbones in Detectron2's models."""
+"""Adapter for Detectron2's models."""
 
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
@@ -9,16 +9,16 @@ from swin_backbone.backbones.swin import SwinTransformer
 
 
 class SwinBackbone(Backbone):
-    """A backbone whose maps are called 'res2' to 'res5', as Detectron2 calls those of its ResNet.
+    """A backbone whose maps are named 'res2' to 'res5', like those of Detectron2's ResNet.
 
-    It takes images of any size: ``size_divisibility`` is 0 and ``padding_constraints`` are empty, as Detectron2's class
-    has them. What needs more, such as an FPN above it, states that itself.
+    It supports images of any size: ``size_divisibility`` is 0 and ``padding_constraints`` are empty, the defaults of
+    Detectron2's class. Modules with other constraints, such as an FPN, define them.
 
     Args:
-        backbone: a SwinTransformer or another backbone of images.
+        backbone: a SwinTransformer or another image backbone.
 
     Raises:
-        InputError: ``backbone`` is no backbone of images.
+        InputError: if ``backbone`` is not an image backbone.
     """
 
     def __init__(self, backbone: SwinTransformer) -> None:
@@ -27,12 +27,12 @@ class SwinBackbone(Backbone):
         self.backbone = backbone
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        """Channels and stride of every map by its name."""
+        """Return channels and stride of every map by name."""
         return {
             f'res{info["index"] + 2}': ShapeSpec(channels=info['num_chs'], stride=info['reduction'])
             for info in self.backbone.feature_info
         }
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Compute the maps of images ``[B, 3, H, W]`` by their names."""
+        """Compute the maps of images ``[B, 3, H, W]`` by name."""
         return dict(zip(self.output_shape(), self.backbone(image), strict=True))

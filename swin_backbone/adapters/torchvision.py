@@ -1,4 +1,4 @@
-"""Backbones in torchvision's detectors."""
+"""Adapter for torchvision's detectors."""
 
 from collections.abc import Callable
 
@@ -11,19 +11,19 @@ from swin_backbone.backbones.swin import SwinTransformer
 
 
 class SwinWithFPN(BackboneWithFPN):
-    """A feature pyramid over the maps of a backbone, as torchvision's detectors take it.
+    """A backbone with a feature pyramid, for torchvision's detectors.
 
-    The levels are called '0', '1', ... from the highest resolution on, and 'pool', as torchvision calls those of its
-    own networks. With four maps, ``MaskRCNN(SwinWithFPN(backbone), num_classes=91)`` needs no more than this.
+    The levels have the names of torchvision's own networks: '0', '1', ... from the highest resolution, and 'pool'. With
+    four maps, ``MaskRCNN(SwinWithFPN(backbone), num_classes=91)`` needs no other options.
 
     Args:
-        backbone: a SwinTransformer or another backbone of images; what is frozen in it stays frozen.
+        backbone: a SwinTransformer or another image backbone; its frozen parts stay frozen.
         out_channels: channels of every level.
-        extra_blocks: what adds further levels; one by max-pooling if None.
-        norm_layer: norms of the pyramid; none by default.
+        extra_blocks: block that adds further levels; one level by max-pooling if None.
+        norm_layer: norm layer of the pyramid; no norms by default.
 
     Raises:
-        InputError: ``backbone`` is no backbone of images.
+        InputError: if ``backbone`` is not an image backbone.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class SwinWithFPN(BackboneWithFPN):
         norm_layer: Callable[..., nn.Module] | None = None,
     ) -> None:
         check_backbone(backbone)
-        nn.Module.__init__(self)  # torchvision's would look for the maps among the children of a network
+        nn.Module.__init__(self)  # torchvision's constructor would look for the maps among the children
         self.body = backbone
         self.fpn = FeaturePyramidNetwork(
             backbone.feature_info.channels(), out_channels, extra_blocks or LastLevelMaxPool(), norm_layer

@@ -1,6 +1,6 @@
-"""The backbones to compare: ours with every kernel, and other implementations on the same input.
+"""The backbones to compare: ours with every backend, and other implementations.
 
-Importing this module loads no other implementation; each is imported when it is built.
+Other implementations are imported only when they are built.
 """
 
 import copy
@@ -22,7 +22,7 @@ from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.checkpoint.convert import from_native
 from swin_backbone.checkpoint.layouts import WRITABLE
 from swin_backbone.errors import InputError
-from swin_backbone.mmcv_ops import serve_mmcv_ops
+from swin_backbone.mmcv_ops import install_mmcv_ops
 from swin_backbone.variants import DEFAULT_WINDOW, get_variant
 
 Call = Callable[[Any, Tensor], Any]
@@ -32,7 +32,7 @@ OURS = {
     for backend in reversed(BACKENDS)
     if backend != 'triton' or unavailable_reason(torch.device('cuda')) is None
 }
-"""Our backends that run on this machine by the name of their row, the definition first."""
+"""Our backends that run on this machine, by the name of their row; the first one is the definition."""
 
 
 @dataclass
@@ -40,8 +40,8 @@ class Subjects:
     """Implementations of one network.
 
     Attributes:
-        models: by name, the reference first.
-        left_out: by name, why it could not be built.
+        models: models by name, the reference first.
+        left_out: reasons why implementations could not be built, by name.
     """
 
     models: dict[str, Any] = field(default_factory=dict)
@@ -56,7 +56,7 @@ def check_names(against: Sequence[str]) -> None:
 
 
 def find_backbones(variant: str, version: int, shape: Shape, against: Sequence[str], device: str) -> Subjects:
-    """Build every implementation without stochastic depth; those of the toolkits get our weights.
+    """Build every implementation without stochastic depth. Those of the toolkits get our weights.
 
     Args:
         variant: a name of :data:`swin_backbone.VARIANTS`.
@@ -66,7 +66,7 @@ def find_backbones(variant: str, version: int, shape: Shape, against: Sequence[s
         device: 'cpu' or 'cuda'.
 
     Raises:
-        InputError: the variant or an implementation is unknown.
+        InputError: if the variant or an implementation is unknown.
     """
     check_names(against)
     get_variant(variant, version)
@@ -75,7 +75,7 @@ def find_backbones(variant: str, version: int, shape: Shape, against: Sequence[s
     for name in against:
         try:
             model = BUILDERS[name](variant, version, shape)
-        except Exception as error:  # an incompatible package raises anything when it is imported
+        except Exception as error:  # importing an incompatible package may raise any exception
             found.left_out[name] = f'it cannot be used: {error}' if find_spec(name) else 'it is not installed'
             continue
         if model is None:
@@ -93,8 +93,8 @@ def find_backbones(variant: str, version: int, shape: Shape, against: Sequence[s
 
 
 def compile_all(found: Subjects) -> None:
-    """Compile every implementation in place, ours once, and keep ours uncompiled beside it."""
-    eager = [found.models.pop(name) for name in OURS][-1]  # compiled graphs hold one operator, whatever the backend
+    """Compile every implementation in place, ours once, and add ours without compilation."""
+    eager = [found.models.pop(name) for name in OURS][-1]  # compiled graphs use one operator for all backends
     found.models['swin_backbone (compiled)'] = copy.deepcopy(eager)
     for model in found.models.values():
         model.compile()
@@ -112,7 +112,7 @@ def build_stock(toolkit: str, variant: str, version: int, shape: Shape) -> Any:
     """Build the backbone of MMDetection or MMSegmentation."""
     if version != 1:
         return None
-    serve_mmcv_ops()
+    install_mmcv_ops()
     sizes = get_variant(variant, version)
     stock = import_module(f'{toolkit}.models.backbones').SwinTransformer
     return stock(embed_dims=sizes.embed_dim, depths=sizes.depths, num_heads=sizes.num_heads, drop_path_rate=0.0)
@@ -164,7 +164,7 @@ BUILDERS: dict[str, Callable[[str, int, Shape], Any]] = {
     'torchvision': build_torchvision,
     'transformers': build_transformers,
 }
-"""Other implementations: a function of variant, version and shape that returns None where it has no such model."""
+"""Other implementations: functions of variant, version and shape that return None if there is no such model."""
 
 
 def maps_of(model: Any, image: Tensor) -> list[Tensor]:
@@ -175,7 +175,7 @@ def maps_of(model: Any, image: Tensor) -> list[Tensor]:
 
 
 def shifted_attention(name: str, model: Any, stage: int) -> Call | None:
-    """A call of a stage's shifted window attention on ``[B, H, W, C]``; None if it has no separate call."""
+    """Return a function that calls a stage's shifted window attention on ``[B, H, W, C]``; None if there is none."""
     if name in OURS:
         ours = model.layers[stage].blocks[1].attn
         return lambda _, x: [ours(x, WindowPlan(x.shape[1], x.shape[2], ours.window), True)]
@@ -188,18 +188,18 @@ def shifted_attention(name: str, model: Any, stage: int) -> Call | None:
 
 
 def stage_input(batch: int, shape: Shape, variant: str, version: int, stage: int) -> Tensor:
-    """Random tokens ``[B, H, W, C]`` of a stage for images of ``shape`` pixels."""
+    """Create random tokens ``[B, H, W, C]`` of a stage for images of ``shape`` pixels."""
     stride, channels = 4 * 2**stage, get_variant(variant, version).embed_dim * 2**stage
     return torch.randn(batch, -(-shape[0] // stride), -(-shape[1] // stride), channels)
 
 
 def autocast(dtype: torch.dtype, device: str) -> AbstractContextManager[Any]:
-    """Mixed precision in ``dtype``; nothing for float32."""
+    """Return an autocast context for ``dtype``, or a null context for float32."""
     return nullcontext() if dtype is torch.float32 else torch.autocast(device, dtype)
 
 
 def forward_step(model: Any, x: Tensor, dtype: torch.dtype, call: Call = maps_of) -> Callable[[], Any]:
-    """A function that runs one forward pass without gradients; the model must be in evaluation mode."""
+    """Return a function that runs a forward pass without gradients; the model must be in evaluation mode."""
 
     def step() -> Any:
         with torch.no_grad(), autocast(dtype, x.device.type):
@@ -209,7 +209,7 @@ def forward_step(model: Any, x: Tensor, dtype: torch.dtype, call: Call = maps_of
 
 
 def training_step(model: Any, x: Tensor, dtype: torch.dtype, call: Call = maps_of) -> Callable[[], Any]:
-    """A function that runs one forward and backward pass; the model must be in training mode."""
+    """Return a function that runs a forward and backward pass; the model must be in training mode."""
 
     def step() -> None:
         model.zero_grad(set_to_none=True)
@@ -221,8 +221,8 @@ def training_step(model: Any, x: Tensor, dtype: torch.dtype, call: Call = maps_o
 
 
 def make_steps(found: Subjects, calls: dict[str, Call], x: Tensor, dtype: torch.dtype, train: bool) -> dict[str, Any]:
-    """Set the mode of all models, and return the step of every implementation that has a call."""
+    """Set the mode of all models, and return the step of every implementation in ``calls``."""
     make = training_step if train else forward_step
     for model in found.models.values():
-        model.train(train)  # `eval()` of the stock backbones does not return the module
+        model.train(train)  # not chained: eval() of the toolkits' backbones returns None
     return {name: make(found.models[name], x, dtype, call) for name, call in calls.items()}

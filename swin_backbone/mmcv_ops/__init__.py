@@ -1,6 +1,6 @@
-"""Serve mmcv's operators from torchvision where mmcv was installed without its compiled module.
+"""Provide mmcv's operators through torchvision if mmcv was installed without its compiled module.
 
-Importing this package needs the standard library alone, and is all that it takes.
+Importing this package is enough; it imports only the standard library.
 """
 
 import importlib
@@ -10,14 +10,14 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-import swin_backbone.toolkit_imports  # noqa: F401  whoever needs these operators imports the toolkits next
+import swin_backbone.toolkit_imports  # noqa: F401  the toolkits are usually imported next
 
 SERVED_MODULE = 'mmcv._ext'
 ORIGIN = 'torchvision'
 
 
 class _Loader(Loader):
-    """Fills ``mmcv._ext`` with the functions of :mod:`swin_backbone.mmcv_ops.operators`."""
+    """Loader of ``mmcv._ext`` with the functions of :mod:`swin_backbone.mmcv_ops.operators`."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return None
@@ -26,7 +26,7 @@ class _Loader(Loader):
         from swin_backbone.mmcv_ops import operators
 
         vars(module).update({name: getattr(operators, name) for name in operators.__all__})
-        # mmcv asks for every name when it is imported; only a call of a missing operator is an error.
+        # mmcv looks up every operator when it is imported; only calling a missing operator is an error.
         module.__getattr__ = operators.missing_operator  # type: ignore[method-assign]
 
 
@@ -37,27 +37,27 @@ class _Finder(MetaPathFinder):
         return ModuleSpec(fullname, _Loader(), origin=ORIGIN) if fullname == SERVED_MODULE else None
 
 
-def serve_mmcv_ops() -> None:
-    """Serve mmcv's compiled module from torchvision where mmcv was installed without it.
+def install_mmcv_ops() -> None:
+    """Install a finder that provides ``mmcv._ext`` through torchvision.
 
-    Imports nothing by itself. The finder comes last in :data:`sys.meta_path`, so that a compiled ``mmcv._ext`` wins. It
-    must be called before ``mmcv.ops`` is first imported; a second call does nothing.
+    The finder is last in :data:`sys.meta_path`, so that a compiled ``mmcv._ext`` takes precedence. Call this before
+    ``mmcv.ops`` is first imported; a second call does nothing.
     """
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())
 
 
 def mmcv_operators() -> str:
-    """Where mmcv's operators come from: ``'compiled'``, torchvision with its version, or ``'none'``.
+    """Return the source of mmcv's operators: ``'compiled'``, torchvision with its version, or ``'none'``.
 
-    Without any, the backbone works by itself; detectors, segmenters and their data pipelines need mmcv's operators.
+    The backbone works without them; detectors, segmenters and their data pipelines do not.
     """
     try:
         module = importlib.import_module(SERVED_MODULE)
-    except Exception:  # no mmcv, no torchvision, or one built for another torch: OSError, RuntimeError, ...
+    except Exception:  # no mmcv, no torchvision, or a build for another torch: OSError, RuntimeError, ...
         return 'none'
     served = module.__spec__ is not None and module.__spec__.origin == ORIGIN
     return f'{ORIGIN} {sys.modules[ORIGIN].__version__}' if served else 'compiled'
 
 
-serve_mmcv_ops()
+install_mmcv_ops()

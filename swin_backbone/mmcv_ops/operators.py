@@ -1,8 +1,8 @@
-"""The functions of mmcv's compiled module, computed by torchvision's operators and plain torch.
+"""The functions of mmcv's compiled module, implemented with torchvision's operators and PyTorch.
 
-Names and arguments are those that ``mmcv/ops/*.py`` of mmcv 2.1 calls: results are written into buffers that the caller
-allocated. Tensors of half precision are computed in float32 and rounded once. Where an operator runs depends on
-torchvision: on a CPU and with CUDA for all of them; Soft-NMS runs on the CPU, as in mmcv.
+Names and arguments are those that ``mmcv/ops/*.py`` of mmcv 2.1 uses: results are written into buffers that the caller
+allocated. Half-precision tensors are computed in float32 and rounded once. All operators run on the CPU and with CUDA,
+except Soft-NMS, which runs on the CPU, as in mmcv.
 """
 
 from collections.abc import Callable
@@ -38,33 +38,33 @@ __all__ = [
 OPERATORS = torch.ops.torchvision
 COMPILE = 'pip uninstall -y mmcv-lite && MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary mmcv mmcv==2.1.0'
 SOFT_NMS_MATRIX = 2048
-"""Up to this many boxes Soft-NMS computes all pairs of overlaps at once, 16 MiB in float32."""
+"""Largest number of boxes for which Soft-NMS computes all pairs of overlaps at once, 16 MiB in float32."""
 
 
 def missing_operator(name: str) -> Callable[..., NoReturn]:
-    """A function that refuses to be called, for an operator that is not served."""
+    """Return a function that raises NotImplementedError, for an operator that is not available."""
     if name.startswith('__'):
         raise AttributeError(name)
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
         raise NotImplementedError(
-            f"mmcv's operator {name!r} is not among those that torchvision provides: compile mmcv, with MMCV=compiled "
-            f'make setup in a checkout, elsewhere with {COMPILE} (a C++ compiler and torch 2.13 or older).'
+            f"mmcv's operator {name!r} is not available through torchvision: compile mmcv, with `MMCV=compiled make "
+            f'setup` in a checkout, or elsewhere with `{COMPILE}` (needs a C++ compiler and torch 2.13 or older).'
         )
 
     return refuse
 
 
-def full(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors with half precision cast to float32; float32 and float64 as they are."""
+def to_full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Cast half-precision tensors to float32; return float32 and float64 tensors unchanged."""
     return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
 
 
 def nms(bboxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Indices of the boxes [N, 4] that are kept, by falling score; a side is ``x2 - x1 + offset`` pixels long."""
+    """Return indices of the boxes [N, 4] to keep, by descending score; a side has ``x2 - x1 + offset`` pixels."""
     if offset:
         bboxes = torch.cat([bboxes[:, :2], bboxes[:, 2:] + offset], 1)
-    bboxes, scores = full(bboxes, scores)
+    bboxes, scores = to_full_precision(bboxes, scores)
     return OPERATORS.nms(bboxes, scores.to(bboxes.dtype), iou_threshold)
 
 
@@ -78,22 +78,22 @@ def softnms(
     method: int,
     offset: int,
 ) -> Tensor:
-    """Soft-NMS (Bodla et al., 2017).
+    """Compute Soft-NMS (Bodla et al., 2017).
 
     Args:
         boxes: [N, 4] on the CPU.
         scores: [N].
         dets: [N, 5], filled with the selected boxes and their decayed scores in the order of selection.
-        iou_threshold: overlap from which methods 0 and 1 decay.
-        sigma: width of method 2.
-        min_score: boxes that decay below this are dropped.
-        method: 0 removes, 1 decays linearly, 2 with a Gaussian.
+        iou_threshold: smallest overlap that changes scores in methods 0 and 1.
+        sigma: width of the Gaussian of method 2.
+        min_score: boxes whose scores decay below this are dropped.
+        method: 0 removes boxes, 1 decays scores linearly, 2 with a Gaussian.
         offset: added to the sides of the boxes.
 
     Returns:
-        Indices of the selected boxes, [M]. Of equal scores the first box is selected first.
+        Indices of the selected boxes, [M]. Of boxes with equal scores the first one is selected first.
     """
-    corners, left = (t.numpy() for t in full(boxes, scores))
+    corners, left = (t.numpy() for t in to_full_precision(boxes, scores))
     order = np.empty(0, dtype=np.int64)
     decayed = np.empty(0, dtype=left.dtype)
     for group in _groups_apart(corners, offset):
@@ -105,7 +105,7 @@ def softnms(
         order, decayed = np.append(order, group[picked]), np.append(decayed, values)
     by_score = np.lexsort((order, -decayed))  # equal scores by index
     order, decayed = order[by_score], decayed[by_score]
-    # mmcv drops what is below the minimum after each selection, so the very first box is never dropped.
+    # mmcv drops boxes below the minimum after each selection, so the first box is never dropped.
     enough = decayed >= min_score
     enough[:1] = True
     index = torch.from_numpy(order[enough])
@@ -115,10 +115,10 @@ def softnms(
 
 
 def _groups_apart(corners: np.ndarray, offset: int) -> list[np.ndarray]:
-    """Indices of the boxes [N, 4] in groups that share no column of pixels.
+    """Group the boxes [N, 4] so that boxes of different groups share no column of pixels; return their indices.
 
-    Boxes of different groups do not overlap and do not decay each other. ``batched_nms`` sets classes apart by moving
-    their boxes, so each class is one group at least.
+    Boxes of different groups do not overlap, so they do not affect each other. ``batched_nms`` separates classes by
+    moving their boxes, so each class is at least one group.
     """
     if not len(corners):
         return []
@@ -131,7 +131,7 @@ def _groups_apart(corners: np.ndarray, offset: int) -> list[np.ndarray]:
 def _decay(
     first: np.ndarray, second: np.ndarray, offset: int, iou_threshold: float, sigma: float, method: int
 ) -> np.ndarray:
-    """What a selection of the boxes [M, 4] multiplies the scores of the boxes [N, 4] by, [M, N]."""
+    """Compute the factors [M, N] on the scores of the boxes [N, 4] for each selected box of [M, 4]."""
     first = first[:, None]
     width = np.minimum(first[..., 2], second[:, 2]) - np.maximum(first[..., 0], second[:, 0]) + offset
     height = np.minimum(first[..., 3], second[:, 3]) - np.maximum(first[..., 1], second[:, 1]) + offset
@@ -149,15 +149,15 @@ def _decay(
 def _select(
     scores: np.ndarray, factors: Callable[[slice], np.ndarray], min_score: float
 ) -> tuple[list[int], list[float]]:
-    """Select the best box again and again; stop below ``min_score``, but not before the first.
+    """Select the best box repeatedly, at least one, until all scores are below ``min_score``.
 
     Args:
         scores: [N].
-        factors: answers a slice of boxes with what their selection multiplies all scores by, [boxes, N].
+        factors: returns, for a slice of selected boxes, the factors on all scores, [boxes, N].
         min_score: see above.
 
     Returns:
-        Indices in the order of selection, and the scores at which they were selected.
+        Indices in the order of selection, and the scores when they were selected.
     """
     table = factors(slice(None)) if len(scores) <= SOFT_NMS_MATRIX else None
     taken = np.zeros(len(scores), dtype=bool)
@@ -179,7 +179,7 @@ def bbox_overlaps(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode: int, ali
 
     Boxes are [M, 4] and [N, 4]; the result is [M, N], or [M] if ``aligned``.
     """
-    first, second = full(bboxes1, bboxes2)
+    first, second = to_full_precision(bboxes1, bboxes2)
     if not aligned:
         first = first[:, None]
     low = torch.maximum(first[..., :2], second[..., :2])
@@ -191,9 +191,9 @@ def bbox_overlaps(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode: int, ali
     ious.copy_(overlap / area.clamp(min=offset))
 
 
-def _refuse_maximum(pool_mode: int) -> None:
+def _require_average(pool_mode: int) -> None:
     if pool_mode != 1:
-        raise NotImplementedError("roi_align with pool_mode='max' is not served: torchvision averages; use 'avg'.")
+        raise NotImplementedError("roi_align with pool_mode='max' is not available through torchvision: use 'avg'.")
 
 
 def roi_align_forward(
@@ -209,9 +209,9 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """RoIAlign of maps [B, C, H, W] in boxes [N, 5] (image, x1, y1, x2, y2) by averages; fills ``output``."""
-    _refuse_maximum(pool_mode)
-    maps, boxes = full(input, rois)
+    """Compute RoIAlign of maps [B, C, H, W] in boxes [N, 5] (image, x1, y1, x2, y2) by averages, into ``output``."""
+    _require_average(pool_mode)
+    maps, boxes = to_full_precision(input, rois)
     size = (aligned_height, aligned_width)
     output.copy_(OPERATORS.roi_align(maps, boxes.to(maps.dtype), spatial_scale, *size, sampling_ratio, aligned))
 
@@ -229,9 +229,9 @@ def roi_align_backward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Gradient of :func:`roi_align_forward` with respect to the maps."""
-    _refuse_maximum(pool_mode)
-    gradient, boxes = full(grad_output, rois)
+    """Compute the gradient of :func:`roi_align_forward` with respect to the maps."""
+    _require_average(pool_mode)
+    gradient, boxes = to_full_precision(grad_output, rois)
     size = (aligned_height, aligned_width, *grad_input.shape)
     grad_input.copy_(
         OPERATORS._roi_align_backward(gradient, boxes.to(gradient.dtype), spatial_scale, *size, sampling_ratio, aligned)
@@ -247,8 +247,8 @@ def roi_pool_forward(
     pooled_width: int,
     spatial_scale: float,
 ) -> None:
-    """RoIPool: maxima of maps [B, C, H, W] in boxes [N, 5]; fills ``output`` and ``argmax`` [N, C, h, w]."""
-    maps, boxes = full(input, rois)
+    """Compute RoIPool of maps [B, C, H, W] in boxes [N, 5], into ``output`` and ``argmax`` [N, C, h, w]."""
+    maps, boxes = to_full_precision(input, rois)
     values, where = OPERATORS.roi_pool(maps, boxes.to(maps.dtype), spatial_scale, pooled_height, pooled_width)
     output.copy_(values)
     argmax.copy_(where)
@@ -263,28 +263,28 @@ def roi_pool_backward(
     pooled_width: int,
     spatial_scale: float,
 ) -> None:
-    """Gradient of :func:`roi_pool_forward` with respect to the maps."""
-    gradient, boxes = full(grad_output, rois)
+    """Compute the gradient of :func:`roi_pool_forward` with respect to the maps."""
+    gradient, boxes = to_full_precision(grad_output, rois)
     size = (pooled_height, pooled_width, *grad_input.shape)
     grad_input.copy_(OPERATORS._roi_pool_backward(gradient, boxes.to(gradient.dtype), argmax, spatial_scale, *size))
 
 
 def _sizes(options: dict[str, int]) -> tuple[int, ...]:
-    """Stride, padding and dilation (rows before columns), groups and offset groups, as torchvision orders them."""
+    """Return stride, padding and dilation (rows, columns), groups and offset groups in torchvision's order."""
     names = ('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW', 'group', 'deformable_group')
     return tuple(options[name] for name in names)
 
 
 def _unmodulated(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Stand-ins for the mask and the bias, which torchvision's signature asks for."""
+    """Return placeholders for the mask and the bias, which torchvision's signature requires."""
     return input.new_zeros(len(input), 1), input.new_zeros(len(weight))
 
 
 def deform_conv_forward(
     input: Tensor, weight: Tensor, offset: Tensor, output: Tensor, columns: Tensor, ones: Tensor, **options: int
 ) -> None:
-    """Deformable convolution (Dai et al., 2017) of [B, C, H, W]; fills ``output`` [B, C', H', W']."""
-    input, weight, offset = full(input, weight, offset)
+    """Compute deformable convolution (Dai et al., 2017) of [B, C, H, W] into ``output`` [B, C', H', W']."""
+    input, weight, offset = to_full_precision(input, weight, offset)
     mask, bias = _unmodulated(input, weight)
     output.copy_(OPERATORS.deform_conv2d(input, weight, offset, mask, bias, *_sizes(options), False))
 
@@ -292,8 +292,8 @@ def deform_conv_forward(
 def _deform_conv_gradients(
     grad_output: Tensor, input: Tensor, weight: Tensor, offset: Tensor, options: dict[str, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of input, weight and offset."""
-    grad_output, input, weight, offset = full(grad_output, input, weight, offset)
+    """Compute the gradients of input, weight and offset."""
+    grad_output, input, weight, offset = to_full_precision(grad_output, input, weight, offset)
     mask, bias = _unmodulated(input, weight)
     gradients = OPERATORS._deform_conv2d_backward(
         grad_output, input, weight, offset, mask, bias, *_sizes(options), False
@@ -311,11 +311,11 @@ def deform_conv_backward_input(
     columns: Tensor,
     **options: int,
 ) -> None:
-    """Gradients of :func:`deform_conv_forward` with respect to input and offset."""
+    """Compute the gradients of :func:`deform_conv_forward` with respect to input and offset."""
     of_input, of_weight, of_offset = _deform_conv_gradients(grad_output, input, weight, offset, options)
     grad_input.copy_(of_input)
     grad_offset.copy_(of_offset)
-    # torchvision computes the three together. mmcv asks for the weight's next, with the same buffer.
+    # torchvision computes all three gradients together; mmcv requests that of the weight next, with the same buffer.
     columns.gradient_of_weight = of_weight  # type: ignore[attr-defined]
 
 
@@ -329,10 +329,10 @@ def deform_conv_backward_parameters(
     scale: float = 1,
     **options: int,
 ) -> None:
-    """Gradient of :func:`deform_conv_forward` with respect to the weight, added to ``grad_weight``."""
+    """Add the gradient of :func:`deform_conv_forward` with respect to the weight to ``grad_weight``."""
     of_weight = vars(columns).pop('gradient_of_weight', None)
     if of_weight is None:
-        # This gradient does not depend on the weight's values.
+        # This gradient does not depend on the values of the weight.
         weight = torch.zeros_like(grad_weight)
         of_weight = _deform_conv_gradients(grad_output, input, weight, offset, options)[1]
     grad_weight.add_(of_weight, alpha=scale)
@@ -355,8 +355,8 @@ def modulated_deform_conv_forward(
     with_bias: bool,
     **options: int,
 ) -> None:
-    """Modulated deformable convolution (Zhu et al., 2019) of [B, C, H, W]; fills ``output`` [B, C', H', W']."""
-    input, weight, bias, offset, mask = full(input, weight, bias, offset, mask)
+    """Compute modulated deformable convolution (Zhu et al., 2019) of [B, C, H, W] into ``output`` [B, C', H', W']."""
+    input, weight, bias, offset, mask = to_full_precision(input, weight, bias, offset, mask)
     bias = bias if with_bias else input.new_zeros(len(weight))
     output.copy_(OPERATORS.deform_conv2d(input, weight, offset, mask, bias, *_modulated_sizes(options), True))
 
@@ -378,8 +378,8 @@ def modulated_deform_conv_backward(
     with_bias: bool,
     **options: int,
 ) -> None:
-    """Gradients of :func:`modulated_deform_conv_forward`."""
-    grad_output, input, weight, bias, offset, mask = full(grad_output, input, weight, bias, offset, mask)
+    """Compute the gradients of :func:`modulated_deform_conv_forward`."""
+    grad_output, input, weight, bias, offset, mask = to_full_precision(grad_output, input, weight, bias, offset, mask)
     bias = bias if with_bias else input.new_zeros(len(weight))
     gradients = OPERATORS._deform_conv2d_backward(
         grad_output, input, weight, offset, mask, bias, *_modulated_sizes(options), True
@@ -391,27 +391,27 @@ def modulated_deform_conv_backward(
 
 def _focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
     classes = logits.shape[1]
-    # Class number `classes` is the background: no class is true.
-    truth = F.one_hot(target, classes + 1)[:, :classes].to(logits.dtype)
+    # Index `classes` is the background, whose row is zero.
+    one_hot = F.one_hot(target, classes + 1)[:, :classes].to(logits.dtype)
     probability = logits.sigmoid()
-    focus = torch.where(truth > 0, alpha * (1 - probability) ** gamma, (1 - alpha) * probability**gamma)
-    loss = focus * F.binary_cross_entropy_with_logits(logits, truth, reduction='none')
+    focus = torch.where(one_hot > 0, alpha * (1 - probability) ** gamma, (1 - alpha) * probability**gamma)
+    loss = focus * F.binary_cross_entropy_with_logits(logits, one_hot, reduction='none')
     return loss * weight[target][:, None] if weight.numel() else loss
 
 
 def sigmoid_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Focal loss (Lin et al., 2017) of logits [N, C] and classes [N] in 0..C; fills ``output`` [N, C]."""
-    logits, weight = full(input, weight)
+    """Compute the focal loss (Lin et al., 2017) of logits [N, C] and classes [N] in 0..C into ``output`` [N, C]."""
+    logits, weight = to_full_precision(input, weight)
     output.copy_(_focal_loss(logits, target, weight, gamma, alpha))
 
 
 def sigmoid_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Gradient of :func:`sigmoid_focal_loss_forward`, summed, with respect to the logits."""
-    logits, weight = full(input, weight)
+    """Compute the gradient of the sum of :func:`sigmoid_focal_loss_forward` with respect to the logits."""
+    logits, weight = to_full_precision(input, weight)
     with torch.enable_grad():
         leaf = logits.detach().requires_grad_()
         loss = _focal_loss(leaf, target, weight, gamma, alpha).sum()
@@ -426,7 +426,7 @@ def ms_deform_attn_forward(
     attention_weights: Tensor,
     im2col_step: int,
 ) -> Tensor:
-    """Multi-scale deformable attention (Zhu et al., 2021) by mmcv's own function in plain torch."""
+    """Compute multi-scale deformable attention (Zhu et al., 2021) with mmcv's PyTorch implementation."""
     from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
     return multi_scale_deformable_attn_pytorch(value, value_spatial_shapes, sampling_locations, attention_weights)
@@ -444,7 +444,7 @@ def ms_deform_attn_backward(
     grad_attn_weight: Tensor,
     im2col_step: int,
 ) -> None:
-    """Gradients of :func:`ms_deform_attn_forward`."""
+    """Compute the gradients of :func:`ms_deform_attn_forward`."""
     with torch.enable_grad():
         leaves = [t.detach().requires_grad_() for t in (value, sampling_locations, attention_weights)]
         output = ms_deform_attn_forward(
@@ -456,10 +456,10 @@ def ms_deform_attn_backward(
 
 
 def get_compiler_version() -> str:
-    """What mmcv reports as its compiler."""
+    """Return the compiler that mmcv reports."""
     return f'none (operators of torchvision {torchvision.__version__})'
 
 
 def get_compiling_cuda_version() -> str:
-    """What mmcv reports as its CUDA."""
+    """Return the CUDA version that mmcv reports."""
     return torch.version.cuda or 'not available'

@@ -1,4 +1,4 @@
-"""A data set in COCO's layout, and Detectron2's interface where Detectron2 is not installed."""
+"""A data set in COCO's layout, and a stub of Detectron2 if it is not installed."""
 
 import sys
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.conftest import external
 
 @pytest.fixture(scope='package')
 def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs, or generated images where there are none."""
+    """A data set of photos, or of generated images if there are none."""
     try:
         return external('SWIN_BACKBONE_DATA', 'data') / 'coco100'
     except pytest.skip.Exception:
@@ -25,7 +25,7 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='package', autouse=True)
 def detectron2() -> Iterator[None]:
-    """A stub of Detectron2's interface."""
+    """Install the stub of Detectron2 if it is not installed."""
     if find_spec('detectron2') is not None:
         yield
         return

@@ -1,4 +1,4 @@
-"""The part of Detectron2 0.6 that a backbone meets: `Backbone`, and what `FPN` and `ImageList` ask of it."""
+"""A stub of Detectron2 0.6: `Backbone`, and the parts of `FPN` and `ImageList` that use a backbone."""
 
 import math
 from abc import ABCMeta, abstractmethod
@@ -37,7 +37,7 @@ class Backbone(nn.Module, metaclass=ABCMeta):
 
 
 class FPN(Backbone):
-    """It needs images whose sides are multiples of its largest stride, and says so."""
+    """A feature pyramid; sides of images must be multiples of its largest stride."""
 
     def __init__(self, bottom_up: Backbone, in_features: list[str], out_channels: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class FPN(Backbone):
 
 
 def pad_batch(images: list[Tensor], backbone: Backbone) -> Tensor:
-    """Pad images ``[3, H, W]`` to one size as ``ImageList.from_tensors`` does for the constraints of a backbone."""
+    """Pad images ``[3, H, W]`` to one size as ``ImageList.from_tensors`` does with the constraints of a backbone."""
     constraints = backbone.padding_constraints
     divisor = max(1, constraints.get('size_divisibility', backbone.size_divisibility))
     sides = [max(image.shape[axis] for image in images) for axis in (1, 2)]
@@ -72,7 +72,7 @@ def pad_batch(images: list[Tensor], backbone: Backbone) -> Tensor:
 
 
 def modules() -> dict[str, Any]:
-    """The modules that the adapter and its example import from."""
+    """Return the modules that the adapter and its example import from."""
     contents = {
         'detectron2': {},
         'detectron2.layers': dict(ShapeSpec=ShapeSpec),

@@ -1,4 +1,4 @@
-"""What every adapter promises, on a small backbone: its maps are the backbone's, whatever is done with it."""
+"""All adapters with a small backbone: maps, autocast, copies, freezing and weights."""
 
 import copy
 import io
@@ -29,7 +29,7 @@ def framework(request: pytest.FixtureRequest) -> str:
 
 
 def adapt(framework: str, backbone: Any) -> nn.Module:
-    """What a model of the framework uses as its backbone."""
+    """Return the object that models of the framework use as a backbone."""
     if framework == 'torchvision':
         from swin_backbone.adapters.torchvision import SwinWithFPN
 
@@ -54,7 +54,7 @@ def adapt(framework: str, backbone: Any) -> nn.Module:
 
 
 def maps_of(module: nn.Module, image: Tensor) -> list[Tensor]:
-    """Every map that the framework is given, the images and maps without channels left out."""
+    """Return every map that the framework gets, without the images and maps of 0 channels."""
     found = module(image)
     found = getattr(found, 'feature_maps', found)
     values = found.values() if isinstance(found, dict) else found
@@ -66,7 +66,7 @@ def inside(module: nn.Module) -> SwinTransformer:
 
 
 def expected(module: nn.Module, backbone: SwinTransformer, image: Tensor) -> list[Tensor]:
-    """The backbone's own maps, through the pyramid where the adapter has one."""
+    """Return the maps of the backbone, through the pyramid if the adapter has one."""
     maps = list(backbone(image))
     return list(module.fpn(dict(enumerate(maps))).values()) if hasattr(module, 'fpn') else maps
 
@@ -74,12 +74,12 @@ def expected(module: nn.Module, backbone: SwinTransformer, image: Tensor) -> lis
 @torch.no_grad()
 def assert_same(module: nn.Module, backbone: SwinTransformer, size: tuple[int, int] = (37, 51)) -> None:
     image = torch.randn(2, 3, *size)
-    for ours, theirs in zip(maps_of(module, image), expected(module, backbone, image), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for ours, reference in zip(maps_of(module, image), expected(module, backbone, image), strict=True):
+        torch.testing.assert_close(ours, reference)
 
 
 @pytest.mark.parametrize('size', [(64, 96), (65, 47), (5, 3), (1, 1)], ids=str)
-def test_maps_of_any_size(framework: str, size: tuple[int, int]) -> None:
+def test_adapters_return_the_maps_of_the_backbone_at_any_size(framework: str, size: tuple[int, int]) -> None:
     backbone = tiny_backbone().eval()
     assert_same(adapt(framework, copy.deepcopy(backbone)).eval(), backbone, size)
 
@@ -94,13 +94,13 @@ def test_maps_of_any_size(framework: str, size: tuple[int, int]) -> None:
     ],
     ids=['v2', 'absolute', 'performer', 'mixer'],
 )
-def test_kinds_of_backbones(framework: str, backbone: SwinTransformer) -> None:
+def test_adapters_support_all_kinds_of_image_backbones(framework: str, backbone: SwinTransformer) -> None:
     backbone = randomize(copy.deepcopy(backbone)).eval()
     assert_same(adapt(framework, copy.deepcopy(backbone)).eval(), backbone)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_training_under_autocast(framework: str, dtype: torch.dtype) -> None:
+def test_adapters_train_with_autocast(framework: str, dtype: torch.dtype) -> None:
     module = adapt(framework, tiny_backbone()).train()
     with torch.autocast('cpu', dtype, enabled=dtype != torch.float32):
         maps = maps_of(module, torch.randn(2, 3, 45, 70))
@@ -109,7 +109,7 @@ def test_training_under_autocast(framework: str, dtype: torch.dtype) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
 
 
-def test_copies(framework: str) -> None:
+def test_copied_and_restored_adapters_give_equal_maps(framework: str) -> None:
     backbone = tiny_backbone().eval()
     module = adapt(framework, copy.deepcopy(backbone)).eval()
     file = io.BytesIO()
@@ -124,7 +124,7 @@ def test_copies(framework: str) -> None:
     assert_same(fresh, backbone)
 
 
-def test_freezing(framework: str) -> None:
+def test_frozen_parts_stay_frozen_in_adapters(framework: str) -> None:
     module = adapt(framework, tiny_backbone(frozen_stages=2)).train()
     backbone = inside(module)
     assert not backbone.layers[1].training and backbone.layers[2].training
@@ -135,7 +135,7 @@ def test_freezing(framework: str) -> None:
     assert bool(trained) == (framework == 'torchvision') == any(value.requires_grad for value in maps)
 
 
-def test_weights_before_and_after(framework: str, tmp_path: Path) -> None:
+def test_weights_can_be_loaded_before_and_after_adapting(framework: str, tmp_path: Path) -> None:
     trained = tiny_backbone().eval()
     torch.save({'model': trained.state_dict()}, tmp_path / 'weights.pth')
     before = SwinTransformer(**TINY)
@@ -149,12 +149,12 @@ def test_weights_before_and_after(framework: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     'wrong', [nn.Linear(1, 1), SwinTransformer, 'swin_t_in1k', VideoSwinTransformer(**TINY, window_size=(2, 4, 4))]
 )
-def test_what_is_no_backbone_is_refused(framework: str, wrong: Any) -> None:
-    with pytest.raises(InputError, match=r'^expected a backbone of images such as .*load_pretrained\.$'):
+def test_adapters_reject_objects_other_than_image_backbones(framework: str, wrong: Any) -> None:
+    with pytest.raises(InputError, match=r'^expected an image backbone such as .*load_pretrained\.$'):
         adapt(framework, wrong)
 
 
-def test_the_folder_imports_no_framework() -> None:
+def test_adapters_package_imports_no_framework() -> None:
     names = ('torchvision', 'transformers', 'segmentation_models_pytorch', 'detectron2')
     code = f'import sys, swin_backbone.adapters; print([name for name in {names} if sys.modules.get(name)])'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)

@@ -1,6 +1,6 @@
-"""Every example of docs/adapters.md trains a model on eight images until its loss has halved.
+"""Every example of docs/adapters.md halves its loss in a short training on eight images.
 
-The page says 200 steps; here training ends with the steps below, which are enough.
+The page trains for 200 steps; here fewer steps are enough.
 """
 
 import re
@@ -15,7 +15,7 @@ BLOCKS = re.findall(r'```python\n(.*?)```', (REPOSITORY / 'docs' / 'adapters.md'
 
 
 def run(numbers: list[int], coco: Path, steps: int) -> dict[str, Any]:
-    """Run blocks of the page one after the other, with the data set and the number of steps changed."""
+    """Run blocks of the page in order, with another data set and number of steps."""
     names: dict[str, Any] = {}
     for number in numbers:
         code = BLOCKS[number].replace("'data/coco'", repr(str(coco))).replace('steps=200', f'steps={steps}')

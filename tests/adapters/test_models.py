@@ -1,4 +1,4 @@
-"""Whole models of each framework: images of several sizes in a batch, files, and what does not fit together."""
+"""Whole models of each framework: batches of several image sizes, saving and loading, and errors."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def images() -> list[Tensor]:
     return [torch.randn(3, *size) for size in SIZES]
 
 
-def test_mask_rcnn_on_images_of_several_sizes() -> None:
+def test_mask_rcnn_supports_images_of_several_sizes() -> None:
     detection = pytest.importorskip('torchvision.models.detection')
     from swin_backbone.adapters.torchvision import SwinWithFPN
 
@@ -38,7 +38,7 @@ def test_mask_rcnn_on_images_of_several_sizes() -> None:
     assert [result['masks'].shape[-2:] for result in model.eval()(images())] == SIZES
 
 
-def test_fewer_maps_in_torchvision() -> None:
+def test_torchvision_pyramid_supports_fewer_maps() -> None:
     pytest.importorskip('torchvision')
     from swin_backbone.adapters.torchvision import SwinWithFPN
 
@@ -47,7 +47,7 @@ def test_fewer_maps_in_torchvision() -> None:
 
 
 def transformers_model(name: str) -> Any:
-    """A small model of Transformers around a small backbone."""
+    """Build a small model of Transformers with a small backbone."""
     transformers = pytest.importorskip('transformers', minversion='5')
     from swin_backbone.adapters.transformers import describe, put_backbone
 
@@ -69,23 +69,23 @@ def transformers_model(name: str) -> Any:
 
 
 @pytest.mark.parametrize('name', ['upernet', 'detr', 'mask2former'])
-def test_transformers_saves_and_loads(name: str, tmp_path: Path) -> None:
+def test_transformers_models_save_and_load(name: str, tmp_path: Path) -> None:
     model = transformers_model(name)
     model.save_pretrained(tmp_path)
     loaded, report = type(model).from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report.values())
-    theirs = loaded.eval().state_dict()
-    assert theirs.keys() == model.state_dict().keys()
-    assert all(torch.equal(theirs[key], value) for key, value in model.state_dict().items())
+    reference = loaded.eval().state_dict()
+    assert reference.keys() == model.state_dict().keys()
+    assert all(torch.equal(reference[key], value) for key, value in model.state_dict().items())
     batch = torch.randn(2, 3, 45, 70)
     with torch.no_grad():
-        ours, theirs = model(batch), loaded(batch)
+        ours, reference = model(batch), loaded(batch)
     for key in ('logits', 'pred_boxes', 'masks_queries_logits', 'class_queries_logits'):
         if key in ours:
-            torch.testing.assert_close(ours[key], theirs[key])
+            torch.testing.assert_close(ours[key], reference[key])
 
 
-def test_padding_in_detr() -> None:
+def test_detr_trains_with_padded_images() -> None:
     model = transformers_model('detr')
     batch, mask = torch.zeros(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.long)
     for index, (height, width) in enumerate(SIZES[:2]):
@@ -97,7 +97,7 @@ def test_padding_in_detr() -> None:
     assert output.loss.isfinite() and output.pred_boxes.isfinite().all()
 
 
-def test_a_backbone_of_transformers_in_a_file(tmp_path: Path) -> None:
+def test_transformers_backbone_saves_and_loads(tmp_path: Path) -> None:
     pytest.importorskip('transformers', minversion='5')
     from swin_backbone.adapters.transformers import SwinBackboneConfig, SwinBackboneModel, describe, put_backbone
 
@@ -108,30 +108,30 @@ def test_a_backbone_of_transformers_in_a_file(tmp_path: Path) -> None:
     loaded = SwinBackboneModel.from_pretrained(tmp_path).eval()
     image = torch.randn(1, 3, 40, 50)
     with torch.no_grad():
-        for ours, theirs in zip(backbone(image), loaded(image).feature_maps, strict=True):
-            torch.testing.assert_close(ours, theirs)  # the random features too, which no file holds
+        for ours, reference in zip(backbone(image), loaded(image).feature_maps, strict=True):
+            torch.testing.assert_close(ours, reference)  # includes the random features, which are not in the file
     assert loaded.channels == backbone.feature_info.channels()
     chosen = SwinBackboneModel(SwinBackboneConfig(options=describe(backbone).options, out_features=['stage2']))
     assert [m.shape[1] for m in chosen(image).feature_maps] == chosen.channels == [32]
     assert SwinBackboneConfig().build().options == SwinTransformer().options
 
 
-def test_what_transformers_cannot_have() -> None:
+def test_unsupported_uses_in_transformers_raise_input_error() -> None:
     pytest.importorskip('transformers', minversion='5')
     from swin_backbone.adapters.transformers import describe, put_backbone
 
-    with pytest.raises(InputError, match='can describe SwinTransformer and SwinMixer, got MMSwinTransformer'):
+    with pytest.raises(InputError, match='supports SwinTransformer and SwinMixer, got MMSwinTransformer'):
         describe(MMSwinTransformer(embed_dims=16, depths=(1, 1), num_heads=(1, 2), strides=(4, 2), out_indices=(0, 1)))
     with pytest.raises(InputError, match='Linear has no backbone of this package'):
         put_backbone(torch.nn.Linear(1, 1), tiny_backbone())
     model = transformers_model('upernet')
     with pytest.raises(InputError, match='built with other options'):
         put_backbone(model, SwinTransformer(**{**TINY, 'depths': (1, 1, 1, 1)}))
-    with pytest.raises(InputError, match='feature maps alone'):
+    with pytest.raises(InputError, match='only feature maps'):
         model(torch.randn(1, 3, 32, 32), output_hidden_states=True)
 
 
-def test_detectron2_contract() -> None:
+def test_detectron2_backbone_interface() -> None:
     from detectron2.modeling import Backbone
     from detectron2.modeling.backbone import FPN
 
@@ -158,7 +158,7 @@ SMP_DECODERS = ('Unet', 'UnetPlusPlus', 'MAnet', 'Linknet', 'FPN', 'UPerNet', 'S
 
 
 @pytest.mark.parametrize('decoder', SMP_DECODERS)
-def test_decoders_of_segmentation_models(decoder: str) -> None:
+def test_segmentation_models_decoders_train(decoder: str) -> None:
     smp = pytest.importorskip('segmentation_models_pytorch')
     from swin_backbone.adapters.segmentation_models import register_encoder
 
@@ -167,14 +167,14 @@ def test_decoders_of_segmentation_models(decoder: str) -> None:
     model(torch.randn(2, 4, 64, 96)).mean().backward()
     assert all(p.grad is not None for p in model.encoder.parameters())
     assert all(p.grad is None for p in backbone.parameters())  # the model has a copy
-    for ours, theirs in zip(model.encoder.backbone.parameters(), backbone.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    for ours, reference in zip(model.encoder.backbone.parameters(), backbone.parameters(), strict=True):
+        assert torch.equal(ours, reference)
     model.freeze_encoder()
     assert not any(p.requires_grad for p in model.encoder.parameters())
 
 
 @pytest.mark.parametrize('size', SIZES, ids=str)
-def test_unet_of_any_size(size: tuple[int, int]) -> None:
+def test_unet_supports_any_image_size(size: tuple[int, int]) -> None:
     smp = pytest.importorskip('segmentation_models_pytorch')
     from swin_backbone.adapters.segmentation_models import register_encoder
 
@@ -182,7 +182,7 @@ def test_unet_of_any_size(size: tuple[int, int]) -> None:
     assert model(torch.randn(2, 3, *size)).shape == (2, 2, *size)
 
 
-def test_other_strides_of_segmentation_models() -> None:
+def test_segmentation_models_support_other_strides() -> None:
     smp = pytest.importorskip('segmentation_models_pytorch')
     from swin_backbone.adapters.segmentation_models import register_encoder
 
@@ -194,12 +194,12 @@ def test_other_strides_of_segmentation_models() -> None:
     ]  # fmt: skip
 
 
-def test_what_segmentation_models_cannot_have() -> None:
+def test_unsupported_uses_in_segmentation_models_raise_input_error() -> None:
     smp = pytest.importorskip('segmentation_models_pytorch')
     from swin_backbone.adapters.segmentation_models import register_encoder
 
     name = register_encoder(tiny_backbone())
-    with pytest.raises(InputError, match='encoder_depth=3 takes maps of strides up to 8'):
+    with pytest.raises(InputError, match='encoder_depth=3 needs maps of strides up to 8'):
         smp.PSPNet(name, encoder_weights=None)
     with pytest.raises(InputError, match='build the backbone with in_channels=1'):
         smp.Unet(name, encoder_weights=None, in_channels=1)

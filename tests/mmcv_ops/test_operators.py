@@ -1,4 +1,4 @@
-"""mmcv's operators as served from torchvision, called through mmcv's own functions, against loops in Python."""
+"""mmcv's operators through torchvision, called by mmcv's own functions and compared with loops in Python."""
 
 import itertools
 import math
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 pytest.importorskip('mmcv')
-import swin_backbone.registry  # noqa: F401  serves the operators, before mmcv.ops is imported
+import swin_backbone.registry  # noqa: F401  provides the operators before mmcv.ops is imported
 
 ops = pytest.importorskip('mmcv.ops')
 extension = sys.modules['mmcv._ext']
-served = pytest.mark.skipif(hasattr(extension, '__file__'), reason='mmcv has its own compiled operators')
+through_torchvision = pytest.mark.skipif(hasattr(extension, '__file__'), reason='mmcv has its own compiled operators')
 HALF = [torch.float16, torch.bfloat16]
 
 
@@ -74,14 +74,14 @@ def test_nms(count: int, threshold: float, offset: int) -> None:
     assert torch.equal(dets, torch.cat([boxes[kept], scores[kept, None]], 1))
 
 
-@served
+@through_torchvision
 def test_nms_prefers_the_first_of_equal_scores() -> None:
     boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 9], [20, 20, 29, 29]])
     assert ops.nms(boxes, torch.full((3,), 0.5), 0.5)[1].tolist() == [0, 2]
 
 
 @pytest.mark.parametrize('dtype', HALF)
-def test_nms_of_half_precision(dtype: torch.dtype) -> None:
+def test_nms_in_half_precision_equals_float32(dtype: torch.dtype) -> None:
     boxes, scores = random_boxes(40).to(dtype), distinct_scores(40).to(dtype)
     assert ops.nms(boxes, scores, 0.5)[1].tolist() == loop_nms(boxes.float(), scores.float(), 0.5, 0)
 
@@ -96,17 +96,17 @@ def test_soft_nms(count: int, minimum: float, offset: int, method: str) -> None:
     order, values = loop_soft_nms(boxes, scores, 0.3, 0.5, minimum, method, offset)
     assert torch.allclose(dets[:, 4], torch.tensor(values), atol=1e-6)
     assert torch.equal(dets[:, :4], boxes[kept])
-    if minimum or method == 'gaussian':  # several boxes with a score of zero have no order
+    if minimum or method == 'gaussian':  # the order of boxes with a score of zero is undefined
         assert kept.tolist() == order
 
 
-def test_soft_nms_drops_nothing_but_what_decays() -> None:
-    """Only what is below the minimum after the first selection is dropped, also where it overlaps nothing."""
+def test_soft_nms_never_drops_the_first_box() -> None:
+    """The other box is dropped, because its score is below the minimum, although it overlaps nothing."""
     boxes = torch.tensor([[0.0, 0, 9, 9], [100, 100, 109, 109]])
     assert ops.soft_nms(boxes, torch.tensor([0.01, 0.02]), min_score=0.1)[1].tolist() == [1]
 
 
-@served
+@through_torchvision
 def test_soft_nms_in_rows_equals_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     from swin_backbone.mmcv_ops import operators
 
@@ -117,8 +117,8 @@ def test_soft_nms_in_rows_equals_the_table(monkeypatch: pytest.MonkeyPatch) -> N
     assert all(torch.equal(a, b) for a, b in zip(table, rows, strict=True))
 
 
-@served
-def test_soft_nms_of_boxes_without_area() -> None:
+@through_torchvision
+def test_soft_nms_supports_boxes_without_area() -> None:
     boxes = torch.tensor([[3.0, 3, 3, 3], [3, 3, 3, 3], [0, 0, 9, 9]])
     dets, kept = ops.soft_nms(boxes, torch.tensor([0.5, 0.4, 0.3]), method='gaussian')
     assert kept.tolist() == [0, 1, 2]
@@ -126,14 +126,14 @@ def test_soft_nms_of_boxes_without_area() -> None:
 
 
 @pytest.mark.parametrize('kind', ['nms', 'soft_nms'])
-def test_batched_nms_treats_classes_apart(kind: str) -> None:
+def test_batched_nms_treats_classes_separately(kind: str) -> None:
     boxes, scores, labels = random_boxes(60), distinct_scores(60), torch.arange(60) % 3
     dets, kept = ops.batched_nms(boxes, scores, labels, dict(type=kind, iou_threshold=0.5))
     apart = {}
     for label in range(3):
-        mine = (labels == label).nonzero()[:, 0]
-        found, index = getattr(ops, kind)(boxes[mine], scores[mine], 0.5)
-        apart.update(zip(mine[index].tolist(), found[:, 4].tolist(), strict=True))
+        own = (labels == label).nonzero()[:, 0]
+        found, index = getattr(ops, kind)(boxes[own], scores[own], 0.5)
+        apart.update(zip(own[index].tolist(), found[:, 4].tolist(), strict=True))
     assert set(kept.tolist()) == set(apart)
     assert torch.allclose(dets[:, 4], torch.tensor([apart[i] for i in kept.tolist()]), atol=1e-5)
     assert dets[:, 4].diff().le(0).all()
@@ -156,7 +156,7 @@ def test_bbox_overlaps(mode: str, offset: int) -> None:
 
 
 def sample(plane: Tensor, y: float, x: float) -> float:
-    """Bilinear value; zero outside, the border value within one pixel of it."""
+    """Interpolate bilinearly; zero outside, but the border value within one pixel of it."""
     height, width = plane.shape
     if y < -1 or y > height or x < -1 or x > width:
         return 0.0
@@ -193,7 +193,7 @@ def loop_roi_align(maps: Tensor, rois: Tensor, size: int, scale: float, ratio: i
 
 
 def random_rois(count: int) -> Tensor:
-    """Boxes of two images, one of them reaching outside, one far outside."""
+    """Return boxes of two images, one partly outside and one far outside."""
     rois = torch.cat([torch.arange(count)[:, None] % 2, random_boxes(count, 30)], 1)
     rois[0, 1:] = torch.tensor([-6.0, -3.0, 50.0, 60.0])
     rois[1, 1:] = torch.tensor([200.0, 200.0, 220.0, 230.0])
@@ -210,9 +210,9 @@ def test_roi_align(ratio: int, aligned: bool) -> None:
     assert torch.autograd.gradcheck(lambda x: ops.roi_align(x, rois, 3, 0.25, ratio, 'avg', aligned), (leaf,))
 
 
-@served
+@through_torchvision
 @pytest.mark.parametrize('dtype', HALF)
-def test_roi_align_of_half_precision_rounds_once(dtype: torch.dtype) -> None:
+def test_roi_align_in_half_precision_rounds_once(dtype: torch.dtype) -> None:
     maps, rois = torch.randn(2, 3, 9, 11).to(dtype).requires_grad_(), random_rois(5)
     found = ops.roi_align(maps, rois, 3, 0.25, 0, 'avg', True)
     exact = maps.detach().float().requires_grad_()
@@ -223,7 +223,7 @@ def test_roi_align_of_half_precision_rounds_once(dtype: torch.dtype) -> None:
     assert torch.equal(maps.grad, exact.grad.to(dtype))
 
 
-def test_roi_align_of_no_boxes() -> None:
+def test_roi_align_supports_no_boxes() -> None:
     maps = torch.randn(1, 2, 5, 5, requires_grad=True)
     found = ops.roi_align(maps, torch.zeros(0, 5), 3, 1.0, 0, 'avg', True)
     assert found.shape == (0, 2, 3, 3)
@@ -231,13 +231,13 @@ def test_roi_align_of_no_boxes() -> None:
     assert not maps.grad.any()
 
 
-@served
-def test_roi_align_of_maxima_is_refused() -> None:
-    with pytest.raises(NotImplementedError, match="pool_mode='max' is not served"):
+@through_torchvision
+def test_roi_align_with_max_raises_not_implemented_error() -> None:
+    with pytest.raises(NotImplementedError, match="pool_mode='max' is not available"):
         ops.roi_align(torch.randn(1, 1, 5, 5), torch.tensor([[0.0, 0, 0, 4, 4]]), 2, 1.0, 0, 'max', True)
 
 
-@served
+@through_torchvision
 def test_roi_pool() -> None:
     maps, rois = torch.randn(2, 2, 8, 9).double(), torch.tensor([[0.0, 0, 0, 7, 5], [1, 2, 1, 6, 7]]).double()
     found = ops.roi_pool(maps, rois, 2, 1.0)
@@ -252,7 +252,7 @@ def test_roi_pool() -> None:
 
 
 def zero_outside(plane: Tensor, y: float, x: float) -> float:
-    """Bilinear value among zeros outside, as deformable convolution reads."""
+    """Interpolate bilinearly with zeros outside, as deformable convolution does."""
     total = 0.0
     for row, column in itertools.product((math.floor(y), math.floor(y) + 1), (math.floor(x), math.floor(x) + 1)):
         if 0 <= row < plane.shape[0] and 0 <= column < plane.shape[1]:
@@ -299,7 +299,7 @@ def convolution_inputs(case: tuple[int, ...], modulated: bool) -> tuple[Tensor, 
     stride, pad, dilation, groups, deform, height, width = case
     size = [(n + 2 * pad - 2 * dilation - 1) // stride + 1 for n in (height, width)]
     x = torch.randn(2, 4, height, width).double()
-    # Away from the grid, where bilinear reading has a kink.
+    # Away from the grid points, where bilinear interpolation is not differentiable.
     offset = (
         torch.randint(-2, 2, (2, 2 * deform * 9, *size)) + 0.2 + 0.6 * torch.rand(2, 2 * deform * 9, *size).double()
     )
@@ -310,7 +310,7 @@ def convolution_inputs(case: tuple[int, ...], modulated: bool) -> tuple[Tensor, 
 @pytest.mark.parametrize('case', CONVOLUTIONS)
 def test_deform_conv(case: tuple[int, ...]) -> None:
     if case[5] < 3 and hasattr(extension, '__file__'):
-        pytest.skip('the compiled mmcv refuses inputs smaller than the kernel')
+        pytest.skip('the compiled mmcv does not support inputs smaller than the kernel')
     x, offset, _, weight = convolution_inputs(case, False)
     options = (*case[:5], False)
     found = ops.deform_conv2d(x, offset, weight, *options)
@@ -319,7 +319,7 @@ def test_deform_conv(case: tuple[int, ...]) -> None:
     assert torch.autograd.gradcheck(lambda *t: ops.deform_conv2d(*t, *options), leaves)
 
 
-def test_deform_conv_with_frozen_input_and_repeated_backward() -> None:
+def test_deform_conv_accumulates_the_weight_gradient() -> None:
     x, offset, _, weight = convolution_inputs(CONVOLUTIONS[0], False)
     weight.requires_grad_()
     found = ops.deform_conv2d(x, offset, weight, *CONVOLUTIONS[0][:5], False)
@@ -344,9 +344,9 @@ def test_modulated_deform_conv(case: tuple[int, ...], with_bias: bool) -> None:
     )
 
 
-@served
+@through_torchvision
 @pytest.mark.parametrize('make', [ops.DeformConv2dPack, ops.ModulatedDeformConv2dPack])
-def test_deform_conv_under_autocast(make: Callable[..., nn.Module]) -> None:
+def test_deform_conv_supports_autocast(make: Callable[..., nn.Module]) -> None:
     torch.manual_seed(0)
     module = make(4, 4, 3, padding=1)
     nn.init.normal_(module.conv_offset.weight, std=0.1)
@@ -358,7 +358,7 @@ def test_deform_conv_under_autocast(make: Callable[..., nn.Module]) -> None:
     assert all(p.grad.isfinite().all() and p.grad.any() for p in module.parameters())
 
 
-@served
+@through_torchvision
 @pytest.mark.parametrize('weighted', [True, False])
 def test_sigmoid_focal_loss(weighted: bool) -> None:
     logits, target = torch.randn(6, 3).double(), torch.tensor([0, 1, 2, 1, 0, 2] if weighted else [0, 1, 2, 3, 3, 0])
@@ -373,9 +373,9 @@ def test_sigmoid_focal_loss(weighted: bool) -> None:
     assert torch.autograd.gradcheck(lambda x: ops.sigmoid_focal_loss(x, target, 2.0, 0.25, weight, 'mean'), (leaf,))
 
 
-@served
+@through_torchvision
 def test_multi_scale_deformable_attention() -> None:
-    """Sampling locations are in 0..1 of each level, pixel centres at half pixels, zeros outside."""
+    """Sampling locations are in 0..1 of each level, with pixel centres at half pixels and zeros outside."""
     shapes = torch.tensor([[4, 5], [2, 3]])
     starts = torch.tensor([0, 20])
     value, weights = torch.randn(2, 26, 2, 3).double(), torch.rand(2, 4, 2, 2, 2).double()
@@ -394,9 +394,9 @@ def test_multi_scale_deformable_attention() -> None:
     assert torch.autograd.gradcheck(lambda v, p, w: attention(v, shapes, starts, p, w, 64), leaves)
 
 
-@served
-def test_an_operator_that_is_not_served_raises_with_the_command() -> None:
-    with pytest.raises(NotImplementedError, match=r"'carafe_forward' is not among.*MMCV=compiled make setup"):
+@through_torchvision
+def test_missing_operator_raises_an_error_with_the_command() -> None:
+    with pytest.raises(NotImplementedError, match=r"'carafe_forward' is not available.*MMCV=compiled make setup"):
         extension.carafe_forward(torch.zeros(1))
     with pytest.raises(AttributeError):
         _ = extension.__file__
@@ -412,21 +412,21 @@ def python(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_a_compiled_module_wins(tmp_path) -> None:
+def test_compiled_module_takes_precedence(tmp_path) -> None:
     (tmp_path / 'mmcv').mkdir()
     (tmp_path / 'mmcv' / '__init__.py').touch()
     (tmp_path / 'mmcv' / '_ext.py').write_text('compiled = True')
     found = python(
         f'import sys; sys.path.insert(0, {str(tmp_path)!r})\n'
-        'from swin_backbone.mmcv_ops import serve_mmcv_ops\nserve_mmcv_ops()\nserve_mmcv_ops()\n'
+        'from swin_backbone.mmcv_ops import install_mmcv_ops\ninstall_mmcv_ops()\ninstall_mmcv_ops()\n'
         'import mmcv._ext\nfinders = [f for f in sys.meta_path if "mmcv_ops" in type(f).__module__]\n'
         'print(mmcv._ext.compiled, len(finders))'
     )
     assert found == 'True 1'
 
 
-@served
-def test_torch_alone_stays_untouched() -> None:
+@through_torchvision
+def test_import_of_the_package_installs_no_finder() -> None:
     found = python(
         'import sys, swin_backbone; print({"mmcv", "torchvision"} & set(sys.modules) or None, len(sys.meta_path))'
     )
@@ -434,5 +434,5 @@ def test_torch_alone_stays_untouched() -> None:
     assert int(found.split()[1]) == int(python('import sys, torch; print(len(sys.meta_path))'))
 
 
-def test_the_documented_line_serves_the_toolkits_own_tools() -> None:
+def test_toolkits_can_be_imported_after_the_registry() -> None:
     assert python('import swin_backbone.registry\nimport mmdet.apis, mmseg.apis\nprint("fine")').endswith('fine')

@@ -1,4 +1,4 @@
-"""MMDetection beside MMPretrain and Transformers 5, of which MMPretrain cannot import its multimodal models."""
+"""MMDetection and MMPretrain with Transformers 5, with which MMPretrain cannot import its multimodal models."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ import mmpretrain.models, mmdet.models
 
 
 @pytest.mark.skipif(transformers_version() < 5, reason='Transformers 5 is not installed')
-def test_both_toolkits_are_imported() -> None:
+def test_mmpretrain_and_mmdet_can_be_imported() -> None:
     pytest.importorskip('mmpretrain')
     environment = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
     done = subprocess.run([sys.executable, '-c', BUILD], env=environment, capture_output=True, text=True)
