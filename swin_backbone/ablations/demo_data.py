@@ -1,16 +1,15 @@
 """The data set of the ablations' demo: each shape is labelled with the colour of the next shape to its right.
 
-Discs and rings in three colours lie on a loose grid, some places of which are empty. The class of a shape is the colour
-of the nearest shape *of the same form* to its right, within a few places, or 'last' if there is none. Its own colour
-says nothing about its class. To classify it, a network must
+Discs and rings in three colours are placed on a jittered grid, some places of which are empty. The class of a shape is
+the colour of the nearest shape *of the same form* to its right within a few places, or 'last' if there is none. Its own
+colour is independent of its class. To classify a shape, a network must
 
-- carry information over distances larger than a window of the first stage, and across the borders of the windows of
-  every stage: the grid lies anywhere, so the shape that decides is often in the next window (shifted windows);
+- carry information over distances larger than a window of the first stage, and across window borders in every stage:
+  the position of the grid is random, so the relevant shape is often in the next window (shifted windows);
 - distinguish right from left, above and below, and near from far (position encodings);
-- compare forms, since the other form is to be skipped (attention by content, not by position alone).
+- compare forms, since shapes of the other form must be skipped (attention by content, not by position alone).
 
-Flipped images would have other classes: do not flip them. The ground between the shapes is 0, 'other', and is not
-scored.
+Flipping an image would change its classes: do not flip. The ground between the shapes is 0, 'other', and not scored.
 """
 
 from collections.abc import Mapping
@@ -41,7 +40,7 @@ HOLE = 0.5  # radius of the hole of a ring, in radii of the ring
 
 ROOT = Path('data/neighbours')
 CLASSES_ROOT = Path('data/orders')
-"""Where the demo's configs look for the data; and for what they pre-train on."""
+"""Data folders of the demo's configs, for the tasks and for pre-training."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class NeighboursSpec(Spec):
     radius: int = option(7, 'radius of a shape in pixels', 2, 100)
     jitter: float = option(2.0, 'maximum offset of a shape from its place along each axis in pixels', 0, 100)
     empty: float = option(0.15, 'share of the places that are empty', 0, 0.9)
-    reach: int = option(3, 'places to the right in which the next shape of the same form is looked for', 1, 100)
+    reach: int = option(3, 'places to the right that are searched for the next shape of the same form', 1, 100)
     noise: float = option(10.0, 'standard deviation of the noise of the pixels, of 255', 0, 255)
 
     def __post_init__(self) -> None:
@@ -66,16 +65,16 @@ class NeighboursSpec(Spec):
         places = (self.height // self.pitch) * (self.width // self.pitch)
         if places >= IDS_PER_IMAGE:
             raise InputError(
-                f'an image of a neighbours data set has fewer than {IDS_PER_IMAGE} places, got {places}: '
+                f'an image of a neighbours data set must have fewer than {IDS_PER_IMAGE} places, got {places}: '
                 'use a larger pitch or smaller images.'
             )
 
     def limits(self) -> Mapping[str, tuple[float, float]]:
-        """Shapes do not touch, and one place fits into the image."""
+        """Limit the pitch so that shapes do not touch, and at least one place fits into the image."""
         return {'pitch': (2 * (self.radius + self.jitter) + 1, min(self.width, self.height))}
 
     def render(self, rng: np.random.Generator, index: int = 0) -> LabelledImage:
-        """Draw an image; all are of the same kind, so ``index`` does not matter."""
+        """Draw an image; ``index`` is not used."""
         rows, columns = self.height // self.pitch, self.width // self.pitch
         colour = rng.integers(0, len(COLOURS), (rows, columns))
         colour[rng.random((rows, columns)) < self.empty] = -1
@@ -90,7 +89,7 @@ class NeighboursSpec(Spec):
         """Draw the shapes of a grid.
 
         Args:
-            rng: of the places and the noise.
+            rng: random generator for the places and the noise.
             colour: index of the colour, -1 at an empty place, [rows, columns].
             ring: the form, [rows, columns].
             kinds: index of the class, [rows, columns].
@@ -117,12 +116,12 @@ class NeighboursSpec(Spec):
 
 
 def classes_of(colour: NDArray[np.int64], ring: NDArray[np.bool_], reach: int) -> NDArray[np.int64]:
-    """The class of the shape at every place of a grid.
+    """Return the class of the shape at every place of a grid.
 
     Args:
         colour: index of the colour, -1 at an empty place, [rows, columns].
         ring: the form, [rows, columns].
-        reach: how many places to the right count.
+        reach: number of places to the right that are searched.
 
     Returns:
         Index into :data:`CLASSES`, -1 at an empty place, [rows, columns].
@@ -139,11 +138,11 @@ def classes_of(colour: NDArray[np.int64], ring: NDArray[np.bool_], reach: int) -
 
 @dataclass(frozen=True)
 class OrdersSpec(ClassesSpec):
-    """Options of the data that the demo pre-trains on: in which order the colours of a row follow each other.
+    """Options of the demo's pre-training data; the class of an image is the order of the colours in its rows.
 
-    From each shape to the next *of the same form* on its right, colours go on by the same number of steps (red, green,
-    blue, red, ...) in all of an image: its class. Where a row starts is random for each form, as are forms and empty
-    places.
+    From each shape to the next *of the same form* on its right, the colour advances by the same number of steps (red,
+    green, blue, red, ...) in the whole image; this number is the class. The first colour of a row is random for each
+    form, as are forms and empty places.
     """
 
     name = 'orders'
@@ -156,7 +155,7 @@ class OrdersSpec(ClassesSpec):
     height: int = option(64, 'height of an image in pixels', 42, 4096)
 
     def draw(self, rng: np.random.Generator, kind: int) -> NDArray[np.uint8]:
-        """Draw an image whose colours go on by ``kind`` steps."""
+        """Draw an image whose colours advance by ``kind`` steps."""
         scene = NeighboursSpec(width=self.width, height=self.height)
         rows, columns = self.height // scene.pitch, self.width // scene.pitch
         empty, ring = rng.random((rows, columns)) < scene.empty, rng.random((rows, columns)) < 0.5
@@ -175,14 +174,14 @@ def write_neighbours(root: Path, spec: NeighboursSpec | None = None) -> Summary:
 
 
 def make_data(root: str | None = None) -> Path:
-    """Generate the data with default options, unless they exist, and return their folder."""
+    """Generate the data with default options unless they exist; return their folder."""
     folder = Path(root) if root else ROOT
     write_neighbours(folder)
     return folder
 
 
 def make_classes(root: str | None = None) -> Path:
-    """Generate the data of the pre-training with default options, unless they exist, and return their folder."""
+    """Generate the pre-training data with default options unless they exist; return their folder."""
     folder = Path(root) if root else CLASSES_ROOT
     write_data_set(folder, OrdersSpec())
     return folder

@@ -19,13 +19,13 @@ TITLE = (
 
 
 def table5() -> Iterator[gpu_rows.Row]:
-    """A row for each method."""
+    """Yield a row for each method."""
     for method in METHODS:
         yield gpu_rows.Row(TITLE, dict(method=method.title), 9, 15, partial(time_method, method))
 
 
 def time_method(method: Method) -> dict[str, Any]:
-    """Milliseconds of the self-attention in each stage, and images per second of the network."""
+    """Measure milliseconds of the self-attention in each stage, and images per second of the network."""
     model = SwinTransformer('tiny', drop_path_rate=0.0, attention_method=method.name).to(gpu_rows.DEVICE).eval()
     cells: dict[str, Any] = {}
     for stage in range(STAGES):

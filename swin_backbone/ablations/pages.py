@@ -1,4 +1,4 @@
-"""The tables as CSV, as Markdown and as one HTML page, with a plot: the paper's numbers beside ours."""
+"""Write the tables as CSV, Markdown and an HTML page with a plot, with the paper's numbers next to ours."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,8 +17,8 @@ from swin_backbone.evaluation.tables import csv_table, markdown_table
 from swin_backbone.files import write_bytes, write_json, write_text
 
 SCORES_CAPTION = (
-    'In percent. "here" is the mean over seeds with the sample standard deviation; "difference" is to the default row '
-    '(in Table 9, to the same network with SGD), for ours between runs of the same seed.'
+    'In percent. "here" is the mean over seeds with the sample standard deviation; "difference" is relative to the '
+    'default row (in Table 9, to the same network with SGD), for our numbers between runs with the same seed.'
 )
 SCORES_ALT = (
     'Each row in the paper and here: mean (dot), standard deviation (bar), single runs (ticks), default (dashed)'
@@ -31,19 +31,19 @@ SCORES_COLUMNS = (
 SPEED_TITLE = 'Speed of the methods of self-attention (Swin paper, Table 5)'
 SPEED_ALT = 'Time relative to the shifted windows (cyclic), in the paper and here'
 SPEED_REMARK = (
-    'The paper used a V100 and images of 224 x 224, and does not state the batch size of its milliseconds: compare the '
-    'ratios. Times are relative to the shifted windows (cyclic): 2.0 takes twice as long.'
+    'The paper used a V100 and 224 x 224 images, and does not state the batch size for its milliseconds: compare the '
+    'ratios. Times are relative to the shifted windows (cyclic): 2.0 is twice as long.'
 )
 SPEED_COLUMNS = (
     'method', 'part', 'median_ms', 'lower_quartile_ms', 'upper_quartile_ms', 'images_per_second', 'paper_value',
     'relative_time', 'paper_relative_time', 'peak_bytes',
 )  # fmt: skip
 BASELINES = ('sliding-naive', 'sliding-kernel', 'shifted-padding')
-"""The methods with which the paper compares its shifted windows."""
+"""The methods that the paper compares its shifted windows with."""
 
 
-def shown(value: float | None, form: str, missing: str = '–') -> str:
-    """Format a number, or mark a missing one."""
+def format_number(value: float | None, form: str, missing: str = '–') -> str:
+    """Format a number; return ``missing`` for None and NaN."""
     return missing if value is None or value != value else format(value, form)
 
 
@@ -72,7 +72,7 @@ def write_files(
 def write_tables(
     folder: Path, table: Table, metrics: Mapping[str, str], outcomes: Sequence[Outcome], facts: dict[str, str]
 ) -> list[Score]:
-    """Write ``table.csv``, ``table.md``, ``index.html`` and ``plot.png`` with the runs so far; return the scores."""
+    """Write ``table.csv``, ``table.md``, ``index.html`` and ``plot.png`` for the runs so far; return the scores."""
     scores = collect(table, tuple(metrics), outcomes)
     by_metric = {label: [s for s in scores if s.metric == metric] for metric, label in metrics.items()}
     orders = {label: agreement(chosen) for label, chosen in by_metric.items()}
@@ -96,29 +96,29 @@ def write_tables(
 
 
 def score_record(score: Score) -> list[Any]:
-    """A score as a row of the CSV file, with the value of every run; empty where there is no number."""
-    paper = [shown(value, '.1f', '') for value in (score.paper, score.paper_difference)]
+    """Return a row of the CSV file for a score, with the value of every run; missing numbers are empty."""
+    paper = [format_number(value, '.1f', '') for value in (score.paper, score.paper_difference)]
     spreads = (score.here.mean, score.here.deviation, score.difference.mean, score.difference.deviation)
     values = ' '.join(f'{value:.4f}' for value in score.here.values)
     seeds = ' '.join(map(str, score.seeds))
-    numbers = [*paper, *(shown(value, '.4f', '') for value in spreads)]
+    numbers = [*paper, *(format_number(value, '.4f', '') for value in spreads)]
     return [score.run, score.title, score.metric, *numbers, len(score.seeds), seeds, values, score.state]
 
 
 def score_table(table: Table, by_metric: dict[str, list[Score]]) -> page.Table:
-    """The readable table of scores."""
-    shown_anyway = any(scores[0].metric == 'top1' for scores in by_metric.values())
-    imagenet = not shown_anyway and any('top1' in row.paper for row in table.rows)
+    """Return the formatted table of scores."""
+    measured = any(scores[0].metric == 'top1' for scores in by_metric.values())
+    imagenet = not measured and any('top1' in row.paper for row in table.rows)
     header = ['row', *(['ImageNet top-1, paper'] if imagenet else [])]
     for label in by_metric:
         header += [f'{label}, paper', 'difference', f'{label}, here', 'difference']
     lines = []
     for row, *scores in zip(table.rows, *by_metric.values(), strict=True):
-        line = [row.title, *([shown(row.paper.get('top1'), '.1f')] if imagenet else [])]
+        line = [row.title, *([format_number(row.paper.get('top1'), '.1f')] if imagenet else [])]
         for score in scores:
             line += [
-                shown(score.paper, '.1f'),
-                shown(None if score.is_default else score.paper_difference, '+.1f'),
+                format_number(score.paper, '.1f'),
+                format_number(None if score.is_default else score.paper_difference, '+.1f'),
                 score.here.text() or score.state,
                 '' if score.is_default else score.difference.text(sign=True),
             ]
@@ -127,13 +127,13 @@ def score_table(table: Table, by_metric: dict[str, list[Score]]) -> page.Table:
 
 
 def run_table(metrics: Mapping[str, str], outcomes: Sequence[Outcome]) -> page.Table:
-    """Every run with its scores."""
+    """Return the table of all runs with their scores."""
     lines = []
     for outcome in outcomes:
         scores = [100 * outcome.summary[name] if name in outcome.summary else None for name in metrics]
         facts = [str(outcome.summary.get(name, '–')) for name in ('iterations', 'seconds')]
         state = f'{outcome.state}: {outcome.remark}' if outcome.remark else outcome.state
-        values = [*(shown(score, '.2f') for score in scores), *facts]
+        values = [*(format_number(score, '.2f') for score in scores), *facts]
         lines.append([outcome.run, str(outcome.seed), state, *values, outcome.folder])
     header = ('run', 'seed', 'state', *metrics.values(), 'iterations', 'seconds', 'folder')
     return page.Table('every run; scores in percent', header, lines)
@@ -169,7 +169,7 @@ def write_speed(folder: Path, speeds: Speeds) -> str:
 
 
 def speed_records(speeds: Speeds) -> list[list[Any]]:
-    """The rows of the CSV file: one for each method and column that was measured."""
+    """Return the rows of the CSV file, one for each method and column that was measured."""
     records: list[list[Any]] = []
     for method in speeds.protocol.methods:
         for column in speeds.columns:
@@ -184,7 +184,7 @@ def speed_records(speeds: Speeds) -> list[list[Any]]:
 
 
 def speed_tables(speeds: Speeds) -> list[page.Table]:
-    """The readable tables of times, of ratios and of quartiles."""
+    """Return the formatted tables of times, ratios and quartiles."""
     values, ratios, quartiles = [], [], []
     for method in speeds.protocol.methods:
         values.append([method.title])
@@ -192,8 +192,8 @@ def speed_tables(speeds: Speeds) -> list[page.Table]:
         quartiles.append([method.title])
         for column in speeds.columns:
             printed, ours = column.paper(method), column.ours(method, speeds.protocol.batch)
-            values[-1] += [f'{printed:.{0 if column.network else 1}f}', shown(ours, '.1f')]
-            ratios[-1] += [shown(ratio, '.2f') for ratio in column.ratios(method)]
+            values[-1] += [f'{printed:.{0 if column.network else 1}f}', format_number(ours, '.1f')]
+            ratios[-1] += [format_number(ratio, '.2f') for ratio in column.ratios(method)]
             found = column.timings.get(method.name)
             quartiles[-1].append('{:.2f} to {:.2f}'.format(*found.quartiles_ms) if found else '–')
     titles = [column.title for column in speeds.columns]
@@ -206,11 +206,11 @@ def speed_tables(speeds: Speeds) -> list[page.Table]:
 
 
 def comparisons(speeds: Speeds) -> list[str]:
-    """Sentences that compare the shifted windows with the paper's baselines, and name what was left out."""
+    """Return sentences that compare the shifted windows with the paper's baselines, and list skipped methods."""
     lines = []
     for method in speeds.protocol.methods:
         if method.name in BASELINES and method.name not in speeds.left_out:
             pairs = [(column.title, *column.ratios(method)) for column in speeds.columns]
-            text = ', '.join(f'{title} {shown(ours, ".2f")} ({paper:.2f})' for title, paper, ours in pairs)
+            text = ', '.join(f'{title} {format_number(ours, ".2f")} ({paper:.2f})' for title, paper, ours in pairs)
             lines.append(f'speed-up of shifted windows (cyclic) over {method.title}, here (and in the paper): {text}')
-    return lines + [f'{name} is left out: {reason.rstrip(".")}' for name, reason in speeds.left_out.items()]
+    return lines + [f'{name} was skipped: {reason.rstrip(".")}' for name, reason in speeds.left_out.items()]

@@ -1,4 +1,4 @@
-"""The Swin paper's Tables 4, 5, 6 and 9: what each row changes, and the printed numbers."""
+"""The Swin paper's Tables 4, 5, 6 and 9: the options that each row changes, and the published numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,10 +8,10 @@ from swin_backbone.errors import InputError
 from swin_backbone.evaluation.results import METRICS
 
 DEFAULT_RUN = 'default'
-"""The run of the proposed network: shifted windows and a relative position bias."""
+"""Name of the run of the proposed network, with shifted windows and a relative position bias."""
 
 SWITCHES: dict[str, Any] = dict(shift=True, position_encoding='relative', attention_method='shifted-cyclic')
-"""The options of the backbone that the tables vary, with the values of the default row."""
+"""Backbone options that the tables vary, with the values of the default row."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class Row:
     """A row of a table of scores.
 
     Attributes:
-        run: name of its training runs; rows of the same network share them.
-        title: the paper's name.
-        changes: the options of :data:`SWITCHES` that it changes.
-        paper: the paper's scores in percent, without those that it does not report.
-        config: the recipe of the row; empty for the one that all rows of the table change.
-        reference: the run that differences are taken to.
-        source: the run whose network is only tested with these changes; empty for a row that is trained.
+        run: name of its training runs; rows with the same network share them.
+        title: name in the paper.
+        changes: changed backbone options.
+        paper: published scores in percent.
+        config: the config of the row; empty if it changes the common config of the table.
+        reference: the run to which differences are computed.
+        source: the run whose network is tested with these changes without training; empty for a row that is trained.
     """
 
     run: str
@@ -38,7 +38,7 @@ class Row:
 
     @property
     def options(self) -> dict[str, Any]:
-        """All options of :data:`SWITCHES`; none for a row with a recipe of its own."""
+        """All backbone options of the row; empty for a row with its own config."""
         return {} if self.config else {**SWITCHES, **self.changes}
 
 
@@ -47,11 +47,11 @@ class Table:
     """A table of scores.
 
     Attributes:
-        name: on the command line.
-        title: what it compares.
-        rows: in the paper's order.
-        task: what is trained, in place of the choice between :data:`TASKS`.
-        configs: the recipes by task, in place of those of :data:`TASKS`.
+        name: name on the command line.
+        title: subject of the comparison.
+        rows: rows in the paper's order.
+        task: the only task of this table; None if any of :data:`TASKS` can be chosen.
+        configs: configs by task that replace those of :data:`TASKS`.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Table:
         """Select networks by name; all by default.
 
         Raises:
-            InputError: the table has no such network.
+            InputError: if the table has no such network.
         """
         unknown = [name for name in names or () if name not in self.runs]
         if unknown:
@@ -78,7 +78,7 @@ class Table:
 
 
 def scores(imagenet: float | None, box: float | None, mask: float | None, miou: float | None) -> dict[str, float]:
-    """A printed row in percent: ImageNet-1K top-1, COCO box and mask AP, ADE20K mIoU (multi-scale)."""
+    """Return a published row in percent: ImageNet-1K top-1, COCO box and mask AP, ADE20K mIoU (multi-scale)."""
     named = dict(top1=imagenet, bbox_mAP=box, segm_mAP=mask, mIoU=miou)
     return {name: value for name, value in named.items() if value is not None}
 
@@ -117,13 +117,13 @@ TABLES = {
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained for a table.
+    """The training behind the scores of a table.
 
     Attributes:
-        config: the paper's recipe.
-        demo: the recipe on the generated data.
-        metrics: labels of the reported metrics, by their name in ``summary.json``.
-        remark: how the paper's numbers were obtained, and how they differ.
+        config: config of the paper's recipe.
+        demo: config for the generated data.
+        metrics: labels of the reported metrics by name in ``summary.json``.
+        remark: how the paper's numbers were obtained, and differences to ours.
     """
 
     config: str
@@ -156,7 +156,7 @@ TASKS = {
 
 
 def pair(network: str, title: str, sgd: Sequence[float], adamw: Sequence[float]) -> tuple[Row, Row]:
-    """A network of Table 9 with both optimizers; scores are those of :data:`OPTIMIZERS`."""
+    """Return the rows of a network in Table 9 with both optimizers; the metrics are those of :data:`OPTIMIZERS`."""
     reference = f'{network.replace("_", "-")}-sgd'
     return (
         Row(reference, f'{title}, SGD', {}, dict(zip(COCO, sgd, strict=True)), f'cascade_{network}_sgd_3x', reference),
@@ -196,8 +196,8 @@ class Method:
 
     Attributes:
         name: the backbone's ``attention_method``.
-        title: the paper's name.
-        stage_ms: milliseconds of the self-attention in each of the four stages, on a V100.
+        title: name in the paper.
+        stage_ms: milliseconds of the self-attention in each of the four stages on a V100.
         fps: images per second of Swin-T, -S and -B.
     """
 
@@ -215,7 +215,7 @@ METHODS = (
     Method('shifted-padding', 'shifted window (padding)', (3.3, 2.3, 1.9, 2.2), (670, 371, 236)),
     Method('shifted-cyclic', 'shifted window (cyclic)', (3.0, 1.9, 1.3, 1.0), (755, 437, 278)),
 )
-"""Table 5. The paper does not state the batch size of the milliseconds."""
+"""Table 5. The paper does not state the batch size for the milliseconds."""
 
 REFERENCE = 'shifted-cyclic'
 VARIANTS = ('tiny', 'small', 'base')

@@ -1,7 +1,7 @@
-"""The Swin V2 paper's Tables 1 and 6: position biases under other windows, norms and similarity; all of Swin V2-T.
+"""The Swin V2 paper's Tables 1 and 6: position biases at other windows, norms and similarity, all for Swin V2-T.
 
-The rows of Table 6 are taken to have Table 1's parameterised bias, since its last row scores what the first row there
-does; the row after it adds the log-spaced bias.
+The rows of Table 6 are assumed to use Table 1's parameterised bias, because its last row has the same score as the
+first row of Table 1; an additional row adds the log-spaced bias.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from swin_backbone.ablations.paper_v1 import Row, Table, scores
 
 WINDOW = 8
-"""The window that rows are trained with before they are tested with others."""
+"""The training window of networks that are tested with other windows."""
 
 V2: dict[str, Any] = dict(version=2, pretrained_window_sizes=(WINDOW,) * 4)
 CONFIGS = {'detection': 'cascade_swinv2_t_3x', 'segmentation': 'upernet_swinv2_t_160k'}
@@ -29,12 +29,12 @@ PUBLISHED = {
         {16: scores(83.8, 51.1, None, 47.0), 32: scores(None, 51.8, None, 47.8)},
     ),
 }
-"""Table 1 by bias: ImageNet top-1 at the window of training and, without more training, at others; then scores of
-networks that were trained further with a larger window, ImageNet where it is printed for that window."""
+"""Table 1 by bias: ImageNet top-1 at the training window and, without further training, at other windows; then scores
+of networks that were fine-tuned with a larger window, with ImageNet top-1 if published for that window."""
 
 
 def position_rows(bias: str) -> list[Row]:
-    """The rows of one position bias."""
+    """Return the rows of one position bias."""
     zero_shot, trained = PUBLISHED[bias]
     title, own = TITLES[bias], f'{bias}-w{WINDOW}'
     rows = []
@@ -57,7 +57,7 @@ def position_rows(bias: str) -> list[Row]:
 
 
 def block_row(run: str, title: str, imagenet: float, **choices: str) -> Row:
-    """A row of Table 6: V2 with some of its changes."""
+    """Return a row of Table 6: V2 with some of its changes undone."""
     options = dict(**V2, window_size=WINDOW, **choices)
     return Row(run, title, options, scores(imagenet, None, None, None), reference=f'table-w{WINDOW}')
 

@@ -1,4 +1,4 @@
-"""Plots of the ablations: the paper's numbers beside ours, each on its own scale."""
+"""Plots of the ablations: the paper's numbers next to ours, each on its own scale."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ PANEL = 3.4
 
 
 def draw_scores(scores: Sequence[Score], metrics: Mapping[str, str], theme: Theme) -> Any:
-    """Draw for each metric a panel of the paper's scores and one of ours, with one line per row of the table."""
+    """Draw a panel with the paper's scores and one with ours for each metric, with one line per row of the table."""
     rows = len(scores) // len(metrics)
     figure = new_figure(1.6 + PANEL * 2, (1.0 + 0.36 * rows) * len(metrics))
     panels = figure.subplots(len(metrics), 2, squeeze=False, sharey=True)
@@ -37,15 +37,15 @@ def draw_panel(
     colour: str,
     theme: Theme,
 ) -> None:
-    """Draw mean, deviation and single values of every row, and the default row as a line.
+    """Draw mean, standard deviation and single values of every row, and a line at the mean of the default row.
 
     Args:
-        axes: of the panel.
+        axes: axes of the panel.
         scores: the rows.
-        points: mean, standard deviation and values of each row; None where there is no mean.
-        missing: the text where there is no mean.
-        colour: of the points.
-        theme: of the figure.
+        points: mean, standard deviation and values of each row; the mean is None if there are no values.
+        missing: text for each row without a mean.
+        colour: colour of the points.
+        theme: theme of the figure.
     """
     default = next((mean for (mean, _, _), score in zip(points, scores, strict=True) if score.run == DEFAULT_RUN), None)
     if default is not None:
@@ -72,9 +72,9 @@ def draw_speeds(panels: Sequence[tuple[str, Sequence[tuple[str, float, float]]]]
     """Draw relative times on logarithmic scales.
 
     Args:
-        panels: for each column of Table 5 its title, and for each row: title, and the paper's and our time relative to
-            the shifted windows.
-        theme: of the figure.
+        panels: title of each column of Table 5, and for each of its rows the title, and the paper's and our time
+            relative to the shifted windows.
+        theme: theme of the figure.
     """
     from matplotlib.ticker import LogLocator, NullLocator
 

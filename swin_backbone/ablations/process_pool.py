@@ -1,4 +1,4 @@
-"""Concurrent processes: in order, as many at a time as the machine has room for, and none left behind."""
+"""A pool of concurrent processes, which are started in order and all ended on an interruption."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from typing import Any
 from swin_backbone.errors import InputError
 
 PATIENCE_S = 20.0
-"""Seconds that processes have to end after SIGTERM before they are killed."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Launch:
     """How runs are started.
 
     Attributes:
-        launcher: of mmengine: none, pytorch, slurm or mpi.
-        processes: of each run, with a launcher.
-        jobs: concurrent runs.
+        launcher: mmengine's launcher: none, pytorch, slurm or mpi.
+        processes: number of processes of each run.
+        jobs: number of concurrent runs.
     """
 
     launcher: str = 'none'
@@ -47,10 +47,10 @@ class Job:
 
 
 class Pool:
-    """Runs jobs in order, as many at a time as there are slots.
+    """A pool that runs jobs in order, one per slot at a time.
 
     Args:
-        slots: the environment variables of each process that may run at a time, in addition to ours.
+        slots: for each concurrent job, environment variables in addition to those of this process.
     """
 
     def __init__(self, slots: Sequence[Mapping[str, str]]) -> None:
@@ -64,12 +64,12 @@ class Pool:
 
         Args:
             count: number of jobs.
-            begin: returns a job right before it starts.
+            begin: called right before a job starts; returns it.
             end: called with number, exit code and seconds of a finished job; calls of ``begin`` and ``end`` never
                 overlap.
 
         Raises:
-            KeyboardInterrupt: after Ctrl-C, SIGTERM or SIGHUP; all processes have been ended.
+            KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, after all processes have been ended.
         """
         with interrupt_on_signals(), ThreadPoolExecutor(len(self.free)) as executor:
             try:
@@ -80,7 +80,7 @@ class Pool:
                 raise
 
     def work(self, number: int, begin: Callable[[int], Job], end: Callable[[int, int, float], None]) -> None:
-        """Run one job in a worker thread, where no signal can interrupt between start and record of a process."""
+        """Run one job in a worker thread, where no signal handler can interrupt the registration of its process."""
         try:
             with self.lock:
                 if self.stopped:
@@ -101,12 +101,12 @@ class Pool:
             raise
 
     def stop(self) -> None:
-        """Start no more jobs; end the running processes with all that they started, and kill what does not end."""
+        """Start no more jobs; end the running processes and their children, and kill those that do not end."""
         self.stopped = True
         processes = list(self.processes)
         try:
             for process in processes:
-                # Not SIGINT: what a shell started in the background ignores it.
+                # Not SIGINT, which is ignored by background processes of a shell.
                 signal_group(process, signal.SIGTERM)
             deadline = time.monotonic() + PATIENCE_S
             for process in processes:
@@ -114,12 +114,12 @@ class Pool:
                     process.wait(max(0.0, deadline - time.monotonic()))
         finally:
             for process in processes:
-                # Data loaders may outlive the process that started them.
+                # Data loader workers may outlive the process that started them.
                 signal_group(process, signal.SIGKILL)
 
 
 def start_process(job: Job, environment: Mapping[str, str]) -> 'subprocess.Popen[bytes]':
-    """Start a job in its own process group: Ctrl-C reaches it once, through us."""
+    """Start a job in its own process group, so that only :meth:`Pool.stop` sends it signals on Ctrl-C."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with job.log.open('ab') as log:
         return subprocess.Popen(
@@ -133,19 +133,19 @@ def start_process(job: Job, environment: Mapping[str, str]) -> 'subprocess.Popen
 
 
 def signal_group(process: 'subprocess.Popen[bytes]', number: int) -> None:
-    """Send a signal to a process and to all that it started."""
+    """Send a signal to a process and its children."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
 
 
 @contextmanager
 def interrupt_on_signals() -> Iterator[None]:
-    """Treat the signals of a batch system and of a closed terminal like Ctrl-C."""
+    """Treat SIGTERM (sent by batch systems) and SIGHUP (sent by a closed terminal) like Ctrl-C."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    # Ignored signals stay ignored, as `nohup` wants.
+    # Signals that are ignored, for example by `nohup`, remain ignored.
     numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
@@ -156,14 +156,14 @@ def interrupt_on_signals() -> Iterator[None]:
 
 
 def make_slots(launch: Launch, devices: Sequence[str]) -> list[dict[str, str]]:
-    """Divide the GPUs, or without any the CPU cores, among concurrent runs; return their environment variables.
+    """Divide the GPUs, or the CPU cores if there are none, among concurrent runs; return their environment variables.
 
     Args:
         launch: how runs are started.
-        devices: the available GPUs, as ``CUDA_VISIBLE_DEVICES`` names them.
+        devices: the available GPUs, named as in ``CUDA_VISIBLE_DEVICES``.
 
     Raises:
-        InputError: there are GPUs, but too few.
+        InputError: if there are GPUs, but too few.
     """
     jobs, processes = launch.jobs, launch.processes
     if devices and len(devices) < jobs * processes:
@@ -181,7 +181,7 @@ def make_slots(launch: Launch, devices: Sequence[str]) -> list[dict[str, str]]:
 
 
 def visible_devices() -> list[str]:
-    """The available GPUs, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    """Return the available GPUs, named as in ``CUDA_VISIBLE_DEVICES``."""
     import torch
 
     named, count = os.environ.get('CUDA_VISIBLE_DEVICES'), torch.cuda.device_count()

@@ -1,4 +1,4 @@
-"""From the summaries of an ablation's runs to the scores of its table."""
+"""Compute the scores of an ablation table from the summaries of its runs."""
 
 import itertools
 import math
@@ -17,12 +17,12 @@ class Outcome:
     """The result of one run.
 
     Attributes:
-        run: its name.
-        seed: its seed.
+        run: name of the run.
+        seed: random seed.
         state: 'finished', or why there are no scores.
-        summary: its ``summary.json``; empty unless it is finished.
-        folder: its work dir.
-        remark: more about the state.
+        summary: content of ``summary.json``; empty unless the run is finished.
+        folder: work dir of the run.
+        remark: details about the state.
     """
 
     run: str
@@ -41,16 +41,16 @@ class Spread:
 
     @property
     def mean(self) -> float:
-        """Their mean; NaN without values."""
+        """Mean; NaN if there are no values."""
         return statistics.fmean(self.values) if self.values else math.nan
 
     @property
     def deviation(self) -> float:
-        """Their sample standard deviation; NaN for fewer than two values."""
+        """Sample standard deviation; NaN for fewer than two values."""
         return statistics.stdev(self.values) if len(self.values) > 1 else math.nan
 
     def text(self, sign: bool = False) -> str:
-        """Mean and standard deviation, as far as they exist."""
+        """Format mean and standard deviation, if they exist."""
         if not self.values:
             return ''
         mean = f'{self.mean:+.2f}' if sign else f'{self.mean:.2f}'
@@ -62,16 +62,16 @@ class Score:
     """One metric of one row, in percent.
 
     Attributes:
-        run: name of its runs.
-        title: of the row.
-        metric: name in ``summary.json``.
-        paper: the paper's score, if it reports one.
-        paper_difference: the paper's score minus that of the paper's default row.
+        run: name of the runs.
+        title: title of the row.
+        metric: name of the metric in ``summary.json``.
+        paper: the paper's score, if published.
+        paper_difference: the paper's score minus that of its reference row.
         here: our scores.
-        difference: our scores minus those of our default row with the same seed.
-        seeds: those of :attr:`here`.
+        difference: our scores minus those of our reference row with the same seed.
+        seeds: seeds of :attr:`here`.
         state: 'finished', or why scores are missing.
-        reference: the run that differences are taken to.
+        reference: the run to which differences are computed.
     """
 
     run: str
@@ -87,7 +87,7 @@ class Score:
 
     @property
     def is_default(self) -> bool:
-        """Whether differences are taken to this row."""
+        """Whether this is the row to which differences are computed."""
         return self.run == self.reference
 
 
@@ -116,19 +116,19 @@ def collect(table: Table, metrics: Sequence[str], outcomes: Sequence[Outcome]) -
 
 
 def scores_by_seed(run: str, metric: str, outcomes: Sequence[Outcome]) -> dict[int, float]:
-    """A metric of the finished runs of a row, in percent."""
+    """Return a metric of the finished runs of a row in percent, by seed."""
     found = {o.seed: 100 * o.summary[metric] for o in outcomes if o.run == run and metric in o.summary}
     return dict(sorted(found.items()))
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well the order of the rows agrees with the paper's.
+    """Agreement of the order of the rows with the paper's.
 
     Attributes:
-        agreeing: pairs of rows that differ in the paper and have the same order here.
-        opposed: pairs with the opposite order here.
-        tied: pairs that are equal here.
+        agreeing: number of pairs of rows that differ in the paper and have the same order here.
+        opposed: number of those pairs with the opposite order here.
+        tied: number of those pairs with equal scores here.
         paper: the rows from best to worst in the paper.
         here: the same rows from best to worst here.
     """
@@ -141,7 +141,7 @@ class Agreement:
 
     @property
     def pairs(self) -> int:
-        """All pairs that differ in the paper."""
+        """Number of pairs of rows that differ in the paper."""
         return self.agreeing + self.opposed + self.tied
 
     @property
@@ -150,7 +150,7 @@ class Agreement:
         return (self.agreeing - self.opposed) / self.pairs if self.pairs else math.nan
 
     def text(self) -> str:
-        """A sentence."""
+        """Format as a sentence."""
         return (
             f"{self.agreeing} of {self.pairs} pairs of rows are in the paper's order (Kendall's tau {self.tau:+.2f}); "
             f'the paper: {" > ".join(self.paper)}; here: {" > ".join(self.here)}'
@@ -158,7 +158,7 @@ class Agreement:
 
 
 def agreement(scores: Sequence[Score]) -> Agreement:
-    """Compare the order of the means of one metric; a network with two rows counts once."""
+    """Compare the order of the means of one metric with the paper's; a network with two rows counts once."""
     found = {s.run: (s.paper, s.here.mean) for s in scores if s.paper is not None and s.here.values}
     pairs = itertools.combinations(found.values(), 2)
     products = [(paper - other) * (here - there) for (paper, here), (other, there) in pairs if paper != other]

@@ -1,4 +1,4 @@
-"""The runs of an ablation: a base config, changed once per row and seed, each with its own folder."""
+"""The runs of an ablation: a base config with the changes of each row and seed, and a folder for each run."""
 
 import copy
 import json
@@ -25,22 +25,22 @@ BACKBONE = 'swin_backbone.SwinTransformer'
 NOT_COMPARED = frozenset(
     {'work_dir', 'launcher', 'resume', 'default_hooks', 'log_level', 'log_processor', 'vis_backends', 'visualizer'}
 )
-"""Keys of a config that do not change the result of a run."""
+"""Config keys that do not affect the result of a run."""
 
 NAMED_DIFFERENCES = 3
 FROM_SCRATCH = 'from scratch'
 WITHOUT_WINDOWS = ('sliding-naive', 'sliding-kernel', 'performer')
-"""Methods of attention for which a rule about windows on small maps means nothing."""
+"""Attention methods without windows, to which the option ``small_maps`` does not apply."""
 
 PRETRAINING = 'classification'
 PRETRAINING_SEED = 0
-"""Each row is pre-trained once, whatever the seeds of the runs that start from its weights."""
+"""Each row is pre-trained once with this seed, for all seeds of the runs that start from its weights."""
 
 TABLES = {**paper_v1.TABLES, **paper_v2.TABLES}
 
 
 class State(Enum):
-    """The progress of a run; the values are shown in tables."""
+    """The state of a run; the values are shown in tables."""
 
     NEW = 'not run'
     OTHER = 'made with other options'
@@ -53,13 +53,13 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Progress:
-    """The state of a run and what it wrote.
+    """The progress of a run.
 
     Attributes:
-        state: how far it is.
-        summary: its ``summary.json``, if it is finished.
-        remark: the reason for the state, for messages.
-        checkpoint: the newest one, if there is any.
+        state: the state of the run.
+        summary: content of ``summary.json`` if the run is finished.
+        remark: reason for the state, for messages.
+        checkpoint: the newest checkpoint, if there is one.
     """
 
     state: State
@@ -70,14 +70,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Run:
-    """One training with its evaluation.
+    """One training run with its evaluation.
 
     Attributes:
-        row: what it changes.
-        seed: of all random numbers.
-        folder: its work dir.
-        config: complete, without a work dir.
-        source: folder of the run whose network is tested; None if one is trained.
+        row: the row of the table.
+        seed: random seed.
+        folder: work dir.
+        config: the complete config, without a work dir.
+        source: folder of the run whose network is tested; None if this run trains one.
     """
 
     row: Row
@@ -88,44 +88,44 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name in messages."""
+        """Name in messages."""
         return f'{self.row.run} seed {self.seed}'
 
     @property
     def config_file(self) -> Path:
-        """The dumped config."""
+        """File of the dumped config."""
         return self.folder / 'ablation.py'
 
     @property
     def record_file(self) -> Path:
-        """The options behind the contents of the folder."""
+        """File with the options that the run was made with."""
         return self.folder / 'ablation.json'
 
     @property
     def log_file(self) -> Path:
-        """The output of the run's processes."""
+        """File with the output of the run's processes."""
         return self.folder / 'console.log'
 
     def record(self) -> dict[str, Any]:
-        """The values that decide the result."""
+        """Return the options that affect the result."""
         items = self.config.to_dict().items()
         values = {key: value for key, value in items if key not in NOT_COMPARED and not key.startswith('_')}
         return dict(row=self.row.run, seed=self.seed, config=json.loads(json.dumps(values, default=str)))
 
     def differences(self) -> list[str] | None:
-        """How the record in the folder differs from this run; None if there is no record."""
+        """List the differences between the record in the folder and this run; None if there is no record."""
         if not self.record_file.is_file():
             return None
         return differences(json.loads(self.record_file.read_text()), self.record())
 
     def write_config(self) -> None:
-        """Write config and record into the folder."""
+        """Write the config and the record to the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.dump(self.config_file)
         write_json(self.record_file, self.record())
 
     def progress(self, metrics: Collection[str]) -> Progress:
-        """Inspect the folder; a finished run has all ``metrics`` in its summary."""
+        """Determine the progress from the folder; a finished run has all ``metrics`` in its summary."""
         summary_file = self.folder / 'summary.json'
         changed = self.differences()
         if changed:
@@ -133,7 +133,7 @@ class Run:
             return Progress(State.OTHER, remark='; '.join(changed[:NAMED_DIFFERENCES]) + more)
         if changed is None:
             unknown = summary_file.is_file() or any(self.folder.glob('*.pth'))
-            return Progress(State.OTHER, remark='its options are not recorded') if unknown else Progress(State.NEW)
+            return Progress(State.OTHER, remark='its options were not recorded') if unknown else Progress(State.NEW)
         remark = ''
         if summary_file.is_file():
             summary = json.loads(summary_file.read_text())
@@ -144,18 +144,18 @@ class Run:
         checkpoint = last_checkpoint(self.folder)
         if checkpoint is None:
             return Progress(State.NEW, remark=remark)
-        # A training that is resumed at its end would evaluate nothing.
+        # A run that is resumed after the last iteration would not be evaluated.
         state = State.UNEVALUATED if checkpoint.name == final_checkpoint(self.config) else State.INTERRUPTED
         return Progress(state, remark=remark, checkpoint=checkpoint)
 
     @property
-    def tested(self) -> Path | None:
-        """The checkpoint of the run whose network is tested, if that run is finished."""
+    def tested_checkpoint(self) -> Path | None:
+        """Checkpoint of the run whose network is tested, if that run is finished."""
         finished = self.source is not None and (self.source / 'summary.json').is_file()
         return last_checkpoint(self.source) if self.source is not None and finished else None
 
     def transfer(self, checkpoint: Path) -> Path:
-        """Write a checkpoint of another run with position biases for the windows of this one; return its file."""
+        """Resize the position biases in a checkpoint of another run to the windows of this run; return the new file."""
         options = self.config.model.backbone.to_dict()
         backbone = SwinTransformer(**{key: value for key, value in options.items() if key not in ('type', 'init_cfg')})
         load_pretrained(backbone, checkpoint)
@@ -166,7 +166,7 @@ class Run:
         return file
 
     def command(self, found: Progress, launch: Launch) -> list[str]:
-        """The command line that starts, resumes or only evaluates the run; its config is in its folder."""
+        """Return the command that starts, resumes or only evaluates the run; its config must have been written."""
         torchrun = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={launch.processes}']
         starts = {
             'none': [sys.executable],
@@ -174,12 +174,12 @@ class Run:
             'slurm': ['srun', f'--ntasks={launch.processes}', sys.executable],
             'mpi': ['mpirun', '-n', str(launch.processes), sys.executable],
         }
-        if self.tested is not None:
-            task = ['test', str(self.config_file), str(self.transfer(self.tested))]
+        if self.tested_checkpoint is not None:
+            task = ['test', str(self.config_file), str(self.transfer(self.tested_checkpoint))]
         elif found.state is State.UNEVALUATED:
             task = ['test', str(self.config_file), str(found.checkpoint)]
         else:
-            # From the newest checkpoint in the work dir, or from the beginning.
+            # --resume starts from the beginning if there is no checkpoint in the work dir.
             task = ['train', str(self.config_file), '--resume']
         options = ['--work-dir', str(self.folder), '--launcher', launch.launcher]
         return [*starts[launch.launcher], '-m', 'swin_backbone.cli', *task, *options]
@@ -191,16 +191,16 @@ class Plan:
 
     Attributes:
         table: the table of scores.
-        task: what is trained.
+        task: the training task.
         task_name: a key of :data:`TASKS`.
         base: the config that the rows change.
-        work_dir: where runs and tables are written.
-        seeds: each row is trained once with each.
-        weights: of the backbone: None for those of the config, 'none', or a source in which ``{row}`` is replaced by
-            the name of the row's run.
-        demo: whether it uses the generated data.
-        recipes: the configs of rows with one of their own, by its name.
-        pretraining: the runs of the same rows that make their weights, if they are pre-trained here.
+        work_dir: folder for runs and tables.
+        seeds: seeds for each row.
+        weights: weights of the backbone: None for those of the config, 'none', or a source in which ``{row}`` is
+            replaced by the name of the row's run.
+        demo: whether the generated data are used.
+        recipes: configs of rows that have their own, by name.
+        pretraining: the plan that pre-trains the backbone of each row, if any.
     """
 
     table: Table
@@ -216,20 +216,20 @@ class Plan:
 
     @property
     def metrics(self) -> dict[str, str]:
-        """Labels of the metrics of the table by name, those of the pre-training first."""
+        """Labels of the table's metrics by name; metrics of the pre-training come first."""
         return {**(self.pretraining.task.metrics if self.pretraining else {}), **self.task.metrics}
 
     @property
     def report_dir(self) -> Path:
-        """Where the tables and the plot are written."""
+        """Folder for the tables and the plot."""
         return self.work_dir / f'{self.table.name}-{self.task_name}'
 
     def runs(self, rows: Sequence[str] | None = None) -> list[Run]:
-        """The runs of some rows, seed after seed, so that a table with every row is there early."""
+        """Return the runs of some rows ordered by seed, so that a table with all rows is available early."""
         return [self.run(row, seed) for seed in self.seeds for row in self.table.choose(rows)]
 
     def run(self, row: Row, seed: int) -> Run:
-        """The run of one row with one seed; tables that share a row share its runs."""
+        """Return the run of one row with one seed; tables with the same row share its runs."""
         folder = self.work_dir / self.task_name
         config = copy.deepcopy(self.recipes.get(row.config, self.base))
         config.model.backbone.update(row.options)
@@ -256,13 +256,13 @@ def make_plan(
     check_data: bool = True,
     pretrain: str | None = None,
 ) -> Plan:
-    """Read the base config, or those of the rows, and apply the options that hold for every row.
+    """Read the base config, or those of the rows, and apply the options to all of them.
 
-    With ``pretrain``, every row starts from weights of a classifier of its own, which is trained first: on the images
-    in that folder, or on those of its config for an empty string.
+    With ``pretrain``, a classifier is trained for every row first, and the row starts from its weights. ``pretrain`` is
+    a folder of images, or an empty string for the images in the classifier's config.
 
     Raises:
-        InputError: the config cannot be used, or data are missing.
+        InputError: if a config cannot be used, data are missing, or options exclude each other.
     """
     chosen = TABLES[table]
     recipe = chosen.task or TASKS[task]
@@ -282,16 +282,16 @@ def make_plan(
 
     if pretrain is not None:
         if weights is not None:
-            raise InputError('--pretrain makes the weights of each row: leave --weights out.')
+            raise InputError('--pretrain trains the weights of each row: remove --weights.')
         if chosen.task is not None or task == PRETRAINING or table not in paper_v1.TABLES:
-            raise InputError('--pretrain is for --task detection and segmentation of table4 and table6: leave it out.')
+            raise InputError('--pretrain is for --task detection and segmentation of table4 and table6: remove it.')
     recipes = {row.config: read(row.config) for row in chosen.rows if row.config}
     if recipes:
         base = recipes[recipe.config]
     else:
         base = read(config_file or (recipe.demo if demo else chosen.configs.get(task, recipe.config)))
         if base.model.get('backbone', {}).get('type') != BACKBONE:
-            raise InputError(f'the backbone of {base.filename} is not {BACKBONE}: give a --config that has it.')
+            raise InputError(f'the backbone of {base.filename} is not {BACKBONE}: use a --config with it.')
     folder = Path(work_dir or ('work_dirs/ablate-demo' if demo else 'work_dirs/ablate'))
     plan = Plan(chosen, recipe, task, base, folder, tuple(seeds), weights, demo, recipes)
     if pretrain is None:
@@ -305,21 +305,21 @@ def make_plan(
 
 
 def final_checkpoint(config: Config) -> str:
-    """The name of the checkpoint at the end of a training."""
+    """Return the file name of the last checkpoint of a training run."""
     limits = config.train_cfg
     return f'epoch_{limits.max_epochs}.pth' if 'max_epochs' in limits else f'iter_{limits.max_iters}.pth'
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint of a run, if there is any."""
+    """Return the newest checkpoint of a run; None if there is none."""
     pointer = folder / 'last_checkpoint'
-    # By its name alone: the folder may have been moved.
+    # Only use the file name, since the folder may have been moved.
     checkpoint = folder / Path(pointer.read_text().strip()).name if pointer.is_file() else None
     return checkpoint if checkpoint is not None and checkpoint.is_file() else None
 
 
 def differences(old: Any, new: Any, path: str = '') -> list[str]:
-    """List where two nested values differ, as ``key is old, not new``."""
+    """List the differences of two nested values as ``key is old, not new``."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = dict.fromkeys([*old, *new])
         return [line for key in keys for line in differences(old.get(key), new.get(key), f'{path}.{key}'.lstrip('.'))]
@@ -333,10 +333,10 @@ def differences(old: Any, new: Any, path: str = '') -> list[str]:
 def starting_weights(run: Run) -> str:
     """Build the backbone of a run and load its weights; return a description of them.
 
-    The toolkits' own backbones are built, and load their weights, when the run starts.
+    Backbones of the toolkits are not built here; they load their weights when the run starts.
 
     Raises:
-        InputError: the backbone cannot be built, or the weights do not fit it.
+        InputError: if the backbone cannot be built, or the weights do not fit it.
     """
     options = {key: value for key, value in run.config.model.backbone.to_dict().items() if key != 'type'}
     init = options.pop('init_cfg', None)
@@ -350,5 +350,5 @@ def starting_weights(run: Run) -> str:
             return f'initialised by {init}'
         report = load_pretrained(model, init['checkpoint'])
     except InputError as error:
-        raise InputError(f'row {run.row.run}: {error} Leave the row out with --rows, or choose --weights.') from error
+        raise InputError(f'row {run.row.run}: {error} Exclude the row with --rows, or set --weights.') from error
     return '; '.join([str(report), *report.warnings])

@@ -1,4 +1,4 @@
-"""Runs of an ablation as jobs of Slurm, through submitit."""
+"""Submit the runs of an ablation to Slurm with submitit."""
 
 import shutil
 import subprocess
@@ -15,10 +15,10 @@ from swin_backbone.errors import InputError
 
 @dataclass(frozen=True)
 class RunJob:
-    """What a job does: it runs the command of one run, and again after Slurm has interrupted it.
+    """A job that runs the command of one run, and is submitted again after Slurm has interrupted it.
 
     Attributes:
-        command: starts the run, or resumes it from its newest checkpoint.
+        command: command that starts the run, or resumes it from its newest checkpoint.
         log: file to which its output is appended.
     """
 
@@ -26,13 +26,13 @@ class RunJob:
     log: Path
 
     def __call__(self) -> int:
-        """Run the command; raises if it fails."""
+        """Run the command; raise an error if it fails."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open('ab') as log:
             return subprocess.run(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True).returncode
 
     def checkpoint(self) -> Any:
-        """Submit the same job again after a time-out or a preemption."""
+        """Submit the same job again after a timeout or a preemption."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -42,11 +42,11 @@ def make_executor(folder: Path, options: Mapping[str, Any]) -> Any:
     """Build submitit's executor.
 
     Args:
-        folder: for what submitit writes.
-        options: of submitit's AutoExecutor, such as ``slurm_partition``; ``cluster`` replaces Slurm.
+        folder: folder for submitit's files.
+        options: options of submitit's AutoExecutor, such as ``slurm_partition``; ``cluster`` replaces Slurm.
 
     Raises:
-        InputError: submitit or Slurm is missing, or an option is unknown.
+        InputError: if submitit or Slurm is missing, or an option is unknown.
     """
     try:
         import submitit
@@ -55,29 +55,29 @@ def make_executor(folder: Path, options: Mapping[str, Any]) -> Any:
     others = dict(options)
     cluster = others.pop('cluster', 'slurm')
     if cluster == 'slurm' and shutil.which('sbatch') is None:
-        raise InputError('--slurm needs sbatch, which is not on this machine: submit from a login node, or use --jobs.')
+        raise InputError('--slurm needs sbatch, which was not found: submit from a login node, or use --jobs.')
     executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
     try:
         executor.update_parameters(**others)
     except (AssertionError, NameError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip('.')
-        raise InputError(f"--slurm-options: {reason}; give parameters of submitit's AutoExecutor.") from error
+        raise InputError(f"--slurm-options: {reason}; use parameters of submitit's AutoExecutor.") from error
     return executor
 
 
 def submit(sweep: Sweep, executor: Any, launch: Launch) -> dict[str, Any]:
-    """Submit the unfinished runs of a sweep, those that start from another one's weights to begin after it.
+    """Submit the unfinished runs of a sweep; runs that start from another run's weights depend on its job.
 
-    A run that tests the network of another one is left for the next call, unless that one is finished.
+    A run that tests the network of an unfinished run is skipped; call this function again later.
 
     Returns:
-        submitit's jobs by the task and the name of the run.
+        submitit's jobs by task and name of the run.
     """
-    first = submit(sweep.first, executor, launch) if sweep.first is not None else {}
+    first = submit(sweep.pretraining, executor, launch) if sweep.pretraining is not None else {}
     jobs = {}
-    for run in sweep.asked:
-        found = sweep.look(run)
-        if found.state is State.FINISHED or (run.source is not None and run.tested is None):
+    for run in sweep.selected:
+        found = sweep.progress_of(run)
+        if found.state is State.FINISHED or (run.source is not None and run.tested_checkpoint is None):
             continue
         before = first.get(f'{PRETRAINING}, {run.row.run} seed {PRETRAINING_SEED}')
         dependency = {} if before is None else {'dependency': f'afterok:{before.job_id}'}

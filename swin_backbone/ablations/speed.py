@@ -1,4 +1,4 @@
-"""Table 5: the speed of every attention method, per stage and in whole networks, timed in turns."""
+"""Table 5: the speed of every attention method per stage and in whole networks, with interleaved timings."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,16 +20,16 @@ STAGES = 4
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is timed, and how.
+    """The options of the timings.
 
     Attributes:
-        methods: rows of Table 5, always with the reference, the shifted windows.
-        variants: networks; self-attention is timed in the first.
+        methods: rows of Table 5, including the reference, the shifted windows.
+        variants: networks; the self-attention per stage is timed in the first.
         shape: height and width of the images in pixels.
-        batch: images per batch.
-        dtype: 'float32', or half precision by autocast.
-        warm_up: untimed rounds.
-        rounds: timed rounds; in each, every method has its turn, and another one is first.
+        batch: number of images per batch.
+        dtype: 'float32', or a half-precision type for autocast.
+        warm_up: number of untimed rounds.
+        rounds: number of timed rounds; each round times every method once, in changing order.
         device: 'cpu' or 'cuda'.
     """
 
@@ -43,7 +43,7 @@ class Protocol:
     device: str
 
     def text(self) -> str:
-        """The protocol in words."""
+        """Describe the protocol."""
         clock = 'synchronizing the GPU before and after each' if self.device == 'cuda' else 'wall clock'
         return (
             f'{self.batch} x 3 x {self.shape[0]} x {self.shape[1]}, {self.dtype}, inference, one process; '
@@ -59,9 +59,9 @@ class Column:
 
     Attributes:
         title: 'S1' to 'S4' for self-attention in a stage, or a network such as 'Swin-T'.
-        index: of the stage or of the network in the paper's numbers.
-        network: whether it is a network.
-        timings: ours, by method.
+        index: index of the stage or the network in the paper's numbers.
+        network: whether the column is a network.
+        timings: our timings by method.
     """
 
     title: str
@@ -70,33 +70,33 @@ class Column:
     timings: dict[str, timing.Timing]
 
     def paper(self, method: Method) -> float:
-        """The paper's milliseconds of a stage or images per second of a network."""
+        """Return the paper's milliseconds of a stage or images per second of a network."""
         return method.fps[self.index] if self.network else method.stage_ms[self.index]
 
     def ours(self, method: Method, batch: int) -> float:
-        """The same measured here; NaN if it was not."""
+        """Return our number in the same unit; NaN if it was not measured."""
         if method.name not in self.timings:
             return math.nan
         median = self.timings[method.name].median_ms
         return 1000 * batch / median if self.network else median
 
     def ratios(self, method: Method) -> tuple[float, float]:
-        """The paper's and our time relative to the shifted windows; NaN if it was not measured."""
+        """Return the paper's and our time relative to the shifted windows; NaN if it was not measured."""
         reference = next(other for other in METHODS if other.name == REFERENCE)
-        theirs = self.paper(method) / self.paper(reference)
+        paper = self.paper(method) / self.paper(reference)
         ours = self.ours(method, 1) / self.ours(reference, 1)
-        return (1 / theirs, 1 / ours) if self.network else (theirs, ours)
+        return (1 / paper, 1 / ours) if self.network else (paper, ours)
 
 
 @dataclass
 class Speeds:
-    """What was measured.
+    """The results of the timings.
 
     Attributes:
-        protocol: how.
-        environment: the machine and its software.
+        protocol: options of the timings.
+        environment: hardware and software.
         columns: the timings.
-        left_out: methods that cannot run here, with the reason.
+        left_out: methods that cannot run on this machine, with the reason.
     """
 
     protocol: Protocol
@@ -115,10 +115,10 @@ def make_protocol(
     rounds: int | None,
     demo: bool,
 ) -> Protocol:
-    """Fill in the defaults; on a GPU, those with which the original code measures its throughput.
+    """Return the protocol with defaults for missing options; on a GPU, those of the original throughput measurement.
 
     Raises:
-        InputError: a value is out of range.
+        InputError: if a value is out of range.
     """
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     known = {method.name: method for method in METHODS}
@@ -146,7 +146,7 @@ def make_protocol(
 
 
 def measure(protocol: Protocol, say: Callable[[str], None]) -> Speeds:
-    """Time everything; ``say`` is called with a line before each column."""
+    """Time all methods; ``say`` is called with a line before each column."""
     found = Speeds(protocol, timing.environment(protocol.device))
     for variant in protocol.variants:
         models = build(variant, found)
@@ -165,14 +165,14 @@ def measure(protocol: Protocol, say: Callable[[str], None]) -> Speeds:
 
 
 def build(variant: str, found: Speeds) -> dict[str, Any]:
-    """Build a backbone with random weights for every method; record those that fail."""
+    """Build a backbone with random weights for every method; record the methods that fail."""
     models: dict[str, Any] = {}
     for method in found.protocol.methods:
         if method.name in found.left_out:
             continue
         try:
             model = SwinTransformer(variant, drop_path_rate=0.0, attention_method=method.name)
-        except Exception as error:  # a missing dependency may raise anything
+        except Exception as error:  # a missing dependency may raise any exception
             found.left_out[method.name] = f'it cannot be built: {error}'
         else:
             models[method.name] = model.to(found.protocol.device).eval()
@@ -183,7 +183,7 @@ class SelfAttention(nn.Module):
     """The self-attention of all blocks of a stage in sequence: 'MSA in a stage'.
 
     Args:
-        stage: whose blocks are used.
+        stage: the stage with the blocks.
     """
 
     def __init__(self, stage: Any) -> None:
@@ -191,7 +191,7 @@ class SelfAttention(nn.Module):
         self.stage = stage
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Apply it to ``[B, H, W, C]``."""
+        """Apply the self-attention to a map ``[B, H, W, C]``."""
         plan = WindowPlan(x.shape[1], x.shape[2], self.stage.window)
         for block in self.stage.blocks:
             x = block.attn(x, plan, block.shifted)
@@ -199,7 +199,7 @@ class SelfAttention(nn.Module):
 
 
 def time_methods(models: dict[str, Any], x: Tensor, part: str, found: Speeds) -> dict[str, timing.Timing]:
-    """Time one call of every method by its name; record those that fail."""
+    """Time one call of every method; return the timings by name, and record the methods that fail."""
     protocol = found.protocol
     dtype = getattr(torch, protocol.dtype)
     steps, failed = timing.runnable(

@@ -1,4 +1,4 @@
-"""Ablations as sweeps: start what is missing, keep what is finished, and write the table after every run."""
+"""Ablation sweeps: start or resume the unfinished runs, keep the finished ones, and update the table after each run."""
 
 import shlex
 import shutil
@@ -32,55 +32,55 @@ class Sweep:
     """The runs of a plan, and the tables of their scores.
 
     Args:
-        plan: what is run.
-        rows: names of the rows to run; all by default. The tables include what is there of the others.
+        plan: the plan with the runs.
+        rows: names of the rows to run; all by default. The tables also include existing results of other rows.
         say: called with a line for every event.
     """
 
     def __init__(self, plan: Plan, rows: Sequence[str] | None, say: Say) -> None:
         self.plan = plan
         self.say = say
-        self.asked = plan.runs(rows)
-        self.others = [run for run in plan.runs() if run.name not in {asked.name for asked in self.asked}]
+        self.selected = plan.runs(rows)
+        self.others = [run for run in plan.runs() if run.name not in {selected.name for selected in self.selected}]
         self.weights: dict[str, str] = {}
-        self.live: dict[str, Progress] = {}
-        self.first = Sweep(plan.pretraining, rows, say) if plan.pretraining else None
+        self.current: dict[str, Progress] = {}
+        self.pretraining = Sweep(plan.pretraining, rows, say) if plan.pretraining else None
 
     def check(self) -> None:
-        """Build every backbone with its weights, before days are spent on the first run.
+        """Build every backbone with its weights, so that errors are found before the first run.
 
         Raises:
-            InputError: a backbone or its weights cannot be used.
+            InputError: if a backbone or its weights cannot be used.
         """
-        if self.first is not None:
-            self.first.check()
-        for run in self.asked:
-            if run.source is None and run.row.run not in self.weights and not self.waits(run):
+        if self.pretraining is not None:
+            self.pretraining.check()
+        for run in self.selected:
+            if run.source is None and run.row.run not in self.weights and not self.is_waiting(run):
                 self.weights[run.row.run] = starting_weights(run)
 
     def pretrained(self, run: Run) -> Progress | None:
-        """The progress of the run that makes the weights of a run, if there is one."""
-        if self.first is None or self.plan.pretraining is None:
+        """Return the progress of the pre-training of a run; None if it has none."""
+        if self.pretraining is None or self.plan.pretraining is None:
             return None
-        return self.first.look(self.plan.pretraining.run(run.row, PRETRAINING_SEED))
+        return self.pretraining.progress_of(self.plan.pretraining.run(run.row, PRETRAINING_SEED))
 
-    def waits(self, run: Run) -> bool:
-        """Whether a run starts from weights that are not there yet."""
+    def is_waiting(self, run: Run) -> bool:
+        """Whether the pre-training of a run is not finished."""
         found = self.pretrained(run)
         return found is not None and found.state is not State.FINISHED
 
     def clear(self, redo: bool) -> None:
-        """Delete the folders of runs that were made with other options, or from weights that are deleted.
+        """Delete the folders of runs that were made with other options, or from weights that no longer exist.
 
         Raises:
-            InputError: there is one, and ``redo`` is False or a process is using it.
+            InputError: if there is such a folder, and ``redo`` is False or a process is using it.
         """
-        if self.first is not None:
-            self.first.clear(redo)
-        for run in self.asked:
-            found = self.look(run)
-            if self.waits(run) and found.state is not State.NEW:
-                found = Progress(State.OTHER, remark='its weights are not there any more')
+        if self.pretraining is not None:
+            self.pretraining.clear(redo)
+        for run in self.selected:
+            found = self.progress_of(run)
+            if self.is_waiting(run) and found.state is not State.NEW:
+                found = Progress(State.OTHER, remark='its weights no longer exist')
             if found.state is not State.OTHER:
                 continue
             if not redo:
@@ -92,28 +92,27 @@ class Sweep:
             self.say(f'{run.name}: deleting {run.folder}, made with other options ({found.remark})')
             shutil.rmtree(run.folder)
 
-    def look(self, run: Run) -> Progress:
-        """The progress of a run."""
-        return self.live.get(run.name) or run.progress(self.plan.task.metrics)
+    def progress_of(self, run: Run) -> Progress:
+        """Return the progress of a run."""
+        return self.current.get(run.name) or run.progress(self.plan.task.metrics)
 
     def commands(self, launch: Launch) -> list[str]:
         """Write the configs of the unfinished runs; return their command lines.
 
-        A run that needs another one, whose network it tests or whose weights it starts from, has a command when that
-        one is finished.
+        Runs that test the network or start from the weights of an unfinished run are skipped.
         """
-        lines = self.first.commands(launch) if self.first is not None else []
-        return lines + [shlex.join(self.prepare(run, self.look(run), launch)) for run in self.ready()]
+        lines = self.pretraining.commands(launch) if self.pretraining is not None else []
+        return lines + [shlex.join(self.prepare(run, self.progress_of(run), launch)) for run in self.ready_runs()]
 
-    def ready(self) -> list[Run]:
-        """The unfinished runs that need no unfinished one."""
-        runs = [run for run in self.asked if run.source is None or run.tested is not None]
-        return [run for run in runs if not self.waits(run) and self.look(run).state is not State.FINISHED]
+    def ready_runs(self) -> list[Run]:
+        """Return the unfinished runs that do not depend on another unfinished run."""
+        runs = [run for run in self.selected if run.source is None or run.tested_checkpoint is not None]
+        return [run for run in runs if not self.is_waiting(run) and self.progress_of(run).state is not State.FINISHED]
 
     def prepare(self, run: Run, found: Progress, launch: Launch) -> list[str]:
         """Write the config of an unfinished run; return its command."""
         run.write_config()
-        # The summary of an earlier attempt must not be mistaken for this one's.
+        # Delete the summary of an earlier attempt, which would count as the result of this one.
         (run.folder / 'summary.json').unlink(missing_ok=True)
         return run.command(found, launch)
 
@@ -121,38 +120,38 @@ class Sweep:
         """Start or resume the unfinished runs; return a sentence for each that failed.
 
         Raises:
-            InputError: another process is using the work dir.
-            KeyboardInterrupt: the sweep was interrupted.
+            InputError: if another process is using the work dir.
+            KeyboardInterrupt: if the sweep is interrupted.
         """
         with locked(self.plan.work_dir):
             failures = []
-            if self.first is not None:
-                failures = self.first.work(launch)
+            if self.pretraining is not None:
+                failures = self.pretraining.work(launch)
                 self.check()
             return failures + self.work(launch)
 
     def work(self, launch: Launch) -> list[str]:
-        """Start or resume the unfinished runs in a work dir that no other process uses."""
+        """Start or resume the unfinished runs; the work dir must be locked."""
         pool = Pool(make_slots(launch, visible_devices()))
-        todo = [run for run in self.asked if self.look(run).state is not State.FINISHED]
-        if len(todo) < len(self.asked):
-            self.say(f'{len(self.asked) - len(todo)} of {len(self.asked)} runs are finished already and are kept')
+        todo = [run for run in self.selected if self.progress_of(run).state is not State.FINISHED]
+        if len(todo) < len(self.selected):
+            self.say(f'{len(self.selected) - len(todo)} of {len(self.selected)} runs are already finished and are kept')
         failures: list[str] = []
         try:
             failures += [
-                f'{run.name} was not started: its pre-training is not finished' for run in todo if self.waits(run)
+                f'{run.name} was not started: its pre-training is not finished' for run in todo if self.is_waiting(run)
             ]
-            todo = [run for run in todo if not self.waits(run)]
+            todo = [run for run in todo if not self.is_waiting(run)]
             failures += self.run_all([run for run in todo if run.source is None], pool, launch)
             tests = [run for run in todo if run.source is not None]
             failures += [
-                f'{run.name} was not tested: the run {run.row.source} with this seed is not finished, add it to --rows'
+                f'{run.name} was not tested: the run {run.row.source} with this seed is not finished; add it to --rows'
                 for run in tests
-                if run.tested is None
+                if run.tested_checkpoint is None
             ]
-            failures += self.run_all([run for run in tests if run.tested is not None], pool, launch)
+            failures += self.run_all([run for run in tests if run.tested_checkpoint is not None], pool, launch)
         except KeyboardInterrupt:
-            self.live = {name: found for name, found in self.live.items() if found.state is not State.RUNNING}
+            self.current = {name: found for name, found in self.current.items() if found.state is not State.RUNNING}
             self.write()
             self.say('interrupted: repeat the command to continue')
             raise
@@ -161,15 +160,15 @@ class Sweep:
         return failures
 
     def run_all(self, todo: Sequence[Run], pool: Pool, launch: Launch) -> list[str]:
-        """Start some runs, in order; return a sentence for each that failed."""
+        """Run the given runs in order; return a sentence for each that failed."""
         failures: list[str] = []
         durations: list[float] = []
 
         def begin(number: int) -> Job:
-            run, found = todo[number], self.look(todo[number])
+            run, found = todo[number], self.progress_of(todo[number])
             origin = f' from {found.checkpoint.name}' if found.checkpoint else ''
             self.say(f'{run.name} starts{origin}, {number + 1} of {len(todo)}; its output: {run.log_file}')
-            self.live[run.name] = Progress(State.RUNNING)
+            self.current[run.name] = Progress(State.RUNNING)
             return Job(self.prepare(run, found, launch), run.log_file)
 
         def end(number: int, code: int, seconds: float) -> None:
@@ -178,35 +177,35 @@ class Sweep:
             self.write()
             left = len(todo) - len(durations)
             if left:
-                self.say(f'{left} of {len(todo)} runs are left, {time_left(durations, left, launch.jobs)}')
+                self.say(f'{left} of {len(todo)} runs remain, {time_left(durations, left, launch.jobs)}')
 
         pool.run(len(todo), begin, end)
         return failures
 
     def finish(self, run: Run, code: int, seconds: float) -> list[str]:
         """Report the result of a run; return a sentence if it failed."""
-        del self.live[run.name]
-        found = self.look(run)
+        del self.current[run.name]
+        found = self.progress_of(run)
         if code == 0 and found.summary is not None:
             scores = [f'{label} {100 * found.summary[name]:.2f}' for name, label in self.plan.task.metrics.items()]
             self.say(f'{run.name}: {", ".join(scores)} in {seconds:.0f} s')
             return []
-        why = f'exit code {code}' if code else found.remark or 'it wrote no summary'
-        self.live[run.name] = Progress(State.FAILED, remark=f'{why}, see {run.log_file}')
+        why = f'exit code {code}' if code else found.remark or 'no summary was written'
+        self.current[run.name] = Progress(State.FAILED, remark=f'{why}, see {run.log_file}')
         sentence = f'{run.name} failed: {why}, see {run.log_file}'
         self.say(sentence)
         return [sentence]
 
     def outcomes(self) -> list[Outcome]:
-        """All runs of the table, finished or not."""
-        found = [(run, self.look(run)) for run in (*self.asked, *self.others)]
+        """Return all runs of the table, finished or not."""
+        found = [(run, self.progress_of(run)) for run in (*self.selected, *self.others)]
         return [
             Outcome(run.row.run, run.seed, now.state.value, self.summary(run, now), str(run.folder), now.remark)
             for run, now in found
         ]
 
     def summary(self, run: Run, found: Progress) -> dict[str, Any]:
-        """The summary of a run, with the scores of its pre-training at the first seed, since there is one for all."""
+        """Return the summary of a run; with the first seed, including the scores of the row's single pre-training."""
         first = self.pretrained(run) if run.seed == self.plan.seeds[0] else None
         scores = first.summary or {} if first is not None and self.plan.pretraining is not None else {}
         kept = {name: scores[name] for name in self.plan.metrics if name in scores}
@@ -219,7 +218,7 @@ class Sweep:
         return plan.report_dir
 
     def facts(self) -> dict[str, Any]:
-        """The conditions of the runs, by name, for a reader of the tables."""
+        """Return the conditions of the runs by name, for the tables."""
         plan, machine = self.plan, timing.environment('cuda' if visible_devices() else 'cpu')
         config, first = plan.base, plan.pretraining
         data = config.train_dataloader.dataset
@@ -240,27 +239,27 @@ class Sweep:
 
 
 def schedule(config: Config) -> str:
-    """The length of a training."""
+    """Return the length of the training."""
     limits = config.train_cfg
     return f'{limits.max_epochs} epochs' if 'max_epochs' in limits else f'{limits.max_iters} iterations'
 
 
 def time_left(durations: Sequence[float], left: int, jobs: int) -> str:
-    """Estimate how long ``left`` runs take, ``jobs`` at a time, from the seconds of those before."""
+    """Estimate the time for ``left`` runs, ``jobs`` at a time, from the durations of earlier runs in seconds."""
     minutes = sum(durations) / len(durations) * -(-left // jobs) / 60
-    return f'for about {minutes / 60:.1f} h' if minutes >= 120 else f'for about {minutes:.0f} min'
+    return f'about {minutes / 60:.1f} h' if minutes >= 120 else f'about {minutes:.0f} min'
 
 
 def weights_facts(weights: dict[str, str], source: str | None) -> dict[str, str]:
-    """Describe the starting weights, once where they are the same for all rows.
+    """Describe the initial weights, in one line if all rows start from scratch.
 
     Args:
-        weights: the description for each row.
-        source: the option ``--weights``.
+        weights: description of the weights of each row.
+        source: value of the option ``--weights``.
     """
     texts = set(weights.values())
     if texts <= {FROM_SCRATCH}:
         return {'weights': 'every row from scratch'} if texts else {}
     own = source is not None and '{row}' in source
-    caution = 'a file for each row' if own else 'the same for every row, where the paper pre-trained each row as itself'
+    caution = 'a file for each row' if own else 'the same for every row; the paper pre-trained every row separately'
     return {'weights': caution, **{f'weights, {run}': text for run, text in weights.items()}}

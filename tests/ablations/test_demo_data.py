@@ -1,4 +1,4 @@
-"""The data of the ablations' demo: classes against a plain search, and both layouts telling the same truth."""
+"""The data of the ablation demo: classes compared with a simple search, and consistency of both layouts."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ SPEC = NeighboursSpec(train_count=3, val_count=2)
 
 
 def nearest(colour: np.ndarray, ring: np.ndarray, row: int, column: int, reach: int) -> int:
-    """The class of one figure, by walking to the right."""
+    """Find the class of one shape by searching to the right."""
     for there in range(column + 1, min(column + reach, colour.shape[1] - 1) + 1):
         if colour[row, there] >= 0 and ring[row, there] == ring[row, column]:
             return int(colour[row, there]) + 1
@@ -29,7 +29,7 @@ def nearest(colour: np.ndarray, ring: np.ndarray, row: int, column: int, reach: 
 
 
 @pytest.mark.parametrize('reach', [1, 2, 3, 9])
-def test_the_nearest_of_the_same_form_to_the_right_decides(reach: int) -> None:
+def test_the_class_is_the_colour_of_the_nearest_shape_of_the_same_form(reach: int) -> None:
     rng = np.random.default_rng(reach)
     colour, ring = rng.integers(-1, 3, (5, 7)), rng.random((5, 7)) < 0.5
     kinds = classes_of(colour, ring, reach)
@@ -38,7 +38,7 @@ def test_the_nearest_of_the_same_form_to_the_right_decides(reach: int) -> None:
         assert kinds[row, column] == expected
 
 
-def test_the_colour_of_a_figure_says_nothing_about_its_class() -> None:
+def test_the_colour_of_a_shape_is_independent_of_its_class() -> None:
     rng = np.random.default_rng(0)
     colour, ring = rng.integers(0, 3, (400, 50)), rng.random((400, 50)) < 0.5
     kinds = classes_of(colour, ring, 3)
@@ -46,7 +46,7 @@ def test_the_colour_of_a_figure_says_nothing_about_its_class() -> None:
     assert np.ptp(shares, axis=0).max() < 0.02
 
 
-def test_an_image_and_its_truth() -> None:
+def test_masks_labels_and_colours_of_an_image_agree() -> None:
     image = NeighboursSpec(noise=0).render(np.random.default_rng(1))
     covered = np.zeros((128, 128), int)
     for instance in image.instances:
@@ -58,7 +58,7 @@ def test_an_image_and_its_truth() -> None:
     assert ((image.semantic > 0) == (covered == 1)).all()
 
 
-def test_both_layouts_hold_the_same_figures_and_stay_as_they_are(tmp_path: Path) -> None:
+def test_both_layouts_have_the_same_shapes_and_are_not_written_again(tmp_path: Path) -> None:
     summary = write_neighbours(tmp_path / 'set', SPEC)
     assert summary.written and [summary.counts[split]['images'] for split in ('train', 'val')] == [3, 2]
     content = json.loads((tmp_path / 'set/annotations/instances_val2017.json').read_text())
@@ -74,16 +74,16 @@ def test_both_layouts_hold_the_same_figures_and_stay_as_they_are(tmp_path: Path)
     assert found is not None and found.counts == summary.counts
 
 
-def test_another_data_set_is_left_alone(tmp_path: Path) -> None:
+def test_an_existing_data_set_with_other_options_is_an_error(tmp_path: Path) -> None:
     write_neighbours(tmp_path / 'set', SPEC)
     with pytest.raises(InputError, match='another neighbours data set'):
         write_neighbours(tmp_path / 'set', NeighboursSpec(train_count=3, val_count=2, reach=1))
 
 
 @pytest.mark.parametrize(
-    ('values', 'words'),
+    ('values', 'message'),
     [(dict(pitch=10), 'pitch of a neighbours'), (dict(pitch=19, width=512), 'fewer than 100 places')],
 )
-def test_impossible_images_are_refused(values: dict[str, int], words: str) -> None:
-    with pytest.raises(InputError, match=words):
+def test_impossible_options_are_an_error(values: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         NeighboursSpec(**values)

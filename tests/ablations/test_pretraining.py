@@ -1,4 +1,4 @@
-"""Rows that are pre-trained as classifiers first, and runs as jobs of Slurm."""
+"""Pre-training of rows as classifiers, and submission of runs to Slurm."""
 
 import json
 import shlex
@@ -36,7 +36,7 @@ def finish(run: Run, **scores: float) -> None:
     (run.folder / 'summary.json').write_text(json.dumps(scores))
 
 
-def test_every_row_has_weights_of_its_own(plan: Plan, tmp_path: Path) -> None:
+def test_every_row_starts_from_its_own_pretrained_weights(plan: Plan, tmp_path: Path) -> None:
     assert plan.pretraining is not None and plan.pretraining.task.metrics == {'top1': 'top-1'}
     for run in plan.runs(ROWS):
         weights = tmp_path / PRETRAINING / run.row.run / 'seed0' / 'iter_4.pth'
@@ -49,11 +49,11 @@ def test_every_row_has_weights_of_its_own(plan: Plan, tmp_path: Path) -> None:
     assert firsts[0].config.model.backbone.get('init_cfg') is None
 
 
-def test_runs_wait_for_their_weights(plan: Plan) -> None:
+def test_runs_have_no_command_until_their_pretraining_is_finished(plan: Plan) -> None:
     assert plan.pretraining is not None
     sweep = Sweep(plan, ROWS, lambda line: None)
     sweep.check()
-    assert sweep.weights == {}, 'there are none to load yet'
+    assert sweep.weights == {}, 'no pre-training is finished'
     first, second = plan.pretraining.runs(ROWS)
     lines = [shlex.split(line) for line in sweep.commands(Launch())]
     assert [line[4] for line in lines] == [str(first.config_file), str(second.config_file)]
@@ -63,7 +63,7 @@ def test_runs_wait_for_their_weights(plan: Plan) -> None:
     assert [line[4] for line in lines] == [str(run.config_file) for run in runs]
 
 
-def test_the_table_has_both_scores(plan: Plan) -> None:
+def test_the_table_has_scores_of_pretraining_and_task(plan: Plan) -> None:
     assert plan.pretraining is not None
     sweep = Sweep(plan, ROWS, lambda line: None)
     for run in plan.pretraining.runs(ROWS):
@@ -75,11 +75,11 @@ def test_the_table_has_both_scores(plan: Plan) -> None:
     assert '- pre-training: ' in text and 'ablation_demo.py, 4 iterations, once per row' in text
 
 
-def test_runs_from_deleted_weights_are_not_kept(plan: Plan) -> None:
+def test_runs_from_deleted_weights_are_deleted_with_redo(plan: Plan) -> None:
     run = plan.runs(['default'])[0]
     finish(run, mIoU=0.25)
     sweep = Sweep(plan, ['default'], lambda line: None)
-    with pytest.raises(InputError, match='its weights are not there any more'):
+    with pytest.raises(InputError, match='its weights no longer exist'):
         sweep.clear(redo=False)
     sweep.clear(redo=True)
     assert not run.folder.exists()
@@ -88,23 +88,25 @@ def test_runs_from_deleted_weights_are_not_kept(plan: Plan) -> None:
 @pytest.mark.parametrize(
     ('table', 'task', 'options', 'message'),
     [
-        ('table4', 'segmentation', dict(weights='none'), '--pretrain makes the weights of each row'),
+        ('table4', 'segmentation', dict(weights='none'), '--pretrain trains the weights of each row'),
         ('table4', 'classification', {}, '--pretrain is for --task detection and segmentation'),
         ('v2-position', 'detection', {}, '--pretrain is for --task detection and segmentation'),
     ],
 )
-def test_what_cannot_be_pretrained(table: str, task: str, options: dict[str, Any], message: str) -> None:
+def test_invalid_combinations_with_pretrain_are_an_error(
+    table: str, task: str, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         make_plan(table, task, None, None, [0], check_data=False, pretrain='', **options)
 
 
-def test_methods_without_windows_have_no_rule_about_small_maps(tmp_path: Path) -> None:
+def test_methods_without_windows_do_not_set_small_maps(tmp_path: Path) -> None:
     plan = make_plan('table6', PRETRAINING, None, str(tmp_path), [0], check_data=False)
     rules = {run.row.run: run.config.model.backbone.get('small_maps') for run in plan.runs()}
     assert rules == {'sliding': None, 'performer': None, 'no-shift': 'shrink', 'default': 'shrink'}
 
 
-def test_orders_follow_shapes_of_a_form() -> None:
+def test_orders_spec_draws_images_and_names_files_by_class() -> None:
     spec = OrdersSpec()
     colours = {'red': 0, 'green': 1, 'blue': 2}
     assert list(COLOURS) == list(colours) and spec.classes == ('equal', 'forward', 'backward')
@@ -114,7 +116,7 @@ def test_orders_follow_shapes_of_a_form() -> None:
     assert names[:3] == [f'train/{name}/{number:012d}.png' for number, name in enumerate(spec.classes, start=1)]
 
 
-def test_the_demo_makes_its_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_make_classes_writes_the_pretraining_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Path] = []
 
     def write(root: Path, spec: OrdersSpec) -> Summary:
@@ -132,24 +134,24 @@ class Job:
 
 
 class Executor:
-    """What submitit's executor is asked for."""
+    """A stand-in for submitit's executor that records the submitted jobs."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, str], RunJob]] = []
+        self.submitted: list[tuple[str, dict[str, str], RunJob]] = []
         self.parameters: dict[str, Any] = {}
 
     def update_parameters(self, **parameters: Any) -> None:
         self.parameters.update(parameters)
 
     def submit(self, job: RunJob) -> Job:
-        self.asked.append((self.parameters['name'], self.parameters['slurm_additional_parameters'], job))
-        return Job(len(self.asked))
+        self.submitted.append((self.parameters['name'], self.parameters['slurm_additional_parameters'], job))
+        return Job(len(self.submitted))
 
 
-def test_jobs_of_slurm_begin_after_their_pretraining(plan: Plan) -> None:
+def test_slurm_jobs_depend_on_their_pretraining(plan: Plan) -> None:
     executor = Executor()
     submit(Sweep(plan, ROWS, lambda line: None), executor, Launch())
-    assert [(name, parameters.get('dependency')) for name, parameters, _ in executor.asked] == [
+    assert [(name, parameters.get('dependency')) for name, parameters, _ in executor.submitted] == [
         ('no-shift-0', None),
         ('default-0', None),
         ('no-shift-0', 'afterok:1'),
@@ -159,7 +161,7 @@ def test_jobs_of_slurm_begin_after_their_pretraining(plan: Plan) -> None:
     ]
     run = plan.runs(ROWS)[0]
     assert run.config_file.is_file() and run.progress(('mIoU',)).state is State.NEW
-    assert executor.asked[2][2].command[1:5] == ['-m', 'swin_backbone.cli', 'train', str(run.config_file)]
+    assert executor.submitted[2][2].command[1:5] == ['-m', 'swin_backbone.cli', 'train', str(run.config_file)]
 
 
 def test_a_job_runs_its_command_through_submitit(tmp_path: Path) -> None:
@@ -171,10 +173,10 @@ def test_a_job_runs_its_command_through_submitit(tmp_path: Path) -> None:
         RunJob([sys.executable, '-c', 'exit(3)'], log)()
 
 
-def test_slurm_has_to_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_sbatch_and_unknown_options_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip('submitit', reason='submitit is not installed')
     monkeypatch.setenv('PATH', str(tmp_path))
-    with pytest.raises(InputError, match='--slurm needs sbatch, which is not on this machine'):
+    with pytest.raises(InputError, match='--slurm needs sbatch, which was not found'):
         make_executor(tmp_path, {})
     with pytest.raises(InputError, match='--slurm-options: '):
         make_executor(tmp_path, dict(cluster='local', nonsense=1))

@@ -1,4 +1,4 @@
-"""Concurrent processes: order, environment, exit codes, and none left behind."""
+"""The process pool: order, environment, exit codes, and termination of all processes."""
 
 import os
 import signal
@@ -16,10 +16,10 @@ from swin_backbone.ablations.process_pool import Job, Launch, Pool, interrupt_on
 from swin_backbone.errors import InputError
 
 HOLD_OPEN = 'exec 3>{fifo}; sleep 30 & echo ready >&3; wait'
-"""A shell with a child; both keep the fifo open as long as they live."""
+"""A shell with a child; both keep the fifo open while they run."""
 
 STUBBORN = f"trap '' TERM; {HOLD_OPEN}"
-"""The same, where both ignore SIGTERM."""
+"""The same, but both ignore SIGTERM."""
 
 
 def shell(text: str, log: Path) -> Job:
@@ -27,26 +27,26 @@ def shell(text: str, log: Path) -> Job:
 
 
 def open_fifo(folder: Path) -> tuple[Path, int]:
-    """A fifo and a descriptor that reads from it."""
+    """Create a fifo; return its path and a descriptor for reading."""
     os.mkfifo(folder / 'fifo')
     return folder / 'fifo', os.open(folder / 'fifo', os.O_RDONLY | os.O_NONBLOCK)
 
 
 def wait_for_start(reader: int) -> None:
-    """Wait until the processes that hold the fifo have started."""
+    """Wait until the processes that write to the fifo have started."""
     for _ in range(500):
         try:
             if os.read(reader, 6):
                 return
         except BlockingIOError:
-            pass  # open, and nothing written yet
+            pass  # open, but nothing written yet
         time.sleep(0.02)
     raise AssertionError('the process did not start')
 
 
 def require_end(reader: int) -> None:
-    """Fail if any process still holds the fifo: only after the last one, reading reports the end of the file."""
-    for _ in range(50):  # the system closes the files of a killed process a moment later
+    """Fail if any process still has the fifo open; reading returns the end of the file once all have closed it."""
+    for _ in range(50):  # files of a killed process are closed with a delay
         try:
             assert os.read(reader, 1) == b''
             return
@@ -55,7 +55,7 @@ def require_end(reader: int) -> None:
     raise AssertionError('a process was left behind')
 
 
-def test_every_job_runs_and_reports(tmp_path: Path) -> None:
+def test_every_job_runs_and_its_exit_code_and_output_are_recorded(tmp_path: Path) -> None:
     codes: dict[int, int] = {}
     texts = ['echo one; exit 0', 'echo two >&2; exit 7', 'echo $WHERE']
 
@@ -67,7 +67,7 @@ def test_every_job_runs_and_reports(tmp_path: Path) -> None:
     assert [(tmp_path / 'logs' / f'{n}').read_text() for n in range(3)] == ['one\n', 'two\n', 'here\n']
 
 
-def test_one_slot_keeps_the_order(tmp_path: Path) -> None:
+def test_jobs_run_in_order_with_one_slot(tmp_path: Path) -> None:
     log, events = tmp_path / 'log', list[str]()
 
     def begin(number: int) -> Job:
@@ -79,7 +79,7 @@ def test_one_slot_keeps_the_order(tmp_path: Path) -> None:
     assert events == [f'{event} {number}' for number in range(3) for event in ('begin', 'end')]
 
 
-def test_no_slot_is_used_twice_at_a_time(tmp_path: Path) -> None:
+def test_no_slot_is_used_by_two_jobs_at_a_time(tmp_path: Path) -> None:
     slots = [{'SLOT': str(i)} for i in range(3)]
     text = 'mkdir {0}/$SLOT && sleep 0.05 && rmdir {0}/$SLOT'.format(tmp_path / 'slots')
     (tmp_path / 'slots').mkdir()
@@ -106,7 +106,7 @@ def test_an_interruption_ends_a_job_and_its_children(
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         Pool([{}, {}]).run(3, begin, lambda number, *_: ended.append(number))
-    assert time.monotonic() - started < 20, 'it waited for the end of the job'
+    assert time.monotonic() - started < 20, 'the pool waited for the end of the job'
     require_end(reader)
     assert begun == [0, 1] and ended == []
 
@@ -148,7 +148,7 @@ def test_handlers_are_restored_and_ignored_signals_stay_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_an_error_in_a_callback_ends_everything(tmp_path: Path) -> None:
+def test_an_error_in_a_callback_ends_all_processes(tmp_path: Path) -> None:
     fifo, reader = open_fifo(tmp_path)
 
     def begin(number: int) -> Job:
@@ -163,14 +163,14 @@ def test_an_error_in_a_callback_ends_everything(tmp_path: Path) -> None:
     require_end(reader)
 
 
-def test_gpus_are_divided() -> None:
+def test_gpus_are_divided_among_jobs() -> None:
     slots = make_slots(Launch(processes=2, jobs=2), ['0', '1', '4', '5', '6'])
     assert slots == [{'CUDA_VISIBLE_DEVICES': '0,1'}, {'CUDA_VISIBLE_DEVICES': '4,5'}]
     with pytest.raises(InputError, match='need 4 GPUs, 3 are available'):
         make_slots(Launch(processes=2, jobs=2), ['0', '1', '2'])
 
 
-def test_cores_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_cores_are_divided_among_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, 'cpu_count', lambda: 8)
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
     assert make_slots(Launch(jobs=2), []) == [{'OMP_NUM_THREADS': '4'}] * 2

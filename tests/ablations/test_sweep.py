@@ -1,4 +1,4 @@
-"""The runs of an ablation: what they change, where they are, and how far they have come."""
+"""Ablation runs: changes of the config, folders, progress, commands and sweeps."""
 
 import copy
 import functools
@@ -35,7 +35,7 @@ read = functools.cache(engine_config.load_config)
 
 @pytest.fixture(autouse=True)
 def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading a config with its bases takes seconds."""
+    """Cache configs, since reading one with its bases takes seconds."""
 
     def load(path: str, overrides: dict[str, Any] | None) -> Config:
         config = copy.deepcopy(read(path, None))
@@ -66,7 +66,7 @@ def leave_checkpoint(run: Run, name: str) -> None:
 
 
 @pytest.mark.parametrize(('task', 'name'), [('segmentation', 'table4'), ('detection', 'table6')])
-def test_every_row_changes_its_switches_alone(task: str, name: str, tmp_path: Path) -> None:
+def test_every_row_changes_only_its_switches(task: str, name: str, tmp_path: Path) -> None:
     plan = plan_of(tmp_path, name, task)
     plain = plan.base.model.to_dict()
     for run in plan.runs():
@@ -76,7 +76,7 @@ def test_every_row_changes_its_switches_alone(task: str, name: str, tmp_path: Pa
         assert model == {**plain, 'backbone': model['backbone']} and model['backbone'] == plain['backbone']
 
 
-def test_runs_of_table4_seed_after_seed(tmp_path: Path) -> None:
+def test_runs_are_ordered_by_seed(tmp_path: Path) -> None:
     runs = plan_of(tmp_path, seeds=[0, 5]).runs()
     rows = ['no-shift', 'default', 'no-pos', 'abs-pos', 'abs-rel-pos', 'rel-pos-no-app']
     assert [run.name for run in runs] == [f'{row} seed {seed}' for seed in (0, 5) for row in rows]
@@ -84,7 +84,7 @@ def test_runs_of_table4_seed_after_seed(tmp_path: Path) -> None:
     assert runs[-1].config.randomness.seed == 5 and 'work_dir' not in runs[-1].config
 
 
-def test_rows_of_table9_are_configs_of_their_own(tmp_path: Path) -> None:
+def test_rows_of_table9_have_their_own_configs(tmp_path: Path) -> None:
     plan = make_plan('table9', 'detection', None, str(tmp_path), [0], check_data=False, max_iters=4)
     runs = plan.runs()
     assert [Path(run.config.filename).stem for run in runs] == [run.row.config for run in runs]
@@ -96,31 +96,31 @@ def test_rows_of_table9_are_configs_of_their_own(tmp_path: Path) -> None:
 
 
 def test_tables_share_the_runs_of_a_row(tmp_path: Path) -> None:
-    ours, theirs = (plan_of(tmp_path, name).runs(['default', 'no-shift']) for name in ('table4', 'table6'))
-    assert {run.folder: run.record() for run in ours} == {run.folder: run.record() for run in theirs}
+    table4, table6 = (plan_of(tmp_path, name).runs(['default', 'no-shift']) for name in ('table4', 'table6'))
+    assert {run.folder: run.record() for run in table4} == {run.folder: run.record() for run in table6}
 
 
-def test_weights_may_be_of_each_row(tmp_path: Path) -> None:
+def test_the_row_is_replaced_in_the_weights_option(tmp_path: Path) -> None:
     runs = plan_of(tmp_path, weights='weights/{row}.pth').runs(['no-pos'])
     assert runs[0].config.model.backbone.init_cfg == dict(type='Pretrained', checkpoint='weights/no-pos.pth')
     assert plan_of(tmp_path, weights='none').runs()[0].config.model.backbone.init_cfg is None
 
 
-def test_what_a_backbone_starts_from(tmp_path: Path) -> None:
+def test_starting_weights_describes_or_raises(tmp_path: Path) -> None:
     scratch, missing = (plan_of(tmp_path, weights=source).runs(['no-pos'])[0] for source in ('none', 'absent.pth'))
     assert starting_weights(scratch) == 'from scratch'
     with pytest.raises(InputError, match=r'row no-pos: .*absent\.pth'):
         starting_weights(missing)
 
 
-def test_what_tables_say_about_weights() -> None:
+def test_weights_facts_describe_the_weights_of_all_rows() -> None:
     assert weights_facts({'a': 'from scratch', 'b': 'from scratch'}, 'none') == {'weights': 'every row from scratch'}
-    said = weights_facts({'a': 'loaded 3 of 3', 'b': 'loaded 2 of 3'}, None)
-    assert 'the paper pre-trained each row as itself' in said['weights'] and said['weights, b'] == 'loaded 2 of 3'
+    facts = weights_facts({'a': 'loaded 3 of 3', 'b': 'loaded 2 of 3'}, None)
+    assert 'the paper pre-trained every row separately' in facts['weights'] and facts['weights, b'] == 'loaded 2 of 3'
     assert weights_facts({'a': 'loaded'}, 'of/{row}.pth')['weights'] == 'a file for each row'
 
 
-def test_state_of_a_run(tmp_path: Path) -> None:
+def test_the_state_of_a_run_is_determined_from_its_files(tmp_path: Path) -> None:
     run = plan_of(tmp_path).runs(['default'])[0]
     assert run.progress(METRICS).state is State.NEW
     run.write_config()
@@ -145,37 +145,37 @@ def test_state_of_a_run(tmp_path: Path) -> None:
         (dict(data_root=str(REPOSITORY)), 'train_dataloader.dataset.data_root is "data/shapes/"'),
     ],
 )
-def test_other_options_are_never_reused(options: dict[str, Any], name: str, tmp_path: Path) -> None:
+def test_runs_with_other_options_are_an_error_without_redo(options: dict[str, Any], name: str, tmp_path: Path) -> None:
     finish(plan_of(tmp_path).runs(['default'])[0], mIoU=0.5)
     sweep = Sweep(plan_of(tmp_path, **options), ['default'], quiet)
-    assert any(line.startswith(name) for line in sweep.asked[0].differences() or [])
+    assert any(line.startswith(name) for line in sweep.selected[0].differences() or [])
     with pytest.raises(InputError, match=r'was made with other options .*: choose another --work-dir, or add --redo'):
         sweep.clear(redo=False)
     assert sweep.outcomes()[0].state == State.OTHER.value
     sweep.clear(redo=True)
-    assert sweep.look(sweep.asked[0]).state is State.NEW and not sweep.asked[0].folder.exists()
+    assert sweep.progress_of(sweep.selected[0]).state is State.NEW and not sweep.selected[0].folder.exists()
 
 
-def test_how_often_checkpoints_are_written_does_not_matter(tmp_path: Path) -> None:
+def test_another_checkpoint_interval_keeps_a_run_finished(tmp_path: Path) -> None:
     finish(plan_of(tmp_path).runs(['default'])[0], mIoU=0.5)
     run = plan_of(tmp_path, overrides={'default_hooks.checkpoint.interval': 1}).runs(['default'])[0]
     assert run.progress(METRICS).state is State.FINISHED
 
 
-def test_a_folder_of_unknown_origin_is_not_trusted(tmp_path: Path) -> None:
+def test_a_folder_without_recorded_options_is_not_finished(tmp_path: Path) -> None:
     run = plan_of(tmp_path).runs(['default'])[0]
     run.folder.mkdir(parents=True)
     (run.folder / 'summary.json').write_text('{"mIoU": 0.5}')
     assert run.progress(METRICS).state is State.OTHER
 
 
-def test_differences_are_named() -> None:
+def test_differences_lists_nested_keys() -> None:
     old, new = dict(a=1, b=dict(c=[1, 2]), d=3), dict(a=1, b=dict(c=[1, 4]), e='x')
     assert differences(old, new) == ['b.c[1] is 2, not 4', 'd is 3, not null', 'e is null, not "x"']
     assert differences(dict(config=dict(a=1)), dict(config=dict(a=2))) == ['a is 1, not 2']
 
 
-def test_commands_of_what_is_missing(tmp_path: Path) -> None:
+def test_commands_start_resume_or_evaluate_unfinished_runs(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
     fresh, done, broken, trained = plan.runs(['no-shift', 'default', 'no-pos', 'abs-pos'])
     finish(done, mIoU=0.5)
@@ -202,7 +202,7 @@ def test_commands_of_what_is_missing(tmp_path: Path) -> None:
         ('mpi', 'mpirun -n 8'),
     ],
 )
-def test_launchers(launcher: str, start: str, tmp_path: Path) -> None:
+def test_commands_use_the_launcher(launcher: str, start: str, tmp_path: Path) -> None:
     lines = Sweep(plan_of(tmp_path), ['default'], quiet).commands(Launch(launcher, 8))
     assert start in lines[0] and lines[0].endswith(f'--launcher {launcher}')
 
@@ -210,7 +210,7 @@ def test_launchers(launcher: str, start: str, tmp_path: Path) -> None:
 def test_a_failed_run_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     sweep = Sweep(plan_of(tmp_path), ['no-shift', 'default', 'no-pos'], said.append)
-    first = sweep.asked[0]
+    first = sweep.selected[0]
 
     def program(run: Run, *_: Any) -> list[str]:
         run.write_config()
@@ -223,7 +223,7 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path: Path, monkeypatch: pyte
     failures = sweep.start(LAUNCH)
     log = first.folder / 'console.log'
     assert failures[0] == f'no-shift seed 0 failed: exit code 3, see {log}' and log.is_file()
-    assert len(failures) == 2 and 'it wrote no summary' in failures[1]
+    assert len(failures) == 2 and 'no summary was written' in failures[1]
     assert any(line.startswith('default seed 0: mIoU 50.00') for line in said)
     table = (sweep.plan.report_dir / 'table.md').read_text()
     assert '| w/o shifting | 80.2 | 43.3 | -2.8 | failed |' in table and '50.00' in table
@@ -235,11 +235,11 @@ def test_finished_runs_are_kept(tmp_path: Path) -> None:
     for run in plan.runs():
         finish(run, mIoU=0.25)
     assert Sweep(plan, None, said.append).start(LAUNCH) == []
-    assert said == ['6 of 6 runs are finished already and are kept']
+    assert said == ['6 of 6 runs are already finished and are kept']
     assert (plan.report_dir / 'index.html').is_file()
 
 
-def test_the_demo_makes_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_make_data_writes_the_demo_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Path] = []
     monkeypatch.setattr(ablation_demo, 'write_neighbours', made.append)
     assert ablation_demo.make_data() == Path('data/neighbours')
@@ -247,24 +247,24 @@ def test_the_demo_makes_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize('task', ['segmentation', 'detection'])
-def test_the_demo_says_what_it_is(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_warn_about_the_scores_of_the_demo(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     plan = make_plan('table4', task, None, None, [0], demo=True, check_data=False)
     assert plan.work_dir == Path('work_dirs/ablate-demo') and plan.base.data_root == f'{ablation_demo.ROOT}/'
     assert 'not values' in Sweep(plan, None, quiet).facts()['the demo']
 
 
-def test_time_that_is_left() -> None:
-    assert time_left([100.0, 140.0], left=3, jobs=2) == 'for about 4 min'
-    assert time_left([3600.0], left=5, jobs=1) == 'for about 5.0 h'
+def test_time_left_is_estimated_from_finished_runs() -> None:
+    assert time_left([100.0, 140.0], left=3, jobs=2) == 'about 4 min'
+    assert time_left([3600.0], left=5, jobs=1) == 'about 5.0 h'
 
 
-def test_rows_are_named(tmp_path: Path) -> None:
+def test_unknown_rows_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match='table6 has no row no-pos: use sliding, performer, no-shift, default'):
         TABLES['table6'].choose(['no-pos'])
 
 
-def test_only_our_backbone_has_the_switches(tmp_path: Path) -> None:
+def test_configs_with_another_backbone_are_an_error(tmp_path: Path) -> None:
     config = str(REPOSITORY / 'configs/detection/cascade_r50_3x.py')
     with pytest.raises(InputError, match=r'the backbone of .* is not swin_backbone\.SwinTransformer'):
         make_plan('table4', 'detection', config, str(tmp_path), [0], check_data=False)

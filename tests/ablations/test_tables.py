@@ -1,4 +1,4 @@
-"""The ablations' tables: scores from summaries, and the files about them."""
+"""Ablation tables: scores computed from summaries, and the written files."""
 
 import csv
 import json
@@ -33,8 +33,8 @@ def outcome(run: str, seed: int, **summary: Any) -> Outcome:
     return Outcome(run, seed, 'finished', summary, f'runs/{run}/seed{seed}')
 
 
-def some() -> list[Outcome]:
-    """Two rows over three seeds, one over one, and what went wrong."""
+def some_outcomes() -> list[Outcome]:
+    """Two rows with three seeds, one with one seed, a failed run and one that has not started."""
     scores = {DEFAULT_RUN: (0.50, 0.52, 0.54), 'no-shift': (0.47, 0.50, 0.50), 'no-pos': (0.51,)}
     found = [outcome(run, seed, mIoU=v, seconds=9.5) for run, vs in scores.items() for seed, v in enumerate(vs)]
     return [*found, Outcome('no-pos', 1, 'failed', remark='exit code 1, see <log>'), Outcome('abs-pos', 0, 'not run')]
@@ -44,8 +44,8 @@ def by_run(scores: list[Score]) -> dict[str, Score]:
     return {score.run: score for score in scores}
 
 
-def test_mean_spread_and_differences_of_the_same_seed() -> None:
-    score = by_run(collect(TABLE, ['mIoU'], some()))['no-shift']
+def test_scores_have_mean_deviation_and_differences_between_equal_seeds() -> None:
+    score = by_run(collect(TABLE, ['mIoU'], some_outcomes()))['no-shift']
     assert score.here.values == pytest.approx((47.0, 50.0, 50.0)) and score.seeds == (0, 1, 2)
     assert score.here.mean == pytest.approx(49.0)
     assert score.here.deviation == pytest.approx(statistics.stdev((47, 50, 50)))
@@ -54,22 +54,22 @@ def test_mean_spread_and_differences_of_the_same_seed() -> None:
     assert score.here.text() == '49.00 ± 1.73' and score.difference.text(sign=True) == '-3.00 ± 1.00'
 
 
-def test_one_network_has_two_rows() -> None:
-    scores = collect(TABLE, ['mIoU'], some())
+def test_rows_of_the_same_network_share_scores() -> None:
+    scores = collect(TABLE, ['mIoU'], some_outcomes())
     assert [s.title for s in scores if s.run == DEFAULT_RUN] == ['shifted windows', 'rel. pos.']
     assert len(scores) == 7 and scores[1].here == scores[-1].here
 
 
-def test_few_runs_have_no_spread() -> None:
+def test_single_values_have_no_deviation() -> None:
     assert Spread((1.5,)).text() == '1.50' and math.isnan(Spread((1.5,)).deviation)
     assert Spread(()).text() == '' and math.isnan(Spread(()).mean)
-    scores = by_run(collect(TABLE, ['mIoU'], some()))
+    scores = by_run(collect(TABLE, ['mIoU'], some_outcomes()))
     assert scores['no-pos'].state == 'failed' and scores['no-pos'].here.values == pytest.approx((51.0,))
     assert scores['abs-pos'].state == 'not run' and scores['no-shift'].state == 'finished'
 
 
-def test_order_beside_the_papers() -> None:
-    order = agreement(collect(TABLE, ['mIoU'], some()))
+def test_agreement_compares_the_order_with_the_papers() -> None:
+    order = agreement(collect(TABLE, ['mIoU'], some_outcomes()))
     assert order.paper == ('default', 'no-pos', 'no-shift') and order.here == ('default', 'no-pos', 'no-shift')
     assert (order.agreeing, order.pairs, order.tau) == (3, 3, 1.0)
     reversed_scores = {'default': 0.1, 'no-shift': 0.2, 'no-pos': 0.1}
@@ -78,13 +78,13 @@ def test_order_beside_the_papers() -> None:
     assert math.isnan(agreement(collect(TABLE, ['mIoU'], [])).tau)
 
 
-def test_rows_that_are_equal_in_the_paper_are_no_pair() -> None:
+def test_rows_without_a_published_score_are_not_compared() -> None:
     scores = collect(TABLES['table6'], ['mIoU'], [outcome(run, 0, mIoU=0.5) for run in ('performer', DEFAULT_RUN)])
     assert agreement(scores).pairs == 0, 'the paper has no mIoU for the Performer'
 
 
-def test_everything_that_is_written(tmp_path: Path) -> None:
-    write_tables(tmp_path, TABLE, SEGMENTATION.metrics, some(), {'weights': 'every row <from> scratch'})
+def test_write_tables_writes_all_files(tmp_path: Path) -> None:
+    write_tables(tmp_path, TABLE, SEGMENTATION.metrics, some_outcomes(), {'weights': 'every row <from> scratch'})
     assert sorted(path.name for path in tmp_path.iterdir()) == ['index.html', 'plot.png', 'table.csv', 'table.md']
     lines = (tmp_path / 'table.md').read_text().splitlines()
     assert '| w/o shifting | 80.2 | 43.3 | -2.8 | 49.00 ± 1.73 | -3.00 ± 1.00 | 3 |' in lines
@@ -102,7 +102,7 @@ def test_everything_that_is_written(tmp_path: Path) -> None:
     assert (tmp_path / 'plot.png').read_bytes().startswith(b'\x89PNG')
 
 
-def test_two_metrics_of_detection(tmp_path: Path) -> None:
+def test_detection_tables_have_two_metrics(tmp_path: Path) -> None:
     runs = [outcome(DEFAULT_RUN, 0, bbox_mAP=0.4, segm_mAP=0.3), outcome('performer', 0, bbox_mAP=0.2, segm_mAP=0.1)]
     scores = write_tables(tmp_path, TABLES['table6'], TASKS['detection'].metrics, runs, {})
     assert len(scores) == 2 * len(TABLES['table6'].rows)
@@ -124,7 +124,7 @@ def test_table9_compares_optimizers_of_the_same_network(tmp_path: Path) -> None:
     assert '| R-50, AdamW | 46.3 | +1.3 | 42.00 | +2.00 | 64.3 | +1.4 |' in text and 'ImageNet' not in text
 
 
-def test_the_papers_ratios_are_those_of_its_text() -> None:
+def test_ratios_of_the_published_times_equal_those_in_the_papers_text() -> None:
     """Section 4.4: 40.8, 20.2, 9.3, 7.6 times the naive; 2.5, 2.5, 2.1, 1.8 times the kernel; 13% over padding."""
     methods = {method.name: method for method in METHODS}
     stages, networks = ([Column('', i, network, {}) for i in range(4 - network)] for network in (False, True))
@@ -155,7 +155,7 @@ def test_ratios_are_relative_to_the_shifted_windows() -> None:
         assert math.isnan(column.ratios(methods['performer'])[1])
 
 
-def test_everything_that_is_written_about_speed(tmp_path: Path) -> None:
+def test_write_speed_writes_all_files(tmp_path: Path) -> None:
     text = write_speed(tmp_path, speeds())
     names = ['index.html', 'plot.png', 'table.csv', 'table.json', 'table.md']
     assert sorted(path.name for path in tmp_path.iterdir()) == names
@@ -163,7 +163,7 @@ def test_everything_that_is_written_about_speed(tmp_path: Path) -> None:
     assert '| shifted window (cyclic) | 3.0 | 2.0 | 1.9 | 2.0 | 1.3 | 2.0 | 1.0 | 2.0 | 755 | 1000.0 |' in text
     assert '| sliding window (naive) | 40.83 | 25.00 |' in text and '2 x 3 x 64 x 64, float32' in text
     assert 'over sliding window (naive), here (and in the paper): S1 25.00 (40.83)' in text
-    assert '- performer is left out: it cannot be built: no\n' in text
+    assert '- performer was skipped: it cannot be built: no\n' in text
     rows = list(csv.DictReader((tmp_path / 'table.csv').open()))
     assert rows[0]['relative_time'] == '25.0000' and rows[4]['images_per_second'] == '40.000'
     content = json.loads((tmp_path / 'table.json').read_text())
@@ -173,7 +173,7 @@ def test_everything_that_is_written_about_speed(tmp_path: Path) -> None:
     assert not reader.open and all(address.startswith(('data:', '#')) for address in reader.addresses)
 
 
-def test_every_row_is_a_backbone_and_every_method_a_row() -> None:
+def test_every_row_has_a_valid_backbone_and_every_method_a_row() -> None:
     for table in TABLES.values():
         for row in table.rows:
             small = dict(variant=None, embed_dim=16, depths=(1,), num_heads=(1,), out_indices=(0,))
@@ -181,7 +181,7 @@ def test_every_row_is_a_backbone_and_every_method_a_row() -> None:
     assert sorted(method.name for method in METHODS) == sorted(ALL_METHODS)
 
 
-def test_defaults_of_the_protocol() -> None:
+def test_make_protocol_fills_in_defaults() -> None:
     small, usual = (make_protocol(None, None, None, None, None, None, None, demo) for demo in (True, False))
     assert small.variants == usual.variants == ('tiny', 'small', 'base') and small.shape == (224, 224)
     if not torch.cuda.is_available():
@@ -192,14 +192,14 @@ def test_defaults_of_the_protocol() -> None:
     )
 
 
-def test_self_attention_of_a_stage_is_its_attention_alone() -> None:
+def test_self_attention_applies_only_the_attention_of_a_stage() -> None:
     stage = SwinTransformer('tiny').eval().layers[0]
     x, plan = torch.randn(1, 9, 10, 96), WindowPlan(9, 10, (7, 7))
     expected = stage.blocks[1].attn(stage.blocks[0].attn(x, plan, False), plan, True)
     torch.testing.assert_close(SelfAttention(stage)(x)[0], expected)
 
 
-def test_a_method_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_that_cannot_be_built_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     build = ablation_speed.SwinTransformer
 
     def broken(variant: str, attention_method: str, **options: Any) -> Any:
@@ -214,7 +214,7 @@ def test_a_method_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_table5_imports_no_toolkit(tmp_path: Path) -> None:
-    """Table 5 runs where torch alone is installed: neither its command nor its pages import OpenMMLab."""
+    """Table 5 only needs torch: neither its command nor its pages import OpenMMLab."""
     program = (
         'import sys\n'
         'from pathlib import Path\n'

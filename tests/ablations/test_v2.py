@@ -1,4 +1,4 @@
-"""The Swin V2 paper's tables: their rows, and networks that are tested with windows of other sizes."""
+"""The Swin V2 paper's tables: rows, and testing of trained networks with other window sizes."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def plan_of(folder: Path, table: str = 'v2-position') -> Plan:
 
 
 def finish(run: Run) -> None:
-    """Leave what a finished training leaves, with the weights of a new network."""
+    """Write the files of a finished training run, with random weights."""
     run.write_config()
     options = {k: v for k, v in run.config.model.backbone.to_dict().items() if k not in ('type', 'init_cfg')}
     state = {f'backbone.{name}': value for name, value in SwinTransformer(**options).state_dict().items()}
@@ -39,7 +39,7 @@ def finish(run: Run) -> None:
     (run.folder / 'summary.json').write_text(json.dumps(dict(mIoU=0.5)))
 
 
-def test_rows_are_the_papers() -> None:
+def test_rows_have_the_published_numbers_and_valid_options() -> None:
     position, blocks = (TABLES[name].runs for name in ('v2-position', 'v2-architecture'))
     assert position['table-w8-to-w24'].paper == dict(top1=68.7)
     assert position['log-w16'].paper == dict(top1=83.8, bbox_mAP=51.1, mIoU=47.0)
@@ -54,12 +54,12 @@ def test_rows_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize('bias', ['table', 'log'])
-def test_a_network_is_tested_with_other_windows(bias: str, tmp_path: Path) -> None:
+def test_a_trained_network_is_tested_with_another_window(bias: str, tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
     trained, tested = plan.runs([f'{bias}-w8', f'{bias}-w8-to-w16'])
     assert trained.source is None and tested.source == trained.folder
     sweep, launch = Sweep(plan, [trained.row.run, tested.row.run], print), Launch()
-    assert len(sweep.commands(launch)) == 1 and tested.tested is None
+    assert len(sweep.commands(launch)) == 1 and tested.tested_checkpoint is None
     finish(trained)
     assert tested.progress(METRICS).state is State.NEW
     (line,) = sweep.commands(launch)
@@ -72,13 +72,13 @@ def test_a_network_is_tested_with_other_windows(bias: str, tmp_path: Path) -> No
     assert 'decode_head.x' in state
 
 
-def test_a_test_waits_for_its_training(tmp_path: Path) -> None:
+def test_a_test_without_its_finished_training_run_is_reported(tmp_path: Path) -> None:
     sweep = Sweep(plan_of(tmp_path), ['log-w8-to-w12'], print)
     (sentence,) = sweep.start(Launch())
-    assert 'the run log-w8 with this seed is not finished, add it to --rows' in sentence
+    assert 'the run log-w8 with this seed is not finished; add it to --rows' in sentence
 
 
-def test_recipes_are_v2s_own(tmp_path: Path) -> None:
+def test_v2_tables_use_the_v2_configs(tmp_path: Path) -> None:
     for task, config in (('detection', 'cascade_swinv2_t_3x'), ('segmentation', 'upernet_swinv2_t_160k')):
         plan = make_plan('v2-architecture', task, None, str(tmp_path), [0], check_data=False)
         assert Path(plan.base.filename).stem == config

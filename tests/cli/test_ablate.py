@@ -116,7 +116,7 @@ def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     again = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr[-3000:]
     assert (
-        '1 of 2 runs are finished already and are kept' in again.stdout and 'no-shift seed 0 starts' not in again.stdout
+        '1 of 2 runs are already finished and are kept' in again.stdout and 'no-shift seed 0 starts' not in again.stdout
     )
     assert (first / 'summary.json').stat().st_mtime_ns == made
     assert 0 <= json.loads((second / 'summary.json').read_text())['mIoU'] <= 1
