@@ -1,1 +1,1 @@
-"""What a finished evaluation leaves: metrics, galleries, curves and the HTML report."""
+"""Results of an evaluation: metrics, galleries, curves and the HTML report."""

@@ -10,23 +10,23 @@ from numpy.typing import NDArray
 from swin_backbone.evaluation.style import HALF, Theme, new_figure
 
 SIZES = {'all': 'all', 'small': 'small\n(under 32²)', 'medium': 'medium\n(32² to 96²)', 'large': 'large\n(over 96²)'}
-"""COCO's size ranges of objects, with the labels of the axis."""
+"""COCO's object size ranges, with the tick labels."""
 
 DETECTION_COLUMNS = ('AP', 'AP50', 'AP75', 'small', 'medium', 'large')
 SEGMENTATION_COLUMNS = ('IoU', 'accuracy', 'precision', 'share of pixels')
 KINDS = {'bbox': 'box', 'segm': 'mask'}
 
 NAMED_CURVES = 8
-"""Up to this many classes, each has its own precision-recall curve; otherwise only their mean is drawn."""
+"""Maximum number of classes with separate precision-recall curves; for more, only the mean is drawn."""
 
 NAMED_CLASSES = 40
-"""Up to this many classes, their names are on the axes of the confusion matrix."""
+"""Maximum number of classes whose names are on the axes of the confusion matrix."""
 
 WRITTEN_CLASSES = 14
-"""Up to this many classes, the values are in the cells of the confusion matrix."""
+"""Maximum number of classes for which the cells of the confusion matrix contain values."""
 
 ROWS = 40
-"""Bars in one column of a bar chart."""
+"""Number of bars in one column of a bar chart."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class DetectionScores:
     """The scores of COCO's protocol, for boxes or for masks.
 
     Attributes:
-        classes: their names.
+        classes: class names.
         thresholds: IoU thresholds, ``[T]``.
         recalls: recall values at which precision is sampled, ``[R]``.
-        precision: ``[T, R, classes, sizes]``; -1 where a class has no object of a size.
-        objects: annotated objects per class without crowds.
+        precision: ``[T, R, classes, sizes]``; -1 if a class has no object of a size.
+        objects: number of annotated objects per class, without crowds.
     """
 
     classes: tuple[str, ...]
@@ -48,7 +48,7 @@ class DetectionScores:
     objects: tuple[int, ...]
 
     def average(self, iou: float | None = None, size: str = 'all') -> NDArray[np.float64]:
-        """Average precision per class, over all thresholds or at one; NaN for a class without such objects."""
+        """Return average precision per class, over all thresholds or at one; NaN for a class without such objects."""
         precision = self.precision[..., list(SIZES).index(size)]
         if iou is not None:
             precision = precision[np.isclose(self.thresholds, iou)]
@@ -56,7 +56,7 @@ class DetectionScores:
         return np.where(present, precision.mean(axis=(0, 1)), np.nan)
 
     def table(self) -> NDArray[np.float64]:
-        """:data:`DETECTION_COLUMNS` per class, ``[classes, 6]``."""
+        """Return :data:`DETECTION_COLUMNS` per class, ``[classes, 6]``."""
         sizes = [self.average(size=size) for size in ('small', 'medium', 'large')]
         return np.stack([self.average(), self.average(0.5), self.average(0.75), *sizes], axis=1)
 
@@ -78,7 +78,7 @@ def scores_of(evaluation: Any) -> DetectionScores:
 
 
 def draw_sizes(scores: Mapping[str, DetectionScores], theme: Theme) -> Any:
-    """Draw average precision by object size, boxes beside masks."""
+    """Draw average precision by object size, with boxes and masks side by side."""
     figure = new_figure(6.0, 3.2)
     axes = figure.subplots()
     width = 0.8 / len(scores)
@@ -122,7 +122,7 @@ def draw_class_curves(found: DetectionScores, kind: str, theme: Theme) -> Any:
 
 
 def finish_curves(axes: Any, title: str) -> None:
-    """Label the axes, and put the legend beside the curves."""
+    """Label the axes, and put the legend to the right of the curves."""
     axes.set(xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02), title=title)
     axes.grid()
     axes.legend(loc='upper left', bbox_to_anchor=(1.0, 1.0), fontsize=8)
@@ -130,20 +130,20 @@ def finish_curves(axes: Any, title: str) -> None:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Pixels of each class in the ground truth (rows) that were predicted as each class (columns)."""
+    """Number of pixels of each class in the ground truth (rows) that were predicted as each class (columns)."""
 
     classes: tuple[str, ...]
     matrix: NDArray[np.int64]
 
     def table(self) -> NDArray[np.float64]:
-        """:data:`SEGMENTATION_COLUMNS` per class, ``[classes, 4]``; NaN for a class that does not occur."""
+        """Return :data:`SEGMENTATION_COLUMNS` per class, ``[classes, 4]``; NaN for a class that does not occur."""
         hits = self.matrix.diagonal().astype(float)
         true, predicted = self.matrix.sum(axis=1).astype(float), self.matrix.sum(axis=0).astype(float)
         scores = [ratio(hits, true + predicted - hits), ratio(hits, true), ratio(hits, predicted)]
         return np.stack([*scores, true / max(1.0, true.sum())], axis=1)
 
     def worst_pairs(self, count: int) -> list[tuple[str, str, int, float]]:
-        """The most frequent errors: true class, predicted class, pixels, and their share of the true class."""
+        """Return the most frequent errors: true class, predicted class, pixels, and their share of the true class."""
         wrong = self.matrix.copy()
         np.fill_diagonal(wrong, 0)
         order = np.argsort(wrong, axis=None, kind='stable')[::-1][:count]
@@ -157,12 +157,12 @@ class Confusion:
 
 
 def ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide, with NaN where ``whole`` is zero."""
+    """Divide, with NaN if ``whole`` is zero."""
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
 def draw_confusion(confusion: Confusion, theme: Theme) -> Any:
-    """Draw the confusion matrix, each row in percent of its true class."""
+    """Draw the confusion matrix with each row in percent of its true class."""
     classes = confusion.classes
     shares = ratio(confusion.matrix.astype(float), confusion.matrix.sum(axis=1, keepdims=True).astype(float))
     side = min(11.0, max(5.0, 2.6 + 0.28 * len(classes)))

@@ -1,4 +1,4 @@
-"""Contact sheets: annotated images of a COCO file, to look at before training."""
+"""Contact sheets: drawings of annotated images of a COCO file, for a check before training."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from swin_backbone.evaluation.gallery import counted, read_image, write_sheet
 
 
 def write_contact_sheet(source: Path, images: Path, target: Path, count: int = 12) -> int:
-    """Draw annotated images, evenly spread over a COCO file, into one PNG; returns how many.
+    """Draw annotated images, evenly spaced in a COCO file, into one PNG; return their number.
 
     Raises:
-        InputError: the file has no images, or one cannot be read.
+        InputError: if the file has no images, or one cannot be read.
     """
     content = read_coco(source)
     listed = content['images']

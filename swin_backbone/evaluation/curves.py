@@ -1,4 +1,4 @@
-"""Loss and metric curves from the scalars that mmengine logs."""
+"""Loss and metric curves from the scalars logged by mmengine."""
 
 import json
 from collections.abc import Iterable
@@ -14,17 +14,17 @@ from swin_backbone.files import write_bytes
 Series = dict[str, list[tuple[int, float]]]
 
 PANEL = (6.5, 4.0)
-"""Width and height of a panel in ``curves.png``, in inches."""
+"""Width and height of a panel in ``curves.png`` in inches."""
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What a training run logged, as points (step, value) by name.
+    """Scalars logged by a training run, as points (step, value) by name.
 
     Attributes:
-        losses: by iteration.
-        metrics: fractions of 1 by epoch or iteration.
-        unit: 'epoch' or 'iteration', whichever the run counts.
+        losses: losses by iteration.
+        metrics: metrics as fractions of 1 by epoch or iteration.
+        unit: unit of the metrics' steps, 'epoch' or 'iteration'.
     """
 
     losses: Series
@@ -36,13 +36,13 @@ class Curves:
 
 
 def read_scalars(work_dir: Path) -> list[dict[str, Any]]:
-    """Read every logged record of a work dir, the oldest run first."""
+    """Read all logged records of a work dir, starting with the oldest run."""
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
     return [json.loads(line) for path in logs for line in path.read_text().splitlines() if line.strip()]
 
 
 def collect_curves(records: Iterable[dict[str, Any]]) -> Curves:
-    """Collect the curves in logged records; a resumed run overwrites the steps that it repeats."""
+    """Collect the curves from logged records; steps repeated by a resumed run are overwritten."""
     losses: dict[str, dict[int, float]] = {}
     metrics: dict[str, dict[int, float]] = {}
     unit = 'iteration'
@@ -67,7 +67,7 @@ def draw_curves(work_dir: Path, out_file: Path) -> bool:
 
 
 def build_curves(curves: Curves, theme: Theme, size: tuple[float, float] = PANEL) -> Any:
-    """Build a figure with a panel of the losses and one of the metrics, as far as there are any."""
+    """Build a figure with a panel for losses and one for metrics; empty ones are omitted."""
     draw = [draw for group, draw in ((curves.losses, draw_losses), (curves.metrics, draw_metrics)) if group]
     figure = new_figure(size[0] * len(draw), size[1])
     for axes, draw_panel in zip(figure.subplots(1, len(draw), squeeze=False)[0], draw, strict=True):
@@ -78,10 +78,10 @@ def build_curves(curves: Curves, theme: Theme, size: tuple[float, float] = PANEL
 
 
 def draw_losses(axes: Any, curves: Curves, theme: Theme) -> None:
-    """Draw the total loss as a heavy line and its parts as thin lines."""
+    """Draw the total loss as a thick line and its parts as thin lines."""
     for place, (name, points) in enumerate(curves.losses.items()):
         width, colour = (2.0, theme.ink) if name == 'loss' else (0.9, None)
-        # Dashed once the colours repeat.
+        # Dashed lines once the colours repeat.
         style = '-' if place <= len(theme.accents) else '--'
         axes.plot(*zip(*points, strict=True), style, label=name, linewidth=width, color=colour)
     axes.set(xlabel='iteration', ylabel='loss (logarithmic)', yscale='log', title='training')

@@ -1,4 +1,4 @@
-"""Draw objects and label maps over images, legible for thumbnails and for photographs."""
+"""Draw objects and label maps over images; legible for thumbnails and photographs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Colour = tuple[int, ...]
 Rectangle = tuple[float, float, float, float]
 
 MIN_WIDTH, MAX_SIDE = 420, 900
-"""Pixels of a drawn image."""
+"""Limits of the size of a drawing in pixels."""
 
 GAP = 8
 CAPTION_HEIGHT = 26
@@ -24,7 +24,7 @@ MASK_WEIGHT, LABEL_WEIGHT = 0.45, 0.6
 CROWD, IGNORED, WRONG = (150, 150, 150), (20, 20, 20), (225, 45, 40)
 STRIP, STRIP_INK = (43, 47, 54), (236, 236, 236)
 NAMED_SHARE = 0.01
-"""Regions of a label map below this share of the image have no name."""
+"""Regions of a label map below this fraction of the image are drawn without a name."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Instances:
 
 @lru_cache(maxsize=8)
 def font(size: int) -> Any:
-    """Load the typeface that comes with Matplotlib."""
+    """Load the font that is included in Matplotlib."""
     import matplotlib
     from PIL import ImageFont
 
@@ -54,7 +54,7 @@ def font(size: int) -> Any:
 
 
 def pen(canvas: Image) -> tuple[Any, Any]:
-    """Convert to a Pillow image, and create the object that draws on it."""
+    """Convert an array to a Pillow image, and create its drawing object."""
     from PIL import Image as Pillow
     from PIL import ImageDraw
 
@@ -63,14 +63,14 @@ def pen(canvas: Image) -> tuple[Any, Any]:
 
 
 def display_scale(height: int, width: int) -> float:
-    """The factor by which an image is enlarged or reduced for display."""
+    """Return the factor by which an image is enlarged or reduced for display."""
     if max(height, width) > MAX_SIDE:
         return MAX_SIDE / max(height, width)
     return max(1.0, min(MIN_WIDTH / width, MAX_SIDE / height))
 
 
 def resize(image: Image, scale: float) -> Image:
-    """Resize an image, smoothly in both directions."""
+    """Resize an image with smooth interpolation."""
     if scale == 1.0:
         return image
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
@@ -92,7 +92,7 @@ def blend(canvas: Image, colours: NDArray[Any], weight: float) -> Image:
 def draw_instances(
     image: Image, found: Instances, classes: Sequence[str], palette: Sequence[Colour], scale: float | None = None
 ) -> Image:
-    """Draw masks, boxes and names over an RGB image ``[H, W, 3]``, the best scores on top.
+    """Draw masks, boxes and names over an RGB image ``[H, W, 3]``, with the highest scores on top.
 
     The drawing has ``scale`` times the size of the image; by default, display size.
     """
@@ -104,7 +104,7 @@ def draw_instances(
         mask = resize_mask(found.masks[i], canvas.shape[:2])  # type: ignore[index]
         canvas[mask] = blend(canvas[mask], np.array(colours[i]), MASK_WEIGHT)
         outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        # Thick lines would hide the small objects of photographs.
+        # Thick lines would hide small objects in photographs.
         cv2.drawContours(canvas, outlines, -1, colours[i], 2 if scale > 1.5 else 1, cv2.LINE_AA)
     drawing, draw = pen(canvas)
     boxes = [[float(value) * scale for value in box] for box in found.boxes]
@@ -121,14 +121,14 @@ def draw_instances(
 def write_tag(
     draw: Any, text: str, corner: Sequence[float], colour: Colour, width: int, taken: Sequence[Rectangle] = ()
 ) -> Rectangle:
-    """Write text on a patch of a colour, above ``corner`` or, at the upper edge of the image, just inside.
+    """Write text on a coloured patch above ``corner`` or, at the upper edge of the image, below it.
 
     Args:
         draw: Pillow's drawing object.
         text: the text.
         corner: x and y.
-        colour: of the patch.
-        width: of the image.
+        colour: colour of the patch.
+        width: width of the image.
         taken: patches that must not be covered.
 
     Returns:
@@ -146,7 +146,7 @@ def write_tag(
 
 
 def free_place(patch: Rectangle, taken: Sequence[Rectangle]) -> Rectangle:
-    """Move a patch down until it covers none of the others."""
+    """Move a patch down until it does not overlap any of the others."""
     left, top, right, bottom = patch
     for other in sorted(taken, key=lambda place: place[1]):
         if left <= other[2] and other[0] <= right and top <= other[3] and other[1] <= bottom:
@@ -162,7 +162,7 @@ def draw_labels(
     ignore_index: int = 255,
     scale: float | None = None,
 ) -> Image:
-    """Draw a label map ``[H, W]`` over an image, larger regions with names, ignored pixels dark.
+    """Draw a label map ``[H, W]`` over an image, with names in large regions and ignored pixels dark.
 
     The drawing has ``scale`` times the size of the image; by default, display size.
     """
@@ -182,7 +182,7 @@ def draw_labels(
 
 
 def region_centres(mask: Mask) -> list[tuple[int, int]]:
-    """For each large connected region, the point (x, y) deepest inside it."""
+    """Return the point (x, y) farthest from the border of each large connected region."""
     count, regions, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
     centres = []
     for region in range(1, count):
@@ -205,7 +205,7 @@ def draw_errors(image: Image, truth: NDArray[Any], labels: NDArray[Any], ignore_
 
 
 def tile(images: Sequence[Image], columns: int, gap: int, background: Colour) -> Image:
-    """Arrange images in a grid: cells are as wide as the widest image, rows as high as their highest."""
+    """Arrange images in a grid; cells are as wide as the widest image, rows as high as their highest image."""
     width = max(image.shape[1] for image in images)
     rows = []
     for start in range(0, len(images), columns):
@@ -218,11 +218,11 @@ def tile(images: Sequence[Image], columns: int, gap: int, background: Colour) ->
 
 
 def side_by_side(panels: Sequence[Image], captions: Sequence[str]) -> Image:
-    """Arrange panels in a row with captions above, framed in a grey that suits light and dark pages."""
+    """Arrange panels in a row with captions above, on a grey that works on light and dark pages."""
     cells = []
     for panel, caption in zip(panels, captions, strict=True):
         height, width = panel.shape[:2]
-        # A narrow image is no reason to cut its caption.
+        # Widen the cell of a narrow image so that its caption fits.
         shape = (CAPTION_HEIGHT + height, max(width, 2 + int(font(14).getlength(caption) + 1)), 3)
         cell = np.full(shape, STRIP, np.uint8)
         cell[CAPTION_HEIGHT:, :width] = panel

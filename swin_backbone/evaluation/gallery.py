@@ -1,4 +1,4 @@
-"""Galleries: images of an evaluation with the ground truth beside the prediction."""
+"""Galleries: images of an evaluation with ground truth and prediction side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,30 +24,30 @@ from swin_backbone.evaluation.drawing import (
 from swin_backbone.files import write_bytes
 
 SCORE_THRESHOLD = 0.3
-"""Detections below this score are not drawn; the metrics count them all."""
+"""Detections below this score are not drawn; metrics include all of them."""
 
 SHEET_WIDTH = 2600
 CELL_WIDTH = 1290
-"""Wide enough for the three panels of a small image's label maps to keep their size, and stay legible."""
+"""Maximum width of a cell; the three panels of a small image's label maps fit without reduction."""
 
 SHEET_GAP = 12
 CLASS_SIDE = 192
-"""The longer side of the image of a classifier."""
+"""Longer side of an image in the gallery of a classifier."""
 
 
 def draw_sample(sample: Any, meta: dict[str, Any], threshold: float = SCORE_THRESHOLD) -> Image:
-    """Draw the prediction, beside the ground truth if there is any.
+    """Draw the prediction, next to the ground truth if there is any.
 
     Args:
-        sample: a data sample of either toolkit after a test.
-        meta: of the data set, with ``classes`` and, if it has one, ``palette``.
+        sample: a data sample of a toolkit after a test.
+        meta: meta information of the data set, with ``classes`` and optionally ``palette``.
         threshold: minimum score of the drawn detections.
 
     Returns:
         ``[H, W, 3]`` RGB.
 
     Raises:
-        InputError: the image file cannot be read.
+        InputError: if the image file cannot be read.
     """
     image, classes, palette = read_image(sample.img_path), meta['classes'], palette_of(meta)
     if 'pred_sem_seg' in sample:
@@ -65,12 +65,12 @@ def draw_sample(sample: Any, meta: dict[str, Any], threshold: float = SCORE_THRE
 
 
 def counted(objects: int) -> str:
-    """The number of objects in words."""
+    """Format a number of objects."""
     return f'{objects} object' if objects == 1 else f'{objects} objects'
 
 
 def draw_semantic(sample: Any, image: Image, classes: Sequence[str], palette: Sequence[Colour]) -> Image:
-    """Draw label maps: ground truth, prediction, and where they differ."""
+    """Draw ground truth, prediction and their differences."""
     labels = label_map(sample.pred_sem_seg)
     prediction = draw_labels(image, labels, classes, palette)
     if 'gt_sem_seg' not in sample:
@@ -83,7 +83,7 @@ def draw_semantic(sample: Any, image: Image, classes: Sequence[str], palette: Se
 
 
 def draw_class(sample: Any, image: Image, classes: Sequence[str]) -> Image:
-    """Write the predicted class of an image above it, and the true one where that is another."""
+    """Write the predicted class above an image, and the true class if it differs."""
     label, truth = int(sample.pred_label), int(sample.gt_label) if 'gt_label' in sample else None
     text = f'{classes[label]} {float(sample.pred_score[label]):.2f}'
     if truth not in (None, label):
@@ -95,7 +95,7 @@ def read_image(path: str) -> Image:
     """Read an image as RGB ``[H, W, 3]``, rotated by its EXIF orientation as in the toolkits.
 
     Raises:
-        InputError: the file does not exist or is not an image.
+        InputError: if the file does not exist or is not an image.
     """
     import mmcv
 
@@ -109,7 +109,7 @@ def read_image(path: str) -> Image:
 
 
 def palette_of(meta: dict[str, Any]) -> Sequence[Colour]:
-    """The data set's palette, or a generated one."""
+    """Return the data set's palette, or a generated one."""
     palette = meta.get('palette')
     if isinstance(palette, (list, tuple)) and len(palette) >= len(meta['classes']):
         return [tuple(colour) for colour in palette]
@@ -129,7 +129,7 @@ def as_instances(data: Any) -> Instances:
 
 
 def ground_truth_of(sample: Any) -> Instances | None:
-    """The annotated objects and crowds of a sample; None where the pipeline loaded none."""
+    """Return the annotated objects and crowds of a sample; None if the pipeline loaded none."""
     if 'gt_instances' not in sample or 'bboxes' not in sample.gt_instances:
         return None
     truth = as_instances(sample.gt_instances)
@@ -145,18 +145,18 @@ def ground_truth_of(sample: Any) -> Instances | None:
 
 
 def label_map(data: Any) -> NDArray[np.uint8]:
-    """A semantic map as an array ``[H, W]``."""
+    """Convert a semantic map to an array ``[H, W]``."""
     return np.asarray(data.data.squeeze().cpu().numpy(), np.uint8)
 
 
 def draw_cell(sample: Any, meta: dict[str, Any]) -> Image:
-    """Draw a sample as :func:`draw_sample` does, at most :data:`CELL_WIDTH` pixels wide."""
+    """Draw a sample with :func:`draw_sample`, at most :data:`CELL_WIDTH` pixels wide."""
     drawing = draw_sample(sample, meta)
     return resize(drawing, min(1.0, CELL_WIDTH / drawing.shape[1]))
 
 
 def write_sheet(cells: Sequence[Image], out_file: Path) -> None:
-    """Write drawn samples into one PNG file."""
+    """Write drawn samples to one PNG file."""
     columns = min(max(1, SHEET_WIDTH // max(cell.shape[1] for cell in cells)), len(cells))
     sheet = tile(cells, columns, SHEET_GAP, (255, 255, 255))
     write_bytes(out_file, cv2.imencode('.png', sheet[..., ::-1])[1].tobytes())

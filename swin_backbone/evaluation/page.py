@@ -1,4 +1,4 @@
-"""One HTML page that contains everything it shows: it needs no network and no other file."""
+"""A self-contained HTML page, which needs no network and no other files."""
 
 import base64
 import re
@@ -24,9 +24,9 @@ class Chart:
     """A figure that is embedded once for light and once for dark screens.
 
     Attributes:
-        name: of its PNG file, without the suffix.
-        alt: a description of what it shows.
-        build: builds the figure in a theme.
+        name: name of its PNG file without the suffix.
+        alt: alternative text.
+        build: function that builds the figure in a theme.
     """
 
     kind: ClassVar[str] = 'chart'
@@ -35,7 +35,7 @@ class Chart:
     build: Callable[[Theme], Any]
 
     def image(self, theme: Theme) -> str:
-        """The URL of the figure in a theme."""
+        """Return the URL of the figure in a theme."""
         return data_url(render(self.build, theme), 'png')
 
 
@@ -46,7 +46,7 @@ class Photo:
     Attributes:
         data: the content of an image file.
         suffix: 'jpeg' or 'png'.
-        alt: a description of what it shows.
+        alt: alternative text.
     """
 
     kind: ClassVar[str] = 'photo'
@@ -55,7 +55,7 @@ class Photo:
     alt: str
 
     def image(self) -> str:
-        """The URL of the image."""
+        """Return the URL of the image."""
         return data_url(self.data, self.suffix)
 
 
@@ -75,7 +75,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: its heading, a sentence or two, and what it shows."""
+    """A section of the page: heading, short text, and charts, photos or tables."""
 
     title: str
     text: str
@@ -83,12 +83,12 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """The target of links to the section."""
+        """Anchor for links to the section."""
         return re.sub('[^a-z0-9]+', '_', self.title.lower())
 
 
 def number(value: Any) -> str:
-    """Format a number: three decimals below 10, one from there on, a dash for NaN; text stays as it is."""
+    """Format a float with three decimals below 10 and otherwise one, and NaN as a dash; text is unchanged."""
     if isinstance(value, str):
         return value
     if isinstance(value, float):
@@ -101,9 +101,9 @@ def render_page(title: str, scores: dict[str, Any], facts: dict[str, Any], secti
 
     Args:
         title: heading and window title.
-        scores: the few numbers that matter, by name.
-        facts: about the run, by name.
-        sections: in order.
+        scores: the main scores by name.
+        facts: facts about the run by name.
+        sections: sections in order.
     """
     environment = Environment(autoescape=True, trim_blocks=True, keep_trailing_newline=True)
     environment.filters['number'] = number

@@ -1,4 +1,4 @@
-"""A report on one evaluation: the page, its charts as PNG files, and its tables as CSV files."""
+"""The report on an evaluation: an HTML page, its charts as PNG files, and its tables as CSV files."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from swin_backbone.evaluation.tables import csv_table
 from swin_backbone.files import write_bytes, write_text
 
 SHOWN_IMAGES = 24
-"""Images in the page itself."""
+"""Maximum number of images in the page."""
 
 LISTED_ERRORS = 20
 
@@ -25,7 +25,7 @@ LISTED_ERRORS = 20
 def write_report(
     folder: Path, title: str, scores: dict[str, float], facts: dict[str, Any], sections: Sequence[Section]
 ) -> Path:
-    """Write ``index.html``, every chart as PNG and every table as CSV into ``folder``; return the page."""
+    """Write ``index.html``, every chart as PNG and every table as CSV to ``folder``; return the path of the page."""
     for section in sections:
         for item in section.items:
             if isinstance(item, Chart):
@@ -38,7 +38,7 @@ def write_report(
 
 
 def detection_sections(scores: Mapping[str, DetectionScores]) -> list[Section]:
-    """Sections on object sizes, classes and precision-recall curves, for boxes and, if there are any, masks."""
+    """Return sections on object sizes, classes and precision-recall curves, for boxes and for masks if any."""
     alt = 'AP of all, small, medium and large objects'
     sections = [Section('Object size', '', [Chart('sizes', alt, partial(charts.draw_sizes, scores))])]
     for kind, found in scores.items():
@@ -62,7 +62,7 @@ def detection_sections(scores: Mapping[str, DetectionScores]) -> list[Section]:
 
 
 def segmentation_sections(confusion: Confusion) -> list[Section]:
-    """Sections on the classes, and on the confusion matrix with the most frequent errors."""
+    """Return sections on the classes, and on the confusion matrix with the most frequent errors."""
     values = confusion.table()
     build = partial(draw_class_bars, confusion.classes, values[:, 0], 'Intersection over union', 'IoU')
     bars = Chart('classes', 'IoU of each class, best first', build)
@@ -76,7 +76,7 @@ def segmentation_sections(confusion: Confusion) -> list[Section]:
 
 
 def curves_section(log_folder: Path) -> list[Section]:
-    """A section with the curves of the training run that logged to ``log_folder``; none without a log."""
+    """Return a section with the curves of the training run that logged to ``log_folder``; [] without a log."""
     curves = collect_curves(read_scalars(log_folder))
     parts = (
         ('curves_loss', 'Loss and its parts over time', replace(curves, metrics={})),
@@ -87,14 +87,14 @@ def curves_section(log_folder: Path) -> list[Section]:
 
 
 def images_section(images: Iterable[Path]) -> list[Section]:
-    """A section with a selection of drawn images, evenly spread over all of them; none without images."""
+    """Return a section with a selection of evenly spaced drawn images; [] without images."""
     paths = sorted(images)
     if not paths:
         return []
     count = min(SHOWN_IMAGES, len(paths))
     photos = []
     for path in (paths[i * len(paths) // count] for i in range(count)):
-        # JPEG keeps a page of photographs small enough to send.
+        # JPEG keeps the page small.
         _, data = cv2.imencode('.jpg', cv2.imread(str(path)), [cv2.IMWRITE_JPEG_QUALITY, 88])
         photos.append(Photo(data.tobytes(), 'jpeg', f'{path.stem}: ground truth and prediction'))
     text = f'{count} of the {len(paths)} images; all of them are in the folder {paths[0].parent.name}.'

@@ -1,4 +1,4 @@
-"""The metrics of an evaluation: their names, and the file ``summary.json``."""
+"""Metrics of an evaluation: names, units, and the file ``summary.json``."""
 
 from dataclasses import dataclass
 from numbers import Real
@@ -10,12 +10,12 @@ from swin_backbone.files import write_json
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is named and reported.
+    """Name and unit of a metric.
 
     Attributes:
-        label: its usual name.
-        percent: whether the toolkit reports it in percent; here, metrics are fractions of 1.
-        main: whether it is logged after an evaluation and drawn over the training.
+        label: the usual name.
+        percent: whether the toolkit reports it in percent; in this package, metrics are fractions of 1.
+        main: whether it is logged after an evaluation and included in the training curves.
     """
 
     label: str
@@ -40,7 +40,7 @@ METRICS = {
     'mPrecision': Metric('mean precision', percent=True),
     'mRecall': Metric('mean recall', percent=True),
 }
-"""By the toolkits' names without the prefix of the evaluator, in the order in which they are shown."""
+"""Metrics by the toolkits' names without the evaluator's prefix, in display order."""
 
 
 def flatten_metrics(metrics: dict[str, Any]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""One style for all figures, on a light and on a dark background."""
+"""The common style of all figures, in a light and a dark theme."""
 
 import io
 from collections.abc import Callable
@@ -33,11 +33,11 @@ DARK = Theme(
 )
 
 HALF = (4.55, 3.4)
-"""Inches of a figure of which two fit side by side on a page."""
+"""Width and height in inches of a figure that takes half the width of a page."""
 
 
 def settings(theme: Theme) -> dict[str, Any]:
-    """Matplotlib's settings for a theme."""
+    """Return Matplotlib's settings for a theme."""
     from cycler import cycler
 
     paper = dict.fromkeys(('figure.facecolor', 'savefig.facecolor', 'axes.facecolor'), theme.paper)
@@ -57,7 +57,7 @@ def settings(theme: Theme) -> dict[str, Any]:
 
 
 def new_figure(width: float, height: float) -> Any:
-    """Create an empty figure of a size in inches; it needs no display."""
+    """Create an empty figure of a size in inches, without a display."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout='constrained')

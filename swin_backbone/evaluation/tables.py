@@ -1,7 +1,7 @@
 """Tables as Markdown, as CSV and as aligned text.
 
-A table is a ``header`` and ``rows`` with one cell per column. Cells are written as ``str`` gives them: format numbers
-before. Columns whose index is in ``left`` are aligned left, by default the first one; the others are aligned right.
+A table consists of a ``header`` and ``rows`` with one cell per column. Cells are converted with ``str``, so numbers
+should be formatted before. Columns with an index in ``left`` (by default the first one) are aligned left, others right.
 """
 
 import csv

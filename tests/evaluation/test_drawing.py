@@ -1,4 +1,4 @@
-"""Drawings of ground truth and predictions, checked where the colour of a pixel is known."""
+"""Drawings of ground truth and predictions, checked at pixels with known colours."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_small_images_are_enlarged_and_large_ones_reduced() -> None:
 
 
 @pytest.mark.parametrize('size', [(1, 1), (128, 3), (1, 5000), (5000, 1), (899, 2)])
-def test_images_of_any_shape_have_a_size_to_look_at(size: tuple[int, int]) -> None:
+def test_images_of_any_shape_are_drawn_within_the_size_limit(size: tuple[int, int]) -> None:
     image = draw_labels(grey(*size), np.zeros(size, np.uint8), CLASSES, PALETTE)
     assert min(image.shape[:2]) >= 1 and max(image.shape[:2]) <= MAX_SIDE
     found = Instances(
@@ -54,7 +54,7 @@ def test_images_of_any_shape_have_a_size_to_look_at(size: tuple[int, int]) -> No
     assert draw_errors(grey(*size), np.zeros(size, np.uint8), np.ones(size, np.uint8)).shape == image.shape
 
 
-def test_masks_are_tinted_where_they_are() -> None:
+def test_only_pixels_of_a_mask_are_tinted() -> None:
     mask = np.zeros((1, 100, 120), bool)
     mask[0, 40:90, 30:100] = True
     found = Instances(np.array([[30.0, 40, 100, 90]]), np.array([1]), np.array([0.75]), mask)
@@ -65,7 +65,7 @@ def test_masks_are_tinted_where_they_are() -> None:
     assert close(image[int(95 * scale), int(65 * scale)], (100, 100, 100))
 
 
-def test_the_best_score_lies_on_top_and_crowds_are_grey() -> None:
+def test_the_highest_score_is_on_top_and_crowds_are_grey() -> None:
     masks = np.ones((2, 600, 640), bool)
     boxes = np.array([[0.0, 0, 640, 600]] * 2)
     both = Instances(boxes, np.array([0, 1]), np.array([0.9, 0.4]), masks)
@@ -76,7 +76,7 @@ def test_the_best_score_lies_on_top_and_crowds_are_grey() -> None:
     assert pixel[0] == pixel[1] == pixel[2] > 100
 
 
-def test_label_maps_errors_and_ignored_pixels() -> None:
+def test_label_maps_errors_and_ignored_pixels_have_the_expected_colours() -> None:
     truth = np.zeros((600, 640), np.uint8)
     truth[:, 320:], truth[:50] = 1, 255
     labels = np.zeros((600, 640), np.uint8)
@@ -88,14 +88,14 @@ def test_label_maps_errors_and_ignored_pixels() -> None:
     assert close(errors[500, 100], (150, 150, 150)) and close(errors[10, 600], IGNORED, 0)
 
 
-def test_every_large_region_is_named_inside() -> None:
+def test_names_are_placed_inside_large_regions() -> None:
     mask = np.zeros((60, 80), bool)
     mask[5:25, 5:25], mask[30:55, 40:75], mask[0, 79] = True, True, True
     centres = region_centres(mask)
     assert len(centres) == 2 and all(mask[y, x] for x, y in centres)
 
 
-def test_tags_of_one_corner_are_below_each_other() -> None:
+def test_overlapping_tags_are_moved_down() -> None:
     placed: list[tuple[float, float, float, float]] = []
     for _ in range(3):
         placed.append(free_place((10, 20, 60, 35), placed))
@@ -104,7 +104,7 @@ def test_tags_of_one_corner_are_below_each_other() -> None:
     assert free_place((61, 20, 90, 35), placed[:3]) == (61, 20, 90, 35)
 
 
-def test_panels_are_side_by_side() -> None:
+def test_side_by_side_keeps_panels_and_captions_whole() -> None:
     sheet = side_by_side([grey(), grey()], ['ground truth', 'prediction'])
     assert sheet.shape == (100 + CAPTION_HEIGHT, 2 * 120 + GAP, 3)
     assert (sheet[-1, 119] == 100).all() and (sheet[-1, 120 + GAP] == 100).all()

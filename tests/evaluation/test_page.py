@@ -1,4 +1,4 @@
-"""The report's page: everything in one file, nothing from elsewhere, every image described."""
+"""The report page: self-contained, with alternative texts for all images."""
 
 import base64
 import csv
@@ -30,7 +30,7 @@ PNG = b'\x89PNG\r\n'
 
 
 class Reader(HTMLParser):
-    """Collects what a page refers to, and checks that its elements close."""
+    """Collects the links and images of a page, and checks that its elements are closed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def read(page: Path) -> Reader:
 
 
 @pytest.mark.parametrize('classes', [2, 45])
-def test_a_detection_report_stands_alone(tmp_path: Path, classes: int) -> None:
+def test_a_detection_report_is_self_contained(tmp_path: Path, classes: int) -> None:
     found = scores(classes)
     sections = detection_sections({'bbox': found, 'segm': found})
     page = write_report(tmp_path, 'a <b> report', {'box AP': 0.25}, {'config': 'x & y.py'}, sections)
@@ -88,7 +88,7 @@ def test_a_detection_report_stands_alone(tmp_path: Path, classes: int) -> None:
     assert rows[1][7] == 'nan'
 
 
-def test_segmentation_tables_follow_from_the_matrix(tmp_path: Path) -> None:
+def test_segmentation_tables_are_computed_from_the_confusion_matrix(tmp_path: Path) -> None:
     matrix = np.array([[6, 2, 0], [1, 9, 0], [0, 0, 0]])
     confusion = Confusion(('sky', 'sea', 'none'), matrix)
     expected = [[6 / 9, 6 / 8, 6 / 7, 8 / 18], [9 / 12, 9 / 10, 9 / 11, 10 / 18], [np.nan, np.nan, np.nan, 0]]
@@ -99,7 +99,7 @@ def test_segmentation_tables_follow_from_the_matrix(tmp_path: Path) -> None:
     assert next(image['alt'] for image in read(page).images) == 'IoU of each class, best first'
 
 
-def test_images_are_chosen_evenly_and_embedded(tmp_path: Path) -> None:
+def test_images_are_evenly_selected_and_embedded(tmp_path: Path) -> None:
     for i in range(30):
         cv2.imwrite(str(tmp_path / f'{i:02d}.png'), np.full((8, 8, 3), i, np.uint8))
     (section,) = images_section(tmp_path.glob('*.png'))
@@ -111,7 +111,7 @@ def test_images_are_chosen_evenly_and_embedded(tmp_path: Path) -> None:
     assert images_section([]) == []
 
 
-def test_curves_are_left_out_without_a_log(tmp_path: Path) -> None:
+def test_the_curves_section_depends_on_the_log(tmp_path: Path) -> None:
     assert curves_section(tmp_path) == []
     log = tmp_path / '20260101_000000' / 'vis_data' / 'scalars.json'
     log.parent.mkdir(parents=True)
@@ -125,7 +125,7 @@ def test_curves_are_left_out_without_a_log(tmp_path: Path) -> None:
     assert all(render(chart.build).startswith(PNG) for chart in section.items)
 
 
-def test_curves_are_fractions_over_what_the_training_counts() -> None:
+def test_collected_metrics_are_fractions_by_epoch_or_iteration() -> None:
     records = [
         {'loss': 2.5, 'loss_mask': 1.0, 'iter': 1, 'epoch': 1, 'step': 1},
         {'mIoU': 92.5, 'coco/bbox_mAP': 0.5, 'step': 1},
@@ -138,7 +138,7 @@ def test_curves_are_fractions_over_what_the_training_counts() -> None:
     assert render(partial(build_curves, curves)).startswith(PNG)
 
 
-def test_figures_differ_by_theme_and_have_no_gaps() -> None:
+def test_figures_have_the_background_of_their_theme() -> None:
     def build(theme: Any) -> Any:
         return draw_class_bars(['a', 'b'], np.array([0.5, np.nan]), 'title', 'unit', theme)
 
@@ -152,7 +152,7 @@ def test_figures_differ_by_theme_and_have_no_gaps() -> None:
     ('value', 'text'),
     [(0.12345, '0.123'), (float('nan'), '–'), (12345, '12,345'), (45.678, '45.7'), (np.float64(0.5), '0.500')],
 )
-def test_numbers_are_written_for_readers(value: Any, text: str) -> None:
+def test_numbers_are_formatted_with_few_decimals(value: Any, text: str) -> None:
     assert number(value) == text
 
 

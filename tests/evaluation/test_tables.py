@@ -1,4 +1,4 @@
-"""Tables in the three formats."""
+"""Tables in Markdown, CSV and text format."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from swin_backbone.evaluation.tables import csv_table, markdown_table, text_tabl
 HEADER, ROWS = ('name', 'AP', 'state'), [('swin|tiny', 0.5, 'fin\nished'), ('b', 0.1 + 0.2, '')]
 
 
-def test_markdown_escapes_what_would_end_a_cell_or_a_row() -> None:
+def test_markdown_escapes_pipes_and_newlines() -> None:
     assert markdown_table(HEADER, ROWS, left=(0, 2)).splitlines() == [
         '| name | AP | state |',
         '|---|--:|---|',
@@ -17,7 +17,7 @@ def test_markdown_escapes_what_would_end_a_cell_or_a_row() -> None:
     ]
 
 
-def test_csv_is_read_back_with_full_precision() -> None:
+def test_csv_keeps_full_precision() -> None:
     rows = list(csv.reader(io.StringIO(csv_table(HEADER, ROWS), newline='')))
     assert rows == [list(HEADER), ['swin|tiny', '0.5', 'fin\nished'], ['b', '0.30000000000000004', '']]
     assert float(rows[2][1]) == ROWS[1][1]
