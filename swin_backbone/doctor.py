@@ -1,7 +1,7 @@
 """Report installed versions, incompatibilities, and the command that fixes each.
 
-A check is a function without arguments that returns a :class:`Diagnosis`, or None where it does not apply. This module
-imports the standard library alone, because torch may be what is missing.
+A check is a function without arguments that returns a :class:`Diagnosis`, or None if it does not apply. Third-party
+packages are imported only inside the checks, because any of them may be missing.
 """
 
 import functools
@@ -57,7 +57,7 @@ class Diagnosis:
 
     Attributes:
         name: what was checked.
-        status: 'ok', 'warn' (a limitation that not every user has to fix) or 'fail' (a problem to fix).
+        status: 'ok', 'warn' (a limitation that may be acceptable) or 'fail' (a problem to fix).
         detail: what was found.
         remedy: the command that fixes it; empty if there is nothing to fix.
     """
@@ -72,7 +72,7 @@ Check = Callable[[], Diagnosis | None]
 
 
 def environment() -> Path | None:
-    """The virtual environment in the current folder or beside the package, if the running interpreter is in none."""
+    """Find a virtual environment in the current folder or the checkout; None if one is active or none is found."""
     if (Path(sys.executable).parent.parent / 'pyvenv.cfg').is_file():  # `python -S` leaves sys.prefix as it is
         return None
     places = (folder / name for folder in (Path.cwd(), Path(__file__).parents[1]) for name in ENVIRONMENTS)
@@ -80,12 +80,12 @@ def environment() -> Path | None:
 
 
 def activation(place: Path) -> str:
-    """The command that activates a virtual environment."""
+    """Return the command that activates a virtual environment."""
     return shlex.join(['source', str(place / 'bin' / 'activate')])
 
 
 def check_python() -> Diagnosis:
-    """Report the interpreter, and an environment that is not activated."""
+    """Report the interpreter, and a virtual environment that is not activated."""
     place = environment()
     if place is not None:
         found = f'{platform.python_version()}, {sys.executable}: the environment {place} is not activated'
@@ -121,14 +121,16 @@ def check_gpu() -> Diagnosis | None:
         return Diagnosis('gpu', OK, f'{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}')
     if not shutil.which('nvidia-smi'):
         return Diagnosis('gpu', OK, 'none; everything runs on the CPU')
-    built = f'built for CUDA {torch.version.cuda}' if torch.version.cuda else 'built for the CPU alone'
-    detail = f'nvidia-smi exists, but torch ({built}) finds no GPU; replace cu126 by a CUDA version of the driver'
+    built = f'built for CUDA {torch.version.cuda}' if torch.version.cuda else 'built for CPU only'
+    detail = (
+        f'nvidia-smi exists, but torch ({built}) finds no GPU; replace cu126 by a CUDA version that the driver supports'
+    )
     index = ('--index-url', 'https://download.pytorch.org/whl/cu126')
     return Diagnosis('gpu', WARN, detail, pip('install', '--force-reinstall', 'torch', 'torchvision', *index))
 
 
 def check_attention() -> Diagnosis | None:
-    """Report which kernels attention within windows uses here."""
+    """Report which window attention kernels are used on this machine."""
     torch = load('torch')
     kernels = load('swin_backbone.attention.kernels.triton_launch')
     if isinstance(torch, Exception) or isinstance(kernels, Exception):
@@ -144,16 +146,16 @@ def check_package() -> Diagnosis:
 
 
 def check_family() -> Diagnosis:
-    """Check that the toolkits are of one family, and that each module has one distribution."""
+    """Check that all toolkits are of the same family, and that each module is from a single distribution."""
     found = {module: providers(module) for module in TOOLKITS if installed(module)}
     if not found:
-        detail = 'none; the backbone needs torch alone, but training, evaluation and the configs need a toolkit'
+        detail = 'none; the backbone only needs torch, but training, evaluation and the configs need a toolkit'
         return Diagnosis('toolkits', WARN, detail, 'scripts/setup.sh')
     names = sorted({name for group in found.values() for name in group})
     forks = [name for name in names if name.startswith('onedl-')]
-    mixed = forks and set(names) - set(forks) - {'mmcv-lite'}  # mmcv-lite serves both families
+    mixed = forks and set(names) - set(forks) - {'mmcv-lite'}  # mmcv-lite works with both families
     if any(len(group) > 1 for group in found.values()) or mixed:
-        detail = f'these overwrite each other or are of different families: {", ".join(names)}'
+        detail = f'these packages overwrite each other or are of different families: {", ".join(names)}'
         others = [requirement(module) for module in found if module != 'mmcv']
         remedy = ' && '.join([pip('uninstall', '-y', *names), pip('install', *others), install('mmcv')])
         return Diagnosis('toolkits', FAIL, detail, remedy)
@@ -177,7 +179,7 @@ def check_ops() -> Diagnosis | None:
     extension = load('mmcv._ext')
     if isinstance(extension, Exception):
         if isinstance(load('torchvision'), Exception):
-            detail = f'mmcv has none, and torchvision, which serves them, does not load: {reason(extension)}'
+            detail = f'mmcv has none, and torchvision, which provides them, does not load: {reason(extension)}'
             return fail(detail, install('torchvision'))
         return fail(f'compiled for another torch than {version("torch")}: {reason(extension)}', install('mmcv'))
     devices = ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']
@@ -218,10 +220,10 @@ def check_pycocotools() -> Diagnosis | None:
 
 
 def check_resume() -> Diagnosis | None:
-    """Report how resuming works where torch refuses pickled classes."""
+    """Report how runs are resumed with versions of torch that reject pickled classes."""
     if not installed('mmengine') or isinstance(load('torch'), Exception) or release('torch') < (2, 6):
         return None
-    detail = 'torch >= 2.6 refuses classes in checkpoints; swin-backbone train --resume allows those that a run writes'
+    detail = 'torch >= 2.6 rejects classes in checkpoints; swin-backbone train --resume allows those that a run writes'
     return Diagnosis('resume', OK, detail)
 
 
@@ -262,12 +264,12 @@ CHECKS: tuple[Check, ...] = (
 
 
 def diagnose(checks: Sequence[Check] = CHECKS) -> list[Diagnosis]:
-    """Run the checks in order, and return the results of those that apply."""
+    """Run the checks in order; return the results of those that apply."""
     return [found for check in checks if (found := check()) is not None]
 
 
 def table(found: Sequence[Diagnosis]) -> str:
-    """Format the results as lines, each command below what it fixes, with the number of problems at the end."""
+    """Format the results as lines, with commands below the problems they fix, and the number of problems at the end."""
     width = max(len(diagnosis.name) for diagnosis in found)
     lines: list[str] = []
     remedies: dict[str, str] = {}
@@ -282,12 +284,12 @@ def table(found: Sequence[Diagnosis]) -> str:
 
 
 def load(module: str) -> ModuleType | Exception:
-    """Import a module, and return it or the error."""
+    """Import a module; return it or the error."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             return importlib.import_module(module)
-    except Exception as error:  # an incompatible package raises anything: AssertionError, ValueError, OSError
+    except Exception as error:  # an incompatible package may raise AssertionError, ValueError, OSError and others
         return error
 
 
@@ -305,43 +307,43 @@ distributions = functools.cache(importlib.metadata.packages_distributions)
 
 
 def providers(module: str) -> list[str]:
-    """The distributions that contain a module, sorted; empty for a module that is only on the path."""
+    """Return the sorted names of the distributions that contain a module; empty if it is only on the path."""
     return sorted({name.lower().replace('_', '-') for name in distributions().get(module, [])})
 
 
 def version(module: str) -> str:
-    """Version of a module, from the module or else from its distribution; empty if neither has one."""
+    """Return the version of a module or of its distribution; empty if neither has one."""
     own = getattr(load(module), '__version__', None)
     return str(own or next(map(importlib.metadata.version, providers(module)), ''))
 
 
 def release(module: str) -> tuple[int, ...]:
-    """Major and minor version of a module; empty if it has none."""
+    """Return major and minor version of a module; empty if it has none."""
     return tuple(map(int, re.findall(r'\d+', version(module))[:2]))
 
 
 def family() -> str:
-    """The family of the installed toolkits, a key of :data:`FAMILIES`."""
+    """Return the family of the installed toolkits, a key of :data:`FAMILIES`."""
     names = [name for module in TOOLKITS for name in providers(module)]
     return 'onedl' if any(name.startswith('onedl-') for name in names) else 'open-mmlab'
 
 
 def requirement(module: str) -> str:
-    """The requirement that installs a module of the installed family."""
+    """Return the requirement that installs a module of the installed family."""
     return FAMILIES[family()].get(module) or REQUIREMENTS.get(module, module)
 
 
 def pip(*arguments: str) -> str:
-    """A pip command line, quoted for a shell: for the running interpreter, or the environment that should be active."""
+    """Return a shell-quoted pip command for the running interpreter, or for an environment that is not activated."""
     place = environment()
     python = sys.executable if place is None else str(place / 'bin' / 'python')
     return shlex.join([python, '-m', 'pip', *arguments])
 
 
 def install(module: str) -> str:
-    """The command that installs a module in the required version."""
+    """Return the command that installs a module in the required version."""
     if module == 'mmcv':
-        # mmcv-lite requires mmengine, which the forks provide under another name: hence --no-deps.
+        # Use --no-deps, because mmcv-lite requires mmengine, which the forks provide under another name.
         steps = [pip('uninstall', '-y', *providers('mmcv'))] if providers('mmcv') else []
         return ' && '.join([*steps, pip('install', '--no-deps', requirement('mmcv'))])
     torch = version('torch').partition('+')[0] if module == 'torchvision' else ''
@@ -349,13 +351,13 @@ def install(module: str) -> str:
 
 
 def fix_import(module: str, error: Exception) -> str:
-    """The command for an installed module whose import failed."""
+    """Return the command that fixes the import of an installed module."""
     text = str(error)
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith(module):
         return install(error.name.split('.')[0])
-    if 'libGL' in text or 'libgthread' in text:  # opencv-python needs the libraries of a desktop
+    if 'libGL' in text or 'libgthread' in text:  # opencv-python needs desktop libraries
         headless = pip('install', '--force-reinstall', '--no-deps', 'opencv-python-headless')
         return f'{pip("uninstall", "-y", "opencv-python")} && {headless}'
-    if isinstance(error, AssertionError):  # a toolkit's check: 'MMCV==2.2.0 is used but incompatible', or MMEngine
+    if isinstance(error, AssertionError):  # a version check: 'MMCV==2.2.0 is used but incompatible', or MMEngine
         return install(next((name for name in ('mmcv', 'mmengine') if text.lower().startswith(f'{name}==')), module))
     return pip('install', '--force-reinstall', '--no-deps', requirement(module))

@@ -1,4 +1,4 @@
-"""The doctor in simulated environments: a folder of stand-in packages is all that the interpreter can import."""
+"""The doctor in simulated environments: the interpreter can import only a folder of stub packages."""
 
 import json
 import shutil
@@ -46,8 +46,8 @@ DISTRIBUTIONS = {
 }
 
 
-class World:
-    """A folder of stand-in packages, and the doctor run in an interpreter that sees the standard library and it."""
+class Environment:
+    """A folder of stub packages, and an interpreter that can import only these and the standard library."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -83,31 +83,31 @@ class World:
         self.provide('pycocotools', 'pycocotools', '2.0.8')
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
-        """Without ``site`` (-S) nothing that pip installed is visible."""
+        """Run the doctor without ``site`` (-S), which hides packages installed by pip."""
         variables = {'PYTHONPATH': str(self.root), 'PATH': str(self.root / 'bin')}
         command = [sys.executable, '-S', str(TOOL), *arguments]
         return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
 
     def examine(self, code: int) -> dict[str, dict[str, str]]:
-        """What ``--json`` says, by name, after checking the exit code."""
+        """Return the rows of ``--json`` by name, after checking the exit code."""
         done = self.run('--json')
         assert done.returncode == code, done.stderr
         return {row['name']: row for row in json.loads(done.stdout)}
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def environment(tmp_path: Path) -> Environment:
+    return Environment(tmp_path)
 
 
 @pytest.fixture
-def healthy(world: World) -> World:
-    world.healthy()
-    return world
+def healthy(environment: Environment) -> Environment:
+    environment.healthy()
+    return environment
 
 
-def test_standard_library_alone(world: World) -> None:
-    rows = world.examine(1)
+def test_standard_library_only_reports_missing_packages(environment: Environment) -> None:
+    rows = environment.examine(1)
     for module in ('torch', 'numpy', 'safetensors'):
         assert rows[module]['status'] == 'fail'
         assert f'{sys.executable} -m pip install' in rows[module]['remedy']
@@ -115,8 +115,8 @@ def test_standard_library_alone(world: World) -> None:
     assert rows['toolkits']['remedy'] == 'scripts/setup.sh'
 
 
-def test_table_puts_the_command_below_what_it_fixes(world: World) -> None:
-    done = world.run()
+def test_table_lists_the_command_below_each_problem(environment: Environment) -> None:
+    done = environment.run()
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     torch = next(number for number, line in enumerate(lines) if line.startswith('fail  torch '))
@@ -125,7 +125,7 @@ def test_table_puts_the_command_below_what_it_fixes(world: World) -> None:
     assert done.stderr == ''
 
 
-def test_all_well(healthy: World) -> None:
+def test_healthy_environment_has_no_problems(healthy: Environment) -> None:
     done = healthy.run()
     assert done.returncode == 0, done.stdout
     assert done.stdout.endswith('No problems found.\n')
@@ -135,23 +135,23 @@ def test_all_well(healthy: World) -> None:
     assert {'mmcv operators', 'mmdet registry', 'mmseg registry', 'resume'} <= set(rows)
 
 
-def test_torch_alone_is_a_sound_environment(world: World) -> None:
-    world.torch()
+def test_torch_without_toolkits_is_only_a_warning(environment: Environment) -> None:
+    environment.torch()
     for module in ('numpy', 'safetensors'):
-        world.write(f'{module}/__init__.py')
-    rows = world.examine(0)
+        environment.write(f'{module}/__init__.py')
+    rows = environment.examine(0)
     assert rows['toolkits']['status'] == 'warn'
     assert 'mmcv' not in rows
 
 
-def test_forks_are_told_by_their_distributions(world: World) -> None:
-    world.healthy('onedl')
-    (world.root / 'pkg_resources.py').unlink()
-    assert world.examine(0)['toolkits']['detail'].startswith('onedl (mmcv-lite, onedl-')
+def test_forks_are_detected_by_their_distributions(environment: Environment) -> None:
+    environment.healthy('onedl')
+    (environment.root / 'pkg_resources.py').unlink()
+    assert environment.examine(0)['toolkits']['detail'].startswith('onedl (mmcv-lite, onedl-')
 
 
 @pytest.mark.parametrize('second', ['onedl-mmcv', 'mmcv'])
-def test_two_distributions_of_one_module(healthy: World, second: str) -> None:
+def test_two_distributions_of_one_module_are_reported(healthy: Environment, second: str) -> None:
     healthy.provide('mmcv', second)
     row = healthy.examine(1)['toolkits']
     assert 'overwrite' in row['detail']
@@ -159,7 +159,7 @@ def test_two_distributions_of_one_module(healthy: World, second: str) -> None:
     assert 'uninstall -y ' in row['remedy']
 
 
-def test_mixed_families(healthy: World) -> None:
+def test_mixed_families_are_reported(healthy: Environment) -> None:
     (healthy.root / 'mmcv_lite-1.0.dist-info' / 'top_level.txt').unlink()
     healthy.provide('mmcv', 'onedl-mmcv')
     row = healthy.examine(1)['toolkits']
@@ -167,14 +167,14 @@ def test_mixed_families(healthy: World) -> None:
     assert row['detail'].endswith('mmdet, mmengine, mmsegmentation, onedl-mmcv')
 
 
-def test_no_operators_at_all(healthy: World) -> None:
+def test_missing_operators_are_reported(healthy: Environment) -> None:
     (healthy.root / 'mmcv' / '_ext.py').unlink()
     row = healthy.examine(1)['mmcv operators']
-    assert 'torchvision, which serves them, does not load' in row['detail']
+    assert 'torchvision, which provides them, does not load' in row['detail']
     assert row['remedy'].endswith("install --upgrade 'torchvision>=0.21' torch==2.13.0")
 
 
-def test_operators_of_another_torch(healthy: World) -> None:
+def test_operators_built_for_another_torch_are_reported(healthy: Environment) -> None:
     healthy.write('mmcv/_ext.py', "raise ImportError('undefined symbol: _ZN2at4_ops5zeros4callE')")
     healthy.write('torchvision/__init__.py')
     row = healthy.examine(1)['mmcv operators']
@@ -183,14 +183,14 @@ def test_operators_of_another_torch(healthy: World) -> None:
     assert 'undefined symbol' in row['detail']
 
 
-def test_operator_with_a_wrong_answer(healthy: World) -> None:
+def test_wrong_result_of_an_operator_is_reported(healthy: Environment) -> None:
     healthy.nms(kept=(0, 1))
     row = healthy.examine(1)['mmcv operators']
     assert 'nms does not work on cpu' in row['detail']
     assert 'kept [0, 1]' in row['detail']
 
 
-def test_operators_without_gpu(healthy: World) -> None:
+def test_operators_without_gpu_support_are_reported(healthy: Environment) -> None:
     healthy.torch(gpu=True, cuda='12.6')
     rows = healthy.examine(1)
     assert rows['gpu']['detail'] == 'some GPU, CUDA 12.6'
@@ -200,17 +200,17 @@ def test_operators_without_gpu(healthy: World) -> None:
     assert healthy.examine(0)['mmcv operators']['detail'] == 'compiled; nms runs on cpu and cuda'
 
 
-def test_gpu_that_torch_does_not_see(healthy: World) -> None:
+def test_gpu_that_torch_does_not_use_is_a_warning(healthy: Environment) -> None:
     healthy.write('bin/nvidia-smi')
     (healthy.root / 'bin' / 'nvidia-smi').chmod(0o755)
     row = healthy.examine(0)['gpu']
     assert row['status'] == 'warn'
-    assert 'built for the CPU alone' in row['detail']
+    assert 'built for CPU only' in row['detail']
     assert '--index-url' in row['remedy']
 
 
 @pytest.mark.parametrize('toolkit', ['mmdet', 'mmseg'])
-def test_version_gate(healthy: World, toolkit: str) -> None:
+def test_incompatible_mmcv_is_reported(healthy: Environment, toolkit: str) -> None:
     healthy.write(f'{toolkit}/__init__.py', GATE)
     rows = healthy.examine(1)
     assert 'MMCV==2.2.0 is used but incompatible' in rows[toolkit]['detail']
@@ -218,13 +218,13 @@ def test_version_gate(healthy: World, toolkit: str) -> None:
     assert f'{toolkit} registry' not in rows
 
 
-def test_undeclared_dependency_of_a_toolkit(healthy: World) -> None:
+def test_missing_dependency_of_a_toolkit_is_reported(healthy: Environment) -> None:
     healthy.write('mmseg/registry.py', 'import ftfy')
     row = healthy.examine(1)['mmseg registry']
     assert row['remedy'] == f'{sys.executable} -m pip install --upgrade ftfy'
 
 
-def test_pycocotools_of_another_numpy(healthy: World) -> None:
+def test_pycocotools_built_for_another_numpy_are_reported(healthy: Environment) -> None:
     healthy.write(
         'pycocotools/_mask.py', "raise ValueError('numpy.dtype size changed, may indicate\\n incompatibility')"
     )
@@ -233,12 +233,12 @@ def test_pycocotools_of_another_numpy(healthy: World) -> None:
     assert '--force-reinstall' in row['remedy']
 
 
-def test_setuptools_without_pkg_resources(healthy: World) -> None:
+def test_missing_pkg_resources_are_reported(healthy: Environment) -> None:
     (healthy.root / 'pkg_resources.py').unlink()
     assert "'setuptools<81'" in healthy.examine(1)['pkg_resources']['remedy']
 
 
-def test_torch_too_old(healthy: World) -> None:
+def test_old_torch_is_reported(healthy: Environment) -> None:
     healthy.torch(version='2.3.1+cpu')
     row = healthy.examine(1)['torch']
     assert '2.6 or newer' in row['detail']
@@ -246,30 +246,30 @@ def test_torch_too_old(healthy: World) -> None:
 
 
 @pytest.mark.parametrize(('module', 'code', 'status'), [('mmseg', 0, 'warn'), ('mmengine', 1, 'fail')])
-def test_toolkit_missing(healthy: World, module: str, code: int, status: str) -> None:
+def test_missing_toolkit_is_reported(healthy: Environment, module: str, code: int, status: str) -> None:
     shutil.rmtree(healthy.root / module)
     assert healthy.examine(code)[module]['status'] == status
 
 
-def test_unknown_option(world: World) -> None:
-    done = world.run('--jsn')
+def test_unknown_option_exits_with_code_2(environment: Environment) -> None:
+    done = environment.run('--jsn')
     assert done.returncode == 2
     assert done.stderr.count('\n') == 1
     assert '--jsn' in done.stderr
 
 
-def test_desktop_libraries_missing() -> None:
+def test_missing_libgl_suggests_headless_opencv() -> None:
     remedy = doctor.fix_import('mmcv', ImportError('libGL.so.1: cannot open shared object file'))
     assert 'opencv-python-headless' in remedy
 
 
-def test_this_environment() -> None:
+def test_this_environment_has_no_failures() -> None:
     pytest.importorskip('mmdet')
     failures = [row for row in doctor.diagnose() if row.status == doctor.FAIL]
     assert failures == []
 
 
-def test_the_last_line_counts_the_problems() -> None:
+def test_last_line_counts_the_problems() -> None:
     found = [doctor.Diagnosis('a', doctor.FAIL, 'x', 'fix a'), doctor.Diagnosis('b', doctor.WARN, 'y', 'fix a')]
     assert doctor.table(found).splitlines() == [
         'fail  a  x',
@@ -280,7 +280,7 @@ def test_the_last_line_counts_the_problems() -> None:
     ]
 
 
-def test_an_environment_that_is_not_activated_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inactive_environment_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / '.venv' / 'bin').mkdir(parents=True)
     (tmp_path / '.venv' / 'bin' / 'python').touch()
     monkeypatch.chdir(tmp_path)
