@@ -81,7 +81,7 @@ def compute(rank: int, folder: Path) -> None:
     os.environ.update(variables, CUDA_VISIBLE_DEVICES='')
     distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
     torch.save(growth(), folder / f'growth{rank}')
-    with patch.object(runner, 'collect_env', dict), patch.object(settings, 'FormatCode', format_nothing):
+    with patch.object(runner, 'collect_env', dict), patch.object(settings, 'FormatCode', format_nothing, create=True):
         compute_runs(folder)
     distributed.barrier()
     distributed.destroy_process_group()
@@ -138,11 +138,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ('strategy', 'changes', 'message'),
     [
-        ('fsdp', dict(launcher='none'), 'there is one: add --gpus N'),
-        ('zero', dict(launcher='none'), 'there is one: add --gpus N'),
+        ('fsdp', dict(launcher='none'), 'needs several processes: add --gpus N'),
+        ('zero', dict(launcher='none'), 'needs several processes: add --gpus N'),
         ('deepspeed', {}, 'strategy must be one of ddp, zero, fsdp'),
         (None, dict(strategy=dict(type='FSDPStrategy')), 'strategy must be one of ddp, zero, fsdp'),
-        ('ddp', dict(runner_type='FlexibleRunner'), 'FlexibleRunner cannot resume exactly'),
+        (
+            'ddp',
+            dict(runner_type='FlexibleRunner'),
+            'FlexibleRunner is not supported, because it cannot resume exactly',
+        ),
         ('fsdp', dict(custom_hooks=[dict(type='EMAHook')]), 'averaged weights .EMAHook.*give --strategy zero'),
         ('fsdp', dict(custom_hooks=[dict(type='mmdet.ExpMomentumEMAHook')]), 'averaged weights'),
         ('fsdp', dict(find_unused_parameters=True), 'find_unused_parameters'),
@@ -152,7 +156,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ('fsdp', dict(optim_wrapper=dict(generator=dict())), 'several optimizers'),
         ('zero', dict(optim_wrapper=dict(generator=dict())), 'several optimizers'),
         ('fsdp', dict(optim_wrapper=dict(optimizer=dict(type='ZeroRedundancyOptimizer'))), 'divides the state already'),
-        ('zero', dict(optim_wrapper=dict(optimizer=dict(type='Lamb'))), 'the optimizer Lamb, which is none of PyTorch'),
+        (
+            'zero',
+            dict(optim_wrapper=dict(optimizer=dict(type='Lamb'))),
+            'the optimizer Lamb, which is not in torch.optim',
+        ),
     ],
 )
 def test_refusals(strategy: str | None, changes: dict[str, Any], message: str) -> None:
