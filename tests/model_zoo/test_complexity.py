@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-mmdet = pytest.importorskip('mmdet')
+pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
+
+import mmdet
 
 from swin_backbone.cli import complexity as complexity_command
 from swin_backbone.errors import InputError
