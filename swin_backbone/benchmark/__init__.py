@@ -1,1 +1,1 @@
-"""Speed and memory of the backbone and of whole models beside other implementations."""
+"""Speed and memory of the backbone and of whole models, compared with other implementations."""

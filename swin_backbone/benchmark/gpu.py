@@ -1,4 +1,4 @@
-"""Measure on a GPU, the most important rows first, until the time is up; the rows are in :mod:`.gpu_rows`."""
+"""Benchmark on a GPU within a time budget, the most important rows of :mod:`.gpu_rows` first."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,14 +19,14 @@ from swin_backbone.files import write_json, write_text
 
 @dataclass
 class Report:
-    """The measured rows, as ``gpu.md`` and ``gpu.json`` in a folder. Both are written after each row.
+    """The measured rows; ``gpu.md`` and ``gpu.json`` are written after each row.
 
     Attributes:
-        folder: where the files are.
+        folder: folder of the files.
         facts: see :func:`swin_backbone.benchmark.timing.environment`.
         plan: all rows, measured or not.
-        cells: of the measured rows, by their place in the plan.
-        left_out: rows that there was no time for.
+        cells: cells of the measured rows, by their index in the plan.
+        left_out: rows that did not fit into the time budget.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ class Report:
         self.write()
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """The measured rows by the title of their table, in the order of the plan."""
+        """Return the measured rows by the title of their table, in the order of the plan."""
         found: dict[str, list[dict[str, Any]]] = {}
         for place in sorted(self.cells):
             found.setdefault(self.plan[place].table, []).append(self.cells[place])
@@ -63,7 +63,7 @@ class Report:
 
 
 def table_text(title: str, rows: Sequence[dict[str, Any]]) -> str:
-    """A section with a table, whose columns are all that its rows have."""
+    """Format a section with a table, whose columns are those of all rows."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     body = [[cell(row.get(name)) for name in columns] for row in rows]
     return f'## {title}\n\n{markdown_table(columns, body)}'
@@ -77,7 +77,7 @@ def cell(value: Any) -> str:
 
 
 def run_rows(report: Report, budget: float, clock: Callable[[], float] = time.monotonic) -> None:
-    """Measure the rows of ``report`` by rank, leaving out what would not end within ``budget`` seconds."""
+    """Measure the rows of ``report`` by rank, skipping those that would exceed ``budget`` seconds."""
     started = clock()
     for place, row in sorted(enumerate(report.plan), key=lambda pair: pair[1].rank):
         if clock() - started + row.seconds > budget:
@@ -85,7 +85,7 @@ def run_rows(report: Report, budget: float, clock: Callable[[], float] = time.mo
             continue
         try:
             cells = row.measure()
-        except Exception as error:  # out of memory, and whatever third-party code raises
+        except Exception as error:  # out of memory, or any exception of third-party code
             cells = dict(error=f'{type(error).__name__}: {" ".join(str(error).split())[:200]}')
         report.add(place, cells)
     report.write()
@@ -96,22 +96,22 @@ def measure_gpu(folder: Path, budget: float, more: Iterable[Row] = ()) -> None:
 
     Args:
         folder: where ``gpu.md`` and ``gpu.json`` are written.
-        budget: seconds.
-        more: rows beside those of the kernels and of whole backbones.
+        budget: time budget in seconds.
+        more: rows in addition to those of the kernels and of whole backbones.
 
     Raises:
-        InputError: the kernels cannot run here, or the folder has results already.
-        RunFailure: a kernel is not correct.
+        InputError: if the kernels cannot run here, or the folder has results already.
+        RunFailure: if a kernel is incorrect.
     """
     if reason := unavailable_reason(torch.device('cuda' if torch.cuda.is_available() else 'cpu')):
         raise InputError(
-            f'benchmark gpu cannot run here: {reason}; run it on a machine where `doctor` names the kernels.'
+            f'benchmark gpu cannot run here: {reason}; run it on a machine where `doctor` reports Triton kernels.'
         )
     if (folder / 'gpu.json').exists():
-        raise InputError(f'{folder} has the results of another run: give a new folder with --out.')
+        raise InputError(f'{folder} contains results of another run: give a new folder with --out.')
     torch.manual_seed(0)
     report = Report(folder, timing.environment('cuda'), [*Kernels().rows(), *backbones(), *more])
     run_rows(report, budget)
     wrong = [row for row in report.tables().get(CORRECT, []) if row.get('correct') != 'yes']
     if wrong:
-        raise RunFailure(f'{len(wrong)} rows of the correctness table are wrong: see {folder / "gpu.md"}.')
+        raise RunFailure(f'{len(wrong)} rows of the correctness table failed: see {folder / "gpu.md"}.')

@@ -1,4 +1,4 @@
-"""What ``benchmark gpu`` measures: ceilings of the GPU, the Triton kernels, and whole backbones."""
+"""The rows of ``benchmark gpu``: peak rates of the GPU, the Triton kernels, and whole backbones."""
 
 import statistics
 import time
@@ -19,15 +19,15 @@ from swin_backbone.variants import DEFAULT_WINDOW, get_variant
 DEVICE = 'cuda'
 CEILINGS = 'Ceilings'
 CORRECT = 'Correctness: errors against float64, as a fraction of the norm'
-ATTENTION = 'Attention alone, sizes of the tiny network at 8 x 800 x 1216, bfloat16'
+ATTENTION = 'Window attention, sizes of the tiny network at 8 x 800 x 1216, bfloat16'
 BACKBONE = 'Whole backbone, bfloat16 autocast'
 
 LIMITS = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 """Largest error of a correct kernel."""
 
-WARM_UP, MOST_ROUNDS, MOST_SECONDS = 3, 25, 1.5
+WARM_UP, MAX_ROUNDS, MAX_SECONDS = 3, 25, 1.5
 CACHE_BYTES = 2**30
-"""Written before each round of a kernel: its inputs leave the GPU's cache, and the host has time to launch it."""
+"""Bytes written before each round of a kernel, to evict its inputs from the GPU's cache and hide the launch time."""
 
 COPIED = 2**30
 PRODUCT = 8192
@@ -37,7 +37,7 @@ NETWORKS = {('tiny', 1): 0, ('tiny', 2): 3, ('base', 1): 3}
 OURS, SDPA = 'swin_backbone (triton)', 'swin_backbone (sdpa)'
 BACKENDS = {OURS: 'triton', SDPA: 'sdpa'}
 IMPLEMENTATIONS = {OURS: 0, SDPA: 0, 'timm': 1, 'torchvision': 2, 'transformers': 2}
-"""What is measured, and by how much it moves a row down in the order; a row's rank is the sum."""
+"""Measured batches, networks and implementations, with their ranks; the rank of a row is the sum of these."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Row:
     """One measurement.
 
     Attributes:
-        table: the title of its table.
-        labels: what is measured, as the first cells of the row.
-        rank: its place in the order; a lower one is measured earlier.
-        seconds: how long it takes, roughly; it is left out if less than that remains.
+        table: title of its table.
+        labels: first cells of the row, which name what is measured.
+        rank: priority; lower ranks are measured earlier.
+        seconds: approximate duration; the row is skipped if less time remains.
         measure: returns the other cells by column.
     """
 
@@ -65,14 +65,14 @@ class Row:
 
 
 def milliseconds(step: Callable[[], Any], cold: bool = False) -> float:
-    """Median time of a step; with ``cold``, nothing it reads is in the GPU's cache."""
+    """Measure the median time of a step; with ``cold``, its inputs are not in the GPU's cache."""
     spare = torch.empty(CACHE_BYTES if cold else 0, dtype=torch.int8, device=DEVICE)
     times: list[float] = []
     for _ in range(WARM_UP):
         step()
     torch.cuda.synchronize()
     started = time.monotonic()
-    while len(times) < MOST_ROUNDS and (len(times) < 3 or time.monotonic() - started < MOST_SECONDS):
+    while len(times) < MAX_ROUNDS and (len(times) < 3 or time.monotonic() - started < MAX_SECONDS):
         spare.zero_()
         first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         first.record()
@@ -85,7 +85,7 @@ def milliseconds(step: Callable[[], Any], cold: bool = False) -> float:
 
 @dataclass(frozen=True)
 class Problem:
-    """Attention to a map of random queries, keys and values.
+    """Window attention on a map of random queries, keys and values.
 
     Attributes:
         batch: images.
@@ -94,7 +94,7 @@ class Problem:
         heads: attention heads.
         window: side of a window in tokens.
         shifted: whether the windows are shifted.
-        version: 2 for cosines with a scale per head.
+        version: 2 for cosine attention with a scale per head.
         dim: channels of a head.
     """
 
@@ -108,7 +108,7 @@ class Problem:
     dim: int = 32
 
     def tensors(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Inputs by name, the map in ``dtype`` and parameters in float32, and the gradient of the output, ``d_out``."""
+        """Create inputs by name: the map in ``dtype``, parameters in float32, and the output gradient ``d_out``."""
         random, channels = partial(torch.randn, device=DEVICE), self.heads * self.dim
         found = dict(
             qkv=random(self.batch, self.height, self.width, 3 * channels).to(dtype),
@@ -121,14 +121,14 @@ class Problem:
         return {**found, 'd_out': random(self.batch, self.height, self.width, channels).to(dtype)}
 
     def attend(self, tensors: dict[str, Tensor], backend: str) -> Tensor:
-        """Window attention of ``tensors``."""
+        """Compute window attention of ``tensors``."""
         plan = WindowPlan(self.height, self.width, (self.window, self.window))
         qkv, bias, pad = tensors['qkv'], tensors['bias'], tensors['pad_value']
         scale, cosine = tensors.get('scale', self.dim**-0.5), self.version == 2
         return window_attention(qkv, bias, plan, self.shifted, self.heads, scale, pad, backend=backend, cosine=cosine)
 
     def results(self, tensors: dict[str, Tensor], backend: str) -> dict[str, Tensor]:
-        """The output, and the gradients by name."""
+        """Return the output and the gradients by name."""
         inputs = {name: value for name, value in tensors.items() if name != 'd_out'}
         out = self.attend(tensors, backend)
         grads = torch.autograd.grad(out, list(inputs.values()), tensors['d_out'])
@@ -136,32 +136,32 @@ class Problem:
 
 
 class Kernels:
-    """Rows about the GPU and about window attention alone."""
+    """Rows of the GPU's peak rates and of window attention."""
 
     def __init__(self) -> None:
-        self.copy_rate = float('nan')  # bytes a millisecond
+        self.copy_rate = float('nan')  # bytes per millisecond
 
     def rows(self) -> Iterator[Row]:
-        """All of them."""
+        """Yield all rows."""
         yield Row(CEILINGS, dict(what='copy, GB/s'), 0, 1, self.copy)
         yield Row(CEILINGS, dict(what='bfloat16 product, TFLOP/s'), 0, 1, self.product)
         yield from self.correctness()
         yield from self.stages()
 
     def copy(self) -> dict[str, Any]:
-        """Bytes read and written by a copy."""
+        """Measure the bandwidth of a copy: bytes read and written."""
         source = torch.empty(COPIED, dtype=torch.int8, device=DEVICE)
         target = torch.empty_like(source)
         self.copy_rate = 2 * source.nbytes / milliseconds(lambda: target.copy_(source))
         return dict(rate=self.copy_rate / 1e6)
 
     def product(self) -> dict[str, Any]:
-        """Additions and multiplications of a large product."""
+        """Measure the FLOP/s of a large matrix product."""
         x = torch.randn(PRODUCT, PRODUCT, dtype=torch.bfloat16, device=DEVICE)
         return dict(rate=2 * PRODUCT**3 / milliseconds(lambda: x @ x) / 1e9)
 
     def correctness(self) -> Iterator[Row]:
-        """Every kernel in every dtype; those of large windows later, as they have one pass and fewer users."""
+        """Yield a row for every kernel and dtype; large windows have a lower priority."""
         for window, version, rank in ((7, 1, 1), (8, 2, 1), (12, 1, 3), (16, 2, 3)):
             for shifted in (False, True):
                 problem = Problem(2, *SMALL_MAP, heads=4, window=window, shifted=shifted, version=version)
@@ -178,13 +178,13 @@ class Kernels:
             problem.results(t, b) for t, b in ((tensors, 'triton'), (tensors, 'triton'), (wide, 'eager'))
         )
         found = {name: float((ours[name].double() - true).norm() / true.norm()) for name, true in exact.items()}
-        # Windows of one tile have kernels for both passes, and these are deterministic.
+        # The kernels for windows of one tile, which have both passes, must be deterministic.
         equal = all(torch.equal(value, again[name]) for name, value in ours.items()) or problem.window > 8
         good = equal and all(error < LIMITS[dtype] for error in found.values())
         return dict(correct='yes' if good else 'NO', equal_runs='yes' if equal else 'NO', **found)
 
     def stages(self) -> Iterator[Row]:
-        """Both passes of each stage, by backend."""
+        """Yield rows for both passes of each stage and backend."""
         (batch, shape), *_ = BATCHES
         for version, later in ((1, 0), (2, 6)):
             for stage, heads in enumerate(get_variant('tiny', version).num_heads):
@@ -199,7 +199,7 @@ class Kernels:
                             yield Row(ATTENTION, labels, rank + later, 2, measure)
 
     def attention(self, problem: Problem, backend: str, backward: bool) -> dict[str, Any]:
-        """Time one pass; the share is of the time that a copy of its inputs and outputs takes."""
+        """Time one pass, and compare it with the time to copy its inputs and outputs."""
         tensors = problem.tensors(torch.bfloat16)
         d_out = tensors.pop('d_out')
         if backward:
@@ -215,7 +215,7 @@ class Kernels:
 
 
 def backbones() -> Iterator[Row]:
-    """Whole backbones against other implementations; a compiled one takes about a minute before its first result."""
+    """Yield rows for whole backbones of all implementations; compilation takes about a minute."""
     for (batch, shape), batch_rank in BATCHES.items():
         for (variant, version), network_rank in NETWORKS.items():
             for name, name_rank in IMPLEMENTATIONS.items():
@@ -236,7 +236,7 @@ def backbones() -> Iterator[Row]:
 def backbone(
     name: str, variant: str, version: int, batch: int, shape: implementations.Shape, train: bool, compiled: bool
 ) -> dict[str, Any]:  # fmt: skip
-    """Time one implementation, and measure its memory."""
+    """Measure time and memory of one implementation."""
     torch.cuda.empty_cache()
     if name in BACKENDS:
         model: Any = SwinTransformer(variant, version, drop_path_rate=0.0, backend=BACKENDS[name])

@@ -1,4 +1,4 @@
-"""The speed and memory that the Triton kernels are meant to reach on an H100, beside what was measured."""
+"""Goals for the speed and memory of the Triton kernels on an H100, compared with measurements."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,13 +15,13 @@ LARGE, SMALL = '8 x 800 x 1216', '32 x 224 x 224'
 
 @dataclass(frozen=True)
 class Goal:
-    """A goal.
+    """A goal for a measured value.
 
     Attributes:
-        what: what is measured, and against what.
-        value: what it should be.
-        at_most: whether it should be at most that; else at least.
-        measure: the value in the measured tables; NaN where a row that it needs was not measured.
+        what: description of the value.
+        value: the goal.
+        at_most: whether the goal is an upper bound; otherwise it is a lower bound.
+        measure: computes the value from the measured tables; NaN if a row is missing.
     """
 
     what: str
@@ -30,7 +30,7 @@ class Goal:
     measure: Callable[[Tables], float]
 
     def row(self, tables: Tables) -> dict[str, Any]:
-        """Cells of the table of goals."""
+        """Return the cells of this goal in the table of goals."""
         found = self.measure(tables)
         met = found <= self.value if self.at_most else found >= self.value
         return dict(
@@ -42,12 +42,12 @@ class Goal:
 
 
 def least(values: Iterable[Any]) -> float:
-    """The least of some numbers; NaN if there are none."""
+    """Return the smallest number; NaN if there are none."""
     return min((float(value) for value in values if value is not None), default=math.nan)
 
 
 def share_of_copy(tables: Tables, passed: str) -> float:
-    """Share of the copy bandwidth in all blocks of Swin-T; half of a stage's blocks are shifted."""
+    """Compute the fraction of the copy bandwidth over all blocks of Swin-T, of which half are shifted."""
     rows = [
         row
         for row in tables.get(ATTENTION, ())
@@ -62,14 +62,14 @@ def share_of_copy(tables: Tables, passed: str) -> float:
 
 
 def backbone_rows(tables: Tables, mode: str, images: str = LARGE) -> list[Mapping[str, Any]]:
-    """The measured rows of Swin-T."""
+    """Return the measured rows of Swin-T."""
     wanted = dict(images=images, network='tiny V1', mode=mode)
     rows = tables.get(BACKBONE, ())
     return [row for row in rows if 'ms' in row and all(row[name] == value for name, value in wanted.items())]
 
 
 def speed_up(tables: Tables, mode: str, compiled: bool) -> float:
-    """Time of others over ours, all of them compiled or none: of SDPA, or the least one of all that are compiled."""
+    """Compute the speedup of our kernels over SDPA, or over the fastest compiled implementation if ``compiled``."""
     rows = [row for row in backbone_rows(tables, mode) if row['compiled'] == compiled]
     others = [row for row in rows if (row['implementation'] != OURS if compiled else row['implementation'] == SDPA)]
     ours = [row for row in rows if row['implementation'] == OURS]
@@ -77,7 +77,7 @@ def speed_up(tables: Tables, mode: str, compiled: bool) -> float:
 
 
 def memory(tables: Tables) -> float:
-    """Our least peak of a training step over the least one of all others, compiled or not."""
+    """Compute the ratio of our lowest training memory to the lowest one of all others, compiled or not."""
     rows = backbone_rows(tables, 'training step')
     ours = least(row['peak_MiB'] for row in rows if row['implementation'] == OURS)
     others = least(row['peak_MiB'] for row in rows if row['implementation'] != OURS)
@@ -85,34 +85,34 @@ def memory(tables: Tables) -> float:
 
 
 def small_images(tables: Tables) -> float:
-    """Our milliseconds for 32 images of 224 x 224 pixels, compiled."""
+    """Return the milliseconds of our compiled backbone for 32 images of 224 x 224 pixels."""
     rows = backbone_rows(tables, 'inference', SMALL)
     return least(row['ms'] for row in rows if row['implementation'] == OURS and row['compiled'])
 
 
 GOALS = (
-    Goal('attention forward, share of the copy bandwidth', 0.7, False, partial(share_of_copy, passed='forward')),
-    Goal('attention backward, share of the copy bandwidth', 0.5, False, partial(share_of_copy, passed='backward')),
-    Goal('inference, times as fast as SDPA', 1.4, False, partial(speed_up, mode='inference', compiled=False)),
+    Goal('attention forward, fraction of the copy bandwidth', 0.7, False, partial(share_of_copy, passed='forward')),
+    Goal('attention backward, fraction of the copy bandwidth', 0.5, False, partial(share_of_copy, passed='backward')),
+    Goal('inference, speedup over SDPA', 1.4, False, partial(speed_up, mode='inference', compiled=False)),
     Goal(
-        'inference, times as fast as the best compiled rival',
+        'inference, speedup over the fastest other compiled implementation',
         1.15,
         False,
         partial(speed_up, mode='inference', compiled=True),
     ),
-    Goal('training step, times as fast as SDPA', 1.6, False, partial(speed_up, mode='training step', compiled=False)),
+    Goal('training step, speedup over SDPA', 1.6, False, partial(speed_up, mode='training step', compiled=False)),
     Goal(
-        'training step, times as fast as the best compiled rival',
+        'training step, speedup over the fastest other compiled implementation',
         1.2,
         False,
         partial(speed_up, mode='training step', compiled=True),
     ),
-    Goal('training memory, as a fraction of the best rival', 0.7, True, memory),
+    Goal('training memory, relative to the lowest other implementation', 0.7, True, memory),
     Goal(f'ms for {SMALL}, compiled (FasterTransformer on an A100: 5.46)', 5.7, True, small_images),
 )
-"""All but the last at 8 x 800 x 1216 in bfloat16, with Swin-T."""
+"""Goals for Swin-T in bfloat16, at 8 x 800 x 1216 except for the last one."""
 
 
 def goals(tables: Tables) -> list[dict[str, Any]]:
-    """The table of goals."""
+    """Return the rows of the table of goals."""
     return [goal.row(tables) for goal in GOALS]

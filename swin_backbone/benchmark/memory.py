@@ -1,4 +1,4 @@
-"""Memory, open files and worker processes over the iterations of a long training on images of varying size."""
+"""Memory, open files and worker processes during a long training with images of varying size."""
 
 import gc
 import multiprocessing
@@ -21,20 +21,20 @@ from swin_backbone.evaluation.style import LIGHT, new_figure, render
 from swin_backbone.evaluation.tables import markdown_table
 
 SPAN = 50
-"""Iterations at the start and at the end that are compared."""
+"""Number of iterations at the start and at the end that are compared."""
 
 OPEN_FILES = Path('/proc/self/fd')
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What this process holds after an iteration.
+    """Resources of this process after an iteration.
 
     Attributes:
-        memory: bytes: allocated on the GPU, or resident where there is none.
-        masks: bytes of the cached masks and indices of attention, a part of it.
+        memory: bytes allocated on the GPU, or resident bytes without a GPU.
+        masks: bytes of the cache of attention masks and indices, included in ``memory``.
         files: open file handles.
-        workers: processes that it has started, as data loaders do.
+        workers: child processes, such as those of data loaders.
     """
 
     memory: int
@@ -44,24 +44,24 @@ class Usage:
 
 
 def device() -> str:
-    """Where training runs."""
+    """Return the device for training."""
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
 def usage() -> Usage:
-    """Measure this process."""
+    """Measure the resources of this process."""
     memory = torch.cuda.memory_allocated() if device() == 'cuda' else resident('VmRSS')
     return Usage(memory, CONSTANTS.cached_bytes, len(os.listdir(OPEN_FILES)), len(multiprocessing.active_children()))
 
 
 def check_platform() -> None:
-    """Raise InputError where the system does not report the memory of a process."""
+    """Raise InputError if the system does not report the memory of a process."""
     if not OPEN_FILES.is_dir():
-        raise InputError('memory and open files of a process are read from /proc, which Linux alone has: use Linux.')
+        raise InputError('memory and open files of a process are read from /proc, which exists only on Linux.')
 
 
 def train_backbone(variant: str, iterations: int, sides: tuple[int, int]) -> list[Usage]:
-    """Train a backbone on noise, each image with other sides between the two of ``sides`` in pixels."""
+    """Train a backbone on noise images, whose sides are random numbers of pixels between those of ``sides``."""
     draw = random.Random(0)
     model = SwinTransformer(variant).to(device())
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
@@ -76,7 +76,7 @@ def train_backbone(variant: str, iterations: int, sides: tuple[int, int]) -> lis
 
 
 def train_config(name: str, data_root: str | None, workers: int, iterations: int) -> list[Usage]:
-    """Train the model of a config through its Runner; the last element is measured after the end of the run."""
+    """Train the model of a config with its Runner; the last element is measured after the end of the run."""
     from mmengine.hooks import Hook
 
     from swin_backbone.engine import config as change
@@ -105,7 +105,7 @@ def train_config(name: str, data_root: str | None, workers: int, iterations: int
         runner.register_hook(Recorder())
         runner.train()
         del runner
-        gc.collect()  # it and its loops refer to each other
+        gc.collect()  # the runner and its loops are a reference cycle
     return [*found, usage()]
 
 
@@ -114,7 +114,7 @@ def as_table(found: Sequence[Usage]) -> str:
     rows = []
     for title, name, unit in (
         ('memory, MiB', 'memory', 2**20),
-        ('of it masks, MiB', 'masks', 2**20),
+        ('cached masks in it, MiB', 'masks', 2**20),
         ('open files', 'files', 1),
         ('workers', 'workers', 1),
     ):
@@ -125,13 +125,13 @@ def as_table(found: Sequence[Usage]) -> str:
 
 
 def plot(found: Sequence[Usage]) -> bytes:
-    """Plot memory, and beside it open files and workers, over the iterations, as PNG."""
+    """Plot memory, and open files and workers, over the iterations, as PNG."""
 
     def build(_: Any) -> Any:
         figure = new_figure(9.1, 3.4)
         memory, handles = figure.subplots(1, 2)
         memory.plot([sample.memory / 2**20 for sample in found], label='memory')
-        memory.plot([sample.masks / 2**20 for sample in found], label='of it cached masks')
+        memory.plot([sample.masks / 2**20 for sample in found], label='cached masks in it')
         handles.plot([sample.files for sample in found], label='open files')
         handles.plot([sample.workers for sample in found], label='workers')
         for axes, unit in ((memory, 'MiB'), (handles, 'count')):

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 
 from swin_backbone.benchmark.implementations import OURS, Shape, Subjects, autocast, check_names
-from swin_backbone.benchmark.timing import Timing, compare, synchronize, turns
+from swin_backbone.benchmark.timing import Timing, compare, rotate_order, synchronize
 from swin_backbone.errors import InputError
 from swin_backbone.variants import get_variant
 
 PARTS = ('backbone', 'neck and heads', 'post-processing', 'whole')
-"""Parts of a prediction. Post-processing is everything outside layers: decoding, suppression, selection, pasting."""
+"""Parts of a prediction. Post-processing is everything outside of layers: decoding, NMS, selection, mask pasting."""
 
 SHARED_OPTIONS = {'embed_dim', 'depths', 'num_heads', 'window_size', 'out_indices'}
 TIMELESS_OPTIONS = {'type', 'variant', 'version', 'drop_path_rate', 'init_cfg', 'with_cp', 'frozen_stages', 'backend'}
-"""Options of our backbone that the toolkits' backbone has too, and options that do not change a prediction's time."""
+"""Options of our backbone that the toolkits' backbone also has, and options that do not affect the inference time."""
 
 
 class Stopwatch:
@@ -27,7 +27,7 @@ class Stopwatch:
 
     Args:
         network: a detector or segmenter of the toolkits.
-        device: where it runs.
+        device: device of the network.
     """
 
     def __init__(self, network: Any, device: str) -> None:
@@ -36,7 +36,7 @@ class Stopwatch:
         self._depth = 0
         self._started = 0.0
         for name, layer in network.named_modules():
-            # A hook within the backbone would take it to slower paths.
+            # Hooks inside of the backbone would disable its fast paths.
             if name and not name.startswith(('data_preprocessor', 'backbone.')):
                 part = 'backbone' if name.split('.')[0] == 'backbone' else 'neck and heads'
                 layer.register_forward_pre_hook(self._enter)
@@ -68,12 +68,12 @@ class Stopwatch:
 
 
 def build_networks(config: Any, against: Sequence[str], device: str) -> Subjects:
-    """Build the network of a config with our backbone on every backend, and with the toolkit's own.
+    """Build the network of a config with our backbone for every backend, and with the toolkit's own.
 
-    Weights are random: the detector finds few objects, so that its post-processing is faster than after training.
+    Weights are random: a detector finds few objects, so its post-processing is faster than after training.
 
     Raises:
-        InputError: the config has another backbone.
+        InputError: if the config has another backbone.
     """
     from mmengine.model import revert_sync_batchnorm
     from mmengine.registry import MODELS, DefaultScope
@@ -82,8 +82,8 @@ def build_networks(config: Any, against: Sequence[str], device: str) -> Subjects
     scope = config.get('default_scope', 'mmdet')
     options = config.model.backbone
     if options.get('type') != 'swin_backbone.SwinTransformer':
-        raise InputError('the backbone of the config is not swin_backbone.SwinTransformer: give a config that has it.')
-    found = Subjects(left_out={name: 'only backbones are compared with it' for name in against if name != scope})
+        raise InputError('the backbone of the config is not swin_backbone.SwinTransformer: use a config with that.')
+    found = Subjects(left_out={name: 'it is only available for backbones' for name in against if name != scope})
     choices = {name: dict(options, backend=backend, init_cfg=None) for name, backend in OURS.items()}
     if scope in against:
         unshared = sorted(set(options) - SHARED_OPTIONS - TIMELESS_OPTIONS)
@@ -103,14 +103,14 @@ def build_networks(config: Any, against: Sequence[str], device: str) -> Subjects
 
 
 def stock_backbone(options: Any, scope: str) -> dict[str, Any]:
-    """The config of the toolkit's backbone with the sizes of ours."""
+    """Return the config of the toolkit's backbone with the sizes of ours."""
     sizes = vars(get_variant(options.get('variant') or 'tiny', 1)) | {k: v for k, v in options.items() if v is not None}
     shared = {name: sizes[name] for name in SHARED_OPTIONS & set(sizes)}
     return dict(type=f'{scope}.SwinTransformer', embed_dims=shared.pop('embed_dim'), **shared)
 
 
 def data_for(model: Any, shape: Shape, batch: int) -> dict[str, Any]:
-    """Random images in the format of the model's test pipeline."""
+    """Create random images in the format of the model's test pipeline."""
     generator = torch.Generator().manual_seed(0)
     images = [torch.randint(0, 256, (3, *shape), dtype=torch.uint8, generator=generator) for _ in range(batch)]
     meta = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'), shape)
@@ -124,11 +124,11 @@ def data_for(model: Any, shape: Shape, batch: int) -> dict[str, Any]:
 def time_networks(
     found: Subjects, shape: Shape, batch: int, dtype: torch.dtype, device: str, warm_up: int, rounds: int
 ) -> list[Timing]:
-    """Time the parts of a prediction of every network, in turns."""
+    """Time the parts of a prediction of every network, interleaved."""
     watches = {name: Stopwatch(model, device) for name, model in found.models.items()}
     times: dict[str, dict[str, list[float]]] = {part: {name: [] for name in watches} for part in PARTS}
     for number in range(warm_up + rounds):
-        for name in turns(list(watches), number):
+        for name in rotate_order(list(watches), number):
             model, watch = found.models[name], watches[name]
             data = model.data_preprocessor(data_for(model, shape, batch), False)
             with torch.no_grad(), autocast(dtype, device), watch.running():

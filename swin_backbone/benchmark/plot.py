@@ -1,4 +1,4 @@
-"""Time, memory and the multiply-adds of attention over the area of the image."""
+"""Plot of time, memory and multiply-adds of attention over the image area."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,19 +12,19 @@ FIRST_STRIDE = 4
 
 
 def image_shape(row: Timing) -> tuple[int, int]:
-    """Height and width of the image that ``row.part`` names as 'height x width'."""
+    """Parse height and width of the image from ``row.part``, 'height x width'."""
     height, width = row.part.split(' x ')
     return int(height), int(width)
 
 
 def megapixels(row: Timing) -> float:
-    """The area of that image."""
+    """Return the image area in megapixels."""
     height, width = image_shape(row)
     return height * width / 1e6
 
 
 def attention_costs(shape: tuple[int, int], variant: str, version: int) -> dict[str, float]:
-    """10^9 multiply-adds of all attention of a backbone for one image (Swin paper, equations 1 and 2)."""
+    """Compute 10^9 multiply-adds of all attention of a backbone for one image (Swin paper, equations 1 and 2)."""
     sizes, window = get_variant(variant, version), DEFAULT_WINDOW[version]
     costs = {'global attention (equation 1)': 0.0, f'windows of {window} (equation 2)': 0.0}
     for index, depth in enumerate(sizes.depths):
@@ -36,9 +36,9 @@ def attention_costs(shape: tuple[int, int], variant: str, version: int) -> dict[
 
 
 def plot_areas(rows: Sequence[Timing], variant: str, version: int) -> bytes:
-    """Plot milliseconds and peak memory of every implementation over the image's area, on logarithmic axes, as PNG.
+    """Plot milliseconds and peak memory of every implementation over the image area, on logarithmic axes, as PNG.
 
-    Beside them, the multiply-adds of attention in windows and among all tokens, as the paper's equations give them.
+    Another panel shows the multiply-adds of window attention and of global attention by the paper's equations.
     """
     panels: dict[str, Callable[[Timing], float]] = {'ms': lambda row: row.median_ms}
     if all(row.peak_bytes is not None for row in rows):

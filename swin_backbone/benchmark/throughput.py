@@ -1,6 +1,6 @@
-"""Images per second of the classifiers in the Swin paper's Tables 1 and 8, beside the paper's on a V100.
+"""Throughput of the classifiers in the Swin paper's Tables 1 and 8, compared with the paper's on a V100.
 
-The networks here have no final layer, which is one in 3000 of their multiply-adds; weights are random.
+The networks have random weights and no final layer, which has 1/3000 of their multiply-adds.
 """
 
 from collections.abc import Sequence
@@ -33,12 +33,12 @@ class Network:
     """A row of Table 1 or 8.
 
     Attributes:
-        title: the paper's name.
+        title: name in the paper.
         size: side of the image in pixels.
-        paper: images per second on a V100.
-        tables: where the paper prints it.
-        variant: of our backbone; empty for other networks.
-        window: its window; those between 7 at 224 and 12 at 384 pixels are not in the paper, and divide the maps.
+        paper: images per second on a V100 in the paper.
+        tables: tables of the paper with this row.
+        variant: variant of our backbone; empty for other networks.
+        window: its window; those for 256 and 320 pixels are not in the paper and chosen to divide the maps.
         timm: name of the network in timm; empty for ours.
     """
 
@@ -52,7 +52,7 @@ class Network:
 
     @property
     def name(self) -> str:
-        """What selects it on the command line."""
+        """Name on the command line."""
         return f'{self.title.lower().replace("/", "-")}-{self.size}'
 
 
@@ -96,10 +96,10 @@ REFERENCE = OURS[0]
 
 
 def choose(names: Sequence[str] | None) -> list[Network]:
-    """The networks of some names; ours by default. The reference is always among them.
+    """Return the networks with the given names, by default ours. The reference is always included.
 
     Raises:
-        InputError: there is no such network.
+        InputError: if there is no such network.
     """
     unknown = [name for name in names or () if name not in NETWORKS]
     if unknown:
@@ -109,10 +109,10 @@ def choose(names: Sequence[str] | None) -> list[Network]:
 
 
 def build(network: Network) -> Any:
-    """A network with random weights in evaluation mode.
+    """Build a network with random weights in evaluation mode.
 
     Raises:
-        ImportError: it needs timm, which is not installed.
+        ImportError: if it needs timm, which is not installed.
     """
     if network.timm:
         return import_module('timm').create_model(network.timm).eval()
@@ -122,7 +122,7 @@ def build(network: Network) -> Any:
 def measure(
     networks: Sequence[Network], batch: int, dtype: torch.dtype, device: str, warm_up: int, rounds: int
 ) -> tuple[list[timing.Timing], dict[str, str]]:
-    """Time every network by itself; return the timings, and what was left out with the reason."""
+    """Time every network separately; return the timings, and the reasons for skipped networks."""
     rows: list[timing.Timing] = []
     left_out: dict[str, str] = {}
     for network in networks:
@@ -139,14 +139,14 @@ def measure(
 def time_model(
     name: str, model: Any, size: int, batch: int, dtype: torch.dtype, device: str, warm_up: int, rounds: int
 ) -> tuple[list[timing.Timing], dict[str, str]]:
-    """Time a model on random images of ``size`` pixels; return its timing, or why there is none."""
+    """Time a model on random images of ``size`` pixels; return its timing, or the reason of its failure."""
     x = torch.randn(batch, 3, size, size, device=device)
     steps, failed = timing.runnable({name: forward_step(model, x, dtype)})
     return timing.compare(timing.time_interleaved(steps, device, warm_up, rounds), 'inference'), failed
 
 
 def as_table(rows: Sequence[timing.Timing], batch: int) -> str:
-    """The paper's and our images per second as Markdown; 'relative' is to Swin-T at 224, in the paper / here."""
+    """Format the paper's and our images per second as Markdown; 'relative' is to Swin-T at 224 (paper / here)."""
     speeds = {row.name: 1000 * batch / row.median_ms for row in rows}
     cells = []
     for row in rows:

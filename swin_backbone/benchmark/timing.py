@@ -1,4 +1,4 @@
-"""Time implementations against each other: in turns in one process, on one input, as medians."""
+"""Timing of implementations in one process, interleaved, on the same input, as medians."""
 
 import ctypes
 import gc
@@ -31,8 +31,8 @@ class Timing:
         name: the implementation.
         median_ms: median of the timed rounds in milliseconds.
         quartiles_ms: lower and upper quartile in milliseconds.
-        ratio: median of the reference over this median; above 1 is faster than the reference.
-        peak_bytes: peak memory of a run beyond what was in use before it; None where it cannot be measured.
+        ratio: median of the reference divided by this median; above 1 is faster than the reference.
+        peak_bytes: peak memory of a run minus the memory in use before it; None if it cannot be measured.
     """
 
     part: str
@@ -50,13 +50,13 @@ def synchronize(device: str) -> None:
 
 
 def time_interleaved(steps: dict[str, Step], device: str, warm_up: int, rounds: int) -> dict[str, list[float]]:
-    """Run all ``steps`` in turn, ``rounds`` times after ``warm_up`` rounds, and return the milliseconds of each.
+    """Run all ``steps`` in each of ``rounds`` rounds after ``warm_up`` rounds, and return the milliseconds of each.
 
-    In turns, because a slow period of the machine then affects all of them.
+    They are interleaved so that a slow period of the machine affects all of them.
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(warm_up + rounds):
-        for name in turns(list(steps), number):
+        for name in rotate_order(list(steps), number):
             synchronize(device)
             started = time.perf_counter()
             steps[name]()
@@ -66,16 +66,16 @@ def time_interleaved(steps: dict[str, Step], device: str, warm_up: int, rounds: 
     return times
 
 
-def turns(names: list[str], number: int) -> list[str]:
-    """The order of a round, rotated by one from each round to the next."""
+def rotate_order(names: list[str], number: int) -> list[str]:
+    """Return the order of a round, rotated by one in each round."""
     first = number % max(1, len(names))
     return names[first:] + names[:first]
 
 
 def peak_memory(steps: dict[str, Step], device: str) -> dict[str, int]:
-    """Measure the peak memory in bytes of one run of each step beyond what was in use before.
+    """Measure the peak memory in bytes of one run of each step, minus the memory in use before.
 
-    On a GPU it is what PyTorch allocates; on a CPU the resident memory of the process, which only Linux reports.
+    On a GPU it is the memory allocated by PyTorch; on a CPU the resident memory of the process, only on Linux.
     """
     measure = gpu_peak if device == 'cuda' else resident_peak
     if device != 'cuda' and not RESET_PEAK.exists():
@@ -84,7 +84,7 @@ def peak_memory(steps: dict[str, Step], device: str) -> dict[str, int]:
 
 
 def gpu_peak(step: Step) -> int:
-    """Peak of PyTorch's GPU memory in bytes during a step."""
+    """Measure the peak of PyTorch's GPU memory in bytes during a step."""
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
@@ -97,9 +97,9 @@ RESET_PEAK = Path('/proc/self/clear_refs')
 
 
 def resident_peak(step: Step) -> int:
-    """Peak of the process's resident memory in bytes during a step, on Linux."""
+    """Measure the peak of the resident memory in bytes during a step, on Linux."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # memory that is free but not yet returned would hide the step's own
+    ctypes.CDLL(None).malloc_trim(0)  # otherwise the step could reuse free memory that still counts as resident
     RESET_PEAK.write_text('5')
     before = resident('VmRSS')
     step()
@@ -107,7 +107,7 @@ def resident_peak(step: Step) -> int:
 
 
 def resident(key: str) -> int:
-    """A size in bytes from the status of this process."""
+    """Read a size in bytes from the status of this process."""
     lines = Path('/proc/self/status').read_text().splitlines()
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f'{key}:')))
 
@@ -120,13 +120,13 @@ def runnable(steps: dict[str, Step]) -> tuple[dict[str, Step], dict[str, str]]:
         try:
             step()
             good[name] = step
-        except Exception as error:  # third-party code raises anything
+        except Exception as error:  # third-party code may raise any exception
             failed[name] = f'it failed with {type(error).__name__}: {" ".join(str(error).split())[:200]}'
     return good, failed
 
 
 def compare(times: dict[str, list[float]], part: str = '', peaks: dict[str, int] | None = None) -> list[Timing]:
-    """Summarise the milliseconds of implementations; ratios are against the first one."""
+    """Summarise the milliseconds of implementations; ratios are relative to the first one."""
     reference = statistics.median(next(iter(times.values()), [0.0]))
     rows = []
     for name, values in times.items():
@@ -137,7 +137,7 @@ def compare(times: dict[str, list[float]], part: str = '', peaks: dict[str, int]
 
 
 def processor() -> str:
-    """The model name of the CPU."""
+    """Return the model name of the CPU."""
     listing = Path('/proc/cpuinfo')
     lines = listing.read_text().splitlines() if listing.is_file() else []
     names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]

@@ -1,1 +1,1 @@
-"""Image classifiers of published weights: built from a file, evaluated by the papers' protocol."""
+"""Image classifiers: built from a file of weights, and evaluated with the papers' protocol."""

@@ -1,4 +1,4 @@
-"""Image classifiers: a backbone, the mean of its last map, and a linear layer, from any file of weights."""
+"""Image classifiers: a backbone, global average pooling and a linear layer, built from any file of weights."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,20 +17,20 @@ from swin_backbone.checkpoint.load import BUFFERS, load_found
 from swin_backbone.checkpoint.network_kind import IMAGE, MIXER, VIDEO, variants_of, with_final_norm
 from swin_backbone.checkpoint.report import Anatomy, LoadReport, anatomy_of
 from swin_backbone.checkpoint.resize import EMBEDDING
-from swin_backbone.classification.training_sizes import Trained, trained_with
+from swin_backbone.classification.training_sizes import Trained, find_training_sizes
 from swin_backbone.errors import InputError
 
 
 class ImageClassifier(nn.Module):
-    """The last map of a backbone, through its norm, its mean over all positions, and a linear layer.
+    """A backbone whose last map, after its output norm, is averaged over all positions and classified.
 
     Args:
-        backbone: gives the last map.
+        backbone: the backbone.
         num_classes: number of classes.
         image_size: side of the images in pixels that it was trained with.
 
     Attributes:
-        load_report: what was loaded, None for new weights.
+        load_report: report of loaded weights; None for initial weights.
     """
 
     def __init__(self, backbone: SwinTransformer, num_classes: int = 1000, image_size: int = 224) -> None:
@@ -41,7 +41,7 @@ class ImageClassifier(nn.Module):
         self.load_report: LoadReport | None = None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``[B, num_classes]`` of images ``[B, in_channels, H, W]``."""
+        """Compute logits ``[B, num_classes]`` of images ``[B, in_channels, H, W]``."""
         return self.head(self.backbone(images)[-1].mean(dim=(2, 3)))
 
 
@@ -51,31 +51,31 @@ def load_classifier(
     pretrained_window_sizes: Sequence[int] | None = None,
     image_size: int | None = None,
 ) -> ImageClassifier:
-    """Build the classifier that a file holds, with the windows of the original classification code.
+    """Build a classifier from a checkpoint, with the window handling of the original classification code.
 
-    Sizes, version and number of classes come from the weights. Other values come from the published name,
-    from names like those of the authors' files, and from ``config.json`` beside the weights; or from the arguments.
+    Sizes, version and number of classes are read from the weights. Other values come from the arguments, or from the
+    published name, a file name in the style of the authors' files, or ``config.json`` next to the weights.
 
     Args:
-        source: see :func:`swin_backbone.load_pretrained`: a Swin Transformer, V1 or V2, or a Swin-Mixer, in any layout,
-            with the head of a classifier.
+        source: a checkpoint of Swin Transformer V1 or V2 or of Swin-Mixer, in any layout, with a classification head;
+            see :func:`swin_backbone.load_pretrained`.
         window_size: side of a window in tokens; needed for V2 if it is unknown.
         pretrained_window_sizes: V2: the window per stage that the position bias was trained with, if it is unknown; by
-            default it is the stage's own.
-        image_size: side of the images that it was trained with; used for their preparation alone.
+            default that of the stage.
+        image_size: side of the images that it was trained with; used only for preprocessing.
 
     Returns:
         The classifier in evaluation mode.
 
     Raises:
-        InputError: the file cannot be read, contains no classifier, or its windows are unknown; or something of
-            it is missing or has no place.
+        InputError: if the file cannot be read or is not a classifier, its windows are unknown, or it has missing or
+            unexpected weights.
     """
     path = None
     if isinstance(source, Mapping):
         contents, label = source, 'the state dict'
     else:
-        from swin_backbone.checkpoint.read import read_checkpoint  # needs numpy, which a backbone does not
+        from swin_backbone.checkpoint.read import read_checkpoint  # imported here, as it needs numpy
 
         path = find_file(source)
         contents, label = read_checkpoint(path), str(path)
@@ -83,28 +83,26 @@ def load_classifier(
     anatomy = anatomy_of(found.state)
     if anatomy.network == VIDEO:
         raise InputError(
-            f'{label} holds a video classifier: load it into swin_backbone.backbones.video_classifier.ClipClassifier.'
+            f'{label} is a video classifier: load it into swin_backbone.backbones.video_classifier.ClipClassifier.'
         )
     head = classifier_head(found.state, label)
     if 0 in anatomy.num_heads:
         raise InputError(
-            f'{label} does not show the attention heads of each stage: it is incomplete, or has no relative position '
-            'bias; build that with swin_backbone.classification.classifier.ImageClassifier.'
+            f'cannot determine the attention heads of each stage in {label}: it is incomplete, or has no relative '
+            'position bias; in that case build it with swin_backbone.classification.classifier.ImageClassifier.'
         )
     windows = ((window_size, window_size),) * len(anatomy.depths) if window_size else ()
     given = Trained(image_size or 0, windows, tuple(pretrained_window_sizes or ()))
     name = label if isinstance(source, Mapping) else os.fspath(source)
-    trained = trained_with(found.state, anatomy, name, path, given)
+    trained = find_training_sizes(found.state, anatomy, name, path, given)
     backbone = build_backbone(found, anatomy, trained)
     classifier = ImageClassifier(backbone, len(head['weight']), trained.image_size)
     state = {name: value for name, value in with_final_norm(found.state).items() if name not in CLASSIFIER}
     report = load_found(backbone, replace(found, state=state), label)
     unused = [name for name in report.dropped if name.rpartition('.')[2] not in BUFFERS]
     if unused or report.new:
-        problem = (
-            f'weights that no classifier of Swin has ({", ".join(unused[:5])})' if unused else 'no norm at its end'
-        )
-        raise InputError(f'{label} holds {problem}: it is no file of a classifier, or of another network.')
+        problem = f'weights that Swin classifiers do not have ({", ".join(unused[:5])})' if unused else 'no final norm'
+        raise InputError(f'{label} has {problem}: it is not a classifier, or belongs to another network.')
     with torch.no_grad():
         for kind, parameter in classifier.head.named_parameters():
             parameter.copy_(head[kind])
@@ -114,7 +112,7 @@ def load_classifier(
 
 
 def build_backbone(found: Found, anatomy: Anatomy, trained: Trained) -> SwinTransformer:
-    """The backbone of a classifier, new, with its last map alone."""
+    """Build the backbone of a classifier with initial weights; its only output is the last map."""
     sizes: dict[str, Any] = dict(
         embed_dim=anatomy.embed_dim,
         depths=anatomy.depths,

@@ -1,4 +1,4 @@
-"""Run a classifier over image files: accuracy, or the likeliest classes of each."""
+"""Evaluation of a classifier on image files: accuracy, or the most likely classes of each image."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -18,12 +18,12 @@ TOP = 5
 
 
 @dataclass(frozen=True)
-class Running:
-    """How files are read and computed.
+class EvaluationOptions:
+    """Options of :func:`evaluate` and :func:`classify`.
 
     Attributes:
-        batch_size: images at a time.
-        workers: processes that read images; 0 reads in this one.
+        batch_size: images per batch.
+        workers: processes that read images; 0 for the main process.
         device: 'cpu' or 'cuda'.
         bf16: whether the network computes in bfloat16.
         upright: see :class:`.preprocessing.ImageFiles`.
@@ -38,13 +38,13 @@ class Running:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What :func:`evaluate` found.
+    """The result of :func:`evaluate`.
 
     Attributes:
-        top1: share of the images whose likeliest class is theirs.
-        top5: share whose class is among the five likeliest.
-        images: how many there were.
-        seconds: for all of them, reading included.
+        top1: fraction of images whose most likely class is correct.
+        top5: fraction of images whose class is among the five most likely.
+        images: number of images.
+        seconds: total time, including reading.
     """
 
     top1: float
@@ -54,36 +54,38 @@ class Accuracy:
 
 
 @torch.no_grad()
-def run(classifier: ImageClassifier, items: Sequence[Item], running: Running) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits ``[B, classes]`` in float32 and labels ``[B]``, both on the CPU, batch by batch.
+def run(
+    classifier: ImageClassifier, items: Sequence[Item], options: EvaluationOptions
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield float32 logits ``[B, classes]`` and labels ``[B]`` of each batch, on the CPU.
 
     Raises:
-        InputError: a file is no image that can be read.
+        InputError: if a file cannot be read as an image.
     """
-    images = ImageFiles(items, classifier.image_size, running.upright)
+    images = ImageFiles(items, classifier.image_size, options.upright)
     loader: DataLoader[tuple[Tensor | str, int]] = DataLoader(
-        images, running.batch_size, num_workers=running.workers, collate_fn=collate
+        images, options.batch_size, num_workers=options.workers, collate_fn=collate
     )
-    classifier = classifier.to(running.device).eval()
+    classifier = classifier.to(options.device).eval()
     with ExitStack() as stack:
-        stack.enter_context(torch.autocast(running.device, torch.bfloat16, enabled=running.bf16))
+        stack.enter_context(torch.autocast(options.device, torch.bfloat16, enabled=options.bf16))
         bar = stack.enter_context(progress_bar('images', len(items), leave=False))
         for batch, labels in loader:
             if isinstance(batch, str):
                 raise InputError(batch)
-            yield classifier(batch.to(running.device)).float().cpu(), labels
+            yield classifier(batch.to(options.device)).float().cpu(), labels
             bar.update(len(labels))
 
 
-def evaluate(classifier: ImageClassifier, items: Sequence[Item], running: Running) -> Accuracy:
-    """The accuracy on labelled images.
+def evaluate(classifier: ImageClassifier, items: Sequence[Item], options: EvaluationOptions) -> Accuracy:
+    """Compute the accuracy on labelled images.
 
     Raises:
-        InputError: a file is no image that can be read.
+        InputError: if a file cannot be read as an image.
     """
     started = time.perf_counter()
     hits = torch.zeros(2)
-    for logits, labels in run(classifier, items, running):
+    for logits, labels in run(classifier, items, options):
         found = logits.topk(min(TOP, logits.shape[1])).indices == labels[:, None]
         hits += torch.stack([found[:, 0].sum(), found.any(1).sum()])
     top1, top5 = (hits / len(items)).tolist()
@@ -91,15 +93,15 @@ def evaluate(classifier: ImageClassifier, items: Sequence[Item], running: Runnin
 
 
 def classify(
-    classifier: ImageClassifier, items: Sequence[Item], running: Running
+    classifier: ImageClassifier, items: Sequence[Item], options: EvaluationOptions
 ) -> Iterator[tuple[Item, list[tuple[int, float]]]]:
-    """Each image with its likeliest classes and their probabilities, the likeliest first.
+    """Yield each image with its most likely classes and their probabilities, in descending order.
 
     Raises:
-        InputError: a file is no image that can be read.
+        InputError: if a file cannot be read as an image.
     """
     rest = iter(items)
-    for logits, _ in run(classifier, items, running):
+    for logits, _ in run(classifier, items, options):
         top = logits.softmax(1).topk(min(TOP, logits.shape[1]))
         for shares, classes in zip(top.values.tolist(), top.indices.tolist(), strict=True):
             yield next(rest), list(zip(classes, shares, strict=True))

@@ -1,4 +1,4 @@
-"""Image files and class folders, prepared as the original classification code does for its tests."""
+"""Image files and class folders, with the test preprocessing of the original classification code."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,26 +13,26 @@ from swin_backbone.datasets.image_check import ENDINGS
 from swin_backbone.errors import InputError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's pixels between 0 and 1: red, green, blue."""
+"""Mean and standard deviation of ImageNet's pixels between 0 and 1: red, green, blue."""
 
 MARGIN = 256 / 224
-"""Short side of the resized image over the side of the crop."""
+"""Ratio of the short side of the resized image to the side of the crop."""
 
 WHOLE = 384
-"""Images of this side and larger are resized to a square without a crop."""
+"""Smallest image size that is resized to a square without a crop."""
 
 Item = tuple[Path, int]
 
 
 def describe_preparation(side: int) -> str:
-    """How :func:`prepare` makes images of ``side`` pixels, in words."""
+    """Describe how :func:`prepare` produces images of ``side`` pixels."""
     if side >= WHOLE:
         return f'resized to {side}x{side}'
     return f'short side resized to {int(MARGIN * side)}, centre of {side}x{side}'
 
 
 def prepare(image: Image.Image, side: int) -> Tensor:
-    """An image as a classifier reads it, ``[3, side, side]``: resized, cropped and normalised."""
+    """Resize, crop and normalise an image for a classifier, ``[3, side, side]``."""
     image = image.convert('RGB')
     if side >= WHOLE:
         image = image.resize((side, side), Image.Resampling.BICUBIC)
@@ -48,10 +48,10 @@ def prepare(image: Image.Image, side: int) -> Tensor:
 
 
 def images_in(path: Path) -> list[Path]:
-    """The image files in a folder, by name, or the one file that ``path`` is.
+    """Return the image files in a folder, sorted by name, or the file ``path`` itself.
 
     Raises:
-        InputError: there is no such file or folder, or there are no images in it.
+        InputError: if there is no such file or folder, or it contains no images.
     """
     if path.is_file():
         return [path]
@@ -59,29 +59,29 @@ def images_in(path: Path) -> list[Path]:
         raise InputError(f'there is no image or folder {path}: check the path.')
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
     if not files:
-        raise InputError(f'{path} holds no images: expected files that end in {", ".join(sorted(ENDINGS))}.')
+        raise InputError(f'{path} contains no images: expected files that end in {", ".join(sorted(ENDINGS))}.')
     return files
 
 
 def class_folders(folder: Path) -> list[Path]:
-    """The folders of classes in a folder; none where it holds images alone, or is a file."""
+    """Return the subfolders of a folder, one per class; none if it contains only images, or is a file."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.'))
 
 
 def labelled_images(folder: Path, classes: int) -> list[Item]:
-    """The images of a validation set in one folder per class, with the numbers of their classes.
+    """Return the images of a validation set with one folder per class, and their class indices.
 
-    Names such as the WordNet ids of ImageNet are numbered in their order as text. Where all names are numbers, as in
-    ImageNet-V2, they are the numbers of the classes.
+    Folder names such as ImageNet's WordNet ids are sorted as text and numbered. If all names are numbers, as in
+    ImageNet-V2, they are the class indices.
 
     Args:
-        folder: with one folder per class.
-        classes: of the classifier.
+        folder: folder with one subfolder per class.
+        classes: number of classes of the classifier.
 
     Raises:
-        InputError: the folders are not those of ``classes`` classes, or one is empty.
+        InputError: if the folders do not match the number of classes, or one is empty.
     """
     folders = class_folders(folder)
     names = [path.name for path in folders]
@@ -89,13 +89,13 @@ def labelled_images(folder: Path, classes: int) -> list[Item]:
         labels = [int(name) for name in names]
         if max(labels) >= classes or len(set(labels)) < len(labels):
             raise InputError(
-                f'{folder} has folders {names[0]} to {names[-1]}, which are read as numbers of classes: the checkpoint '
-                f'has the classes 0 to {classes - 1}, one folder each.'
+                f'{folder} has folders {names[0]} to {names[-1]}, which are read as class indices, but the checkpoint '
+                f'has the classes 0 to {classes - 1}: give one folder per class.'
             )
     elif len(names) != classes:
         raise InputError(
-            f'{folder} has {len(names)} class folders ({names[0]} to {names[-1]}), the checkpoint {classes} classes: '
-            "give the checkpoint's own validation set, with one folder per class, or a single folder of images."
+            f'{folder} has {len(names)} class folders ({names[0]} to {names[-1]}), but the checkpoint has {classes} '
+            'classes: give its validation set, with one folder per class, or a single folder of images.'
         )
     else:
         labels = list(range(classes))
@@ -103,12 +103,12 @@ def labelled_images(folder: Path, classes: int) -> list[Item]:
 
 
 class ImageFiles(Dataset[tuple[Tensor | str, int]]):
-    """Prepared images and their classes; an error in words in the place of an image that cannot be read.
+    """Preprocessed images and their classes; an error message instead of an image that cannot be read.
 
     Args:
-        items: files and the numbers of their classes.
-        side: of the prepared images in pixels.
-        upright: whether to rotate images by their EXIF orientation, which the original does not.
+        items: files and their class indices.
+        side: side of the preprocessed images in pixels.
+        upright: whether to rotate images by their EXIF orientation, which the original code does not do.
     """
 
     def __init__(self, items: Sequence[Item], side: int, upright: bool) -> None:
@@ -129,7 +129,10 @@ class ImageFiles(Dataset[tuple[Tensor | str, int]]):
 
 
 def collate(samples: Sequence[tuple[Tensor | str, int]]) -> tuple[Tensor | str, Tensor]:
-    """Images ``[B, 3, side, side]``, or the first error, and labels ``[B]``: a worker cannot raise one sentence."""
+    """Collate images ``[B, 3, side, side]``, or the first error message, and labels ``[B]``.
+
+    Workers return messages, because an exception in a worker would be reported with its traceback.
+    """
     errors = [image for image, _ in samples if isinstance(image, str)]
     labels = torch.tensor([label for _, label in samples])
     return errors[0] if errors else torch.stack([image for image, _ in samples if isinstance(image, Tensor)]), labels

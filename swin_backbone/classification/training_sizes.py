@@ -1,4 +1,4 @@
-"""What a classifier was trained with that its weights show in part or not at all: windows, and the size of images."""
+"""Window and image sizes that a classifier was trained with, which its weights may not determine."""
 
 import json
 import math
@@ -18,23 +18,23 @@ from swin_backbone.errors import InputError
 Window = tuple[int, int]
 
 NAME = re.compile(r'window(\d+)(?:to(\d+))?[-_](\d{3})(?:to(\d{3}))?')
-"""Windows and image sizes in the names of files and repositories: before fine-tuning at other ones, and after."""
+"""Windows and image sizes in names of files and repositories: of pre-training, and optionally of fine-tuning."""
 
 CONFIG = 'config.json'
-"""What Transformers and timm keep beside their weights."""
+"""Config file that Transformers and timm store next to their weights."""
 
 LAST_WINDOW = 12
-"""The largest window that covers the whole last map in a published network; larger ones cover that before it."""
+"""The largest window that is as large as the last map in a published network; larger ones are as large as the third."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a classifier was trained with; 0 and () where that is not known.
+    """Sizes that a classifier was trained with; 0 and () if unknown.
 
     Attributes:
         image_size: side of the images in pixels.
         windows: rows and columns of a window per stage.
-        pretrained: V2: side of the window per stage that the position bias was trained with; zeros for the stage's own.
+        pretrained: V2: side of the window per stage that the position bias was trained with; zeros for ``windows``.
     """
 
     image_size: int = 0
@@ -42,34 +42,34 @@ class Trained:
     pretrained: tuple[int, ...] = ()
 
     def or_else(self, other: 'Trained') -> 'Trained':
-        """This, with what is not known taken from ``other``."""
+        """Return these sizes, with unknown ones taken from ``other``."""
         return Trained(
             self.image_size or other.image_size, self.windows or other.windows, self.pretrained or other.pretrained
         )
 
 
-def trained_with(state: State, anatomy: Anatomy, source: str, path: Path | None, given: Trained) -> Trained:
-    """What is known, from the user before the weights, and from these before names and descriptions.
+def find_training_sizes(state: State, anatomy: Anatomy, source: str, path: Path | None, given: Trained) -> Trained:
+    """Find the sizes that a classifier was trained with, from the user, the weights, names and config files, in order.
 
-    Without any information the image size is the one for which the last map is one window.
+    If nothing determines the image size, it is the size for which the last map is one window.
 
     Args:
-        state: a classifier under native names.
-        anatomy: its sizes.
-        source: what the user calls it.
+        state: state dict of a classifier with native names.
+        anatomy: its architecture.
+        source: the source as given by the user.
         path: its file or folder, if it has one.
-        given: the user's values.
+        given: values given by the user.
 
     Raises:
-        InputError: the windows are unknown.
+        InputError: if the windows are unknown.
     """
     stages = len(anatomy.depths)
-    known = given.or_else(told_by_weights(state, anatomy)).or_else(told_by_name(source, stages))
+    known = given.or_else(from_weights(state, anatomy)).or_else(from_name(source, stages))
     if path is not None:
-        known = known.or_else(told_by_config(path, stages)).or_else(told_by_name(str(path), stages))
+        known = known.or_else(from_config_file(path, stages)).or_else(from_name(str(path), stages))
     if not known.windows:
         raise InputError(
-            f'{source} does not tell the windows of its network, which weights of Swin V2 fit whatever they are: give '
+            f'cannot determine the window size of {source}, because weights of Swin V2 do not depend on it: give '
             'window_size (--window-size).'
         )
     side = known.windows[-1][0]
@@ -78,8 +78,8 @@ def trained_with(state: State, anatomy: Anatomy, source: str, path: Path | None,
     return known.or_else(Trained(side * anatomy.patch_size * 2 ** (stages - 1), (), (0,) * stages))
 
 
-def told_by_weights(state: State, anatomy: Anatomy) -> Trained:
-    """Windows and image size from tables, matrices and buffers."""
+def from_weights(state: State, anatomy: Anatomy) -> Trained:
+    """Find windows and image size from tables, matrices and buffers."""
     places = [
         [fill(NATIVE_BLOCK, stage, block) for block in range(depth)] for stage, depth in enumerate(anatomy.depths)
     ]
@@ -98,7 +98,7 @@ def told_by_weights(state: State, anatomy: Anatomy) -> Trained:
 
 
 def image_size_in(state: State, anatomy: Anatomy, windows: Sequence[Window]) -> int:
-    """Side of the images by the absolute embedding, or by the number of windows that a mask is for; 0 without both."""
+    """Find the side of the images from the absolute embedding or the number of windows in a mask; 0 without both."""
     tokens = 0
     if EMBEDDING in state:
         shape = state[EMBEDDING].shape
@@ -108,8 +108,8 @@ def image_size_in(state: State, anatomy: Anatomy, windows: Sequence[Window]) -> 
     return math.isqrt(tokens) * anatomy.patch_size
 
 
-def told_by_name(name: str, stages: int) -> Trained:
-    """Windows and image size from a published name, or from a name in the style of authors and libraries."""
+def from_name(name: str, stages: int) -> Trained:
+    """Find windows and image size from a published name, or a name in the style of the authors or of libraries."""
     if name in WEIGHTS:
         known = WEIGHTS[name]
         pretrained = known.pretrained_window_sizes if known.version == 2 else ()
@@ -123,8 +123,8 @@ def told_by_name(name: str, stages: int) -> Trained:
     return Trained(int(match[4] or size), (own,) * stages, tuple(min(window, side) for side in maps))
 
 
-def told_by_config(path: Path, stages: int) -> Trained:
-    """Windows and image size from ``config.json`` beside a file of Transformers or timm."""
+def from_config_file(path: Path, stages: int) -> Trained:
+    """Find windows and image size from the ``config.json`` of Transformers or timm."""
     file = (path if path.is_dir() else path.parent) / CONFIG
     try:
         config: Any = json.loads(file.read_text())
@@ -138,4 +138,4 @@ def told_by_config(path: Path, stages: int) -> Trained:
         pretrained = tuple(config.get('pretrained_window_sizes') or ())
         return Trained(size if isinstance(size, int) else 0, windows, pretrained if any(pretrained) else ())
     shape = (config.get('pretrained_cfg') or {}).get('input_size') or (0,)
-    return Trained(image_size=int(shape[-1])).or_else(told_by_name(str(config.get('architecture')), stages))
+    return Trained(image_size=int(shape[-1])).or_else(from_name(str(config.get('architecture')), stages))

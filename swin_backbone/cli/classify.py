@@ -1,4 +1,4 @@
-"""Evaluate the classifier of a weights file on ImageNet's validation images, or classify images with it."""
+"""Evaluate a classifier on ImageNet's validation images, or classify images with it."""
 
 import os
 import time
@@ -11,7 +11,7 @@ from swin_backbone.cli._options import add_machine_options, use_machine
 from swin_backbone.errors import InputError
 
 BATCH = 64
-"""Of the papers' images per second."""
+"""Batch size of the papers' images per second."""
 
 IMAGENET_CLASSES = 1000
 
@@ -20,7 +20,7 @@ ROUNDS = {'cpu': (1, 3), 'cuda': (50, 30)}
 
 
 def build_parser() -> Parser:
-    """The options of the command line."""
+    """Build the argument parser."""
     parser = Parser(
         "Evaluate the classifier of a checkpoint on ImageNet with the papers' protocol, or classify images.",
         'swin-backbone classify swin_t_in1k imagenet/val\n  swin-backbone classify swin_t_in1k photos --names a.txt',
@@ -33,7 +33,7 @@ def build_parser() -> Parser:
         metavar='PATH',
         nargs='*',
         type=Path,
-        help='a folder with one folder per class; or images and folders of images',
+        help='a folder with one subfolder per class to evaluate, or images and folders of images to classify',
     )
     parser.add_argument('--names', metavar='FILE', type=Path, help='file with the class names, one per line')
     parser.add_argument('--limit', type=int, metavar='N', help='evaluate N images, evenly distributed over the classes')
@@ -56,16 +56,16 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print an accuracy, the classes of images, or a speed."""
+    """Print the accuracy, the classes of images, or the throughput."""
     args = build_parser().parse_args(argv)
     if not args.paths and not args.throughput:
-        raise InputError('there is nothing to classify: name images or a validation folder, or give --throughput.')
+        raise InputError('there is nothing to classify: give images or a validation folder, or --throughput.')
     for name in ('batch_size', 'limit', 'window_size', 'image_size'):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise InputError(f'--{name.replace("_", "-")} must be at least 1, got {getattr(args, name)}.')
     absent = next((path for path in args.paths if not path.exists()), None)
     if absent is not None:
-        raise InputError(f'there is no image or folder {absent}: check the path.')
+        raise InputError(f'image or folder {absent} does not exist: check the path.')
     use_machine(args.device, args.threads)
     import torch
 
@@ -74,9 +74,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     folders = [path for path in args.paths if class_folders(path)]
     if folders and len(args.paths) > 1:
-        raise InputError(f'{folders[0]} has a folder per class: evaluate it alone, or give folders of images alone.')
+        raise InputError(
+            f'{folders[0]} has a subfolder per class, so it must be the only PATH: leave the others out, or give only '
+            'folders of images.'
+        )
     if args.limit and not folders:
-        raise InputError('--limit is for an evaluation: name a folder with a folder per class.')
+        raise InputError('--limit is for evaluation: give a folder with one subfolder per class, or leave it out.')
     with results_only() as output:
         classifier = load_classifier(args.source, args.window_size, args.pretrained_window_sizes, args.image_size)
         names = read_names(args.names, classifier.head.out_features) if args.names else None
@@ -92,15 +95,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def running(args: Any, device: str, upright: bool) -> Any:
-    """How the options ask to read and compute."""
-    from swin_backbone.classification.evaluate import Running
+    """Return the evaluation options from the command line."""
+    from swin_backbone.classification.evaluate import EvaluationOptions
 
     workers = min(4, os.cpu_count() or 1) if args.workers is None else args.workers
-    return Running(args.batch_size, workers, device, args.bf16, upright)
+    return EvaluationOptions(args.batch_size, workers, device, args.bf16, upright)
 
 
 def print_accuracy(args: Any, classifier: Any, folder: Path, device: str, output: TextIO) -> None:
-    """Evaluate a validation set, beside the published row."""
+    """Evaluate a validation set and print the scores with the published ones."""
     from swin_backbone.classification.evaluate import evaluate
     from swin_backbone.classification.preprocessing import labelled_images
     from swin_backbone.evaluation.tables import text_table
@@ -119,7 +122,7 @@ def print_accuracy(args: Any, classifier: Any, folder: Path, device: str, output
         )
     print(text_table(('', 'top-1', 'top-5', 'images/s', 'images'), rows), file=output)
     if published is None:
-        print(f'no scores were published for {args.source} by its authors, as far as is known here', file=output)
+        print(f'no published scores are known for {args.source}', file=output)
 
 
 def print_classes(args: Any, classifier: Any, names: list[str] | None, device: str, output: TextIO) -> None:
@@ -162,15 +165,17 @@ def print_throughput(args: Any, classifier: Any, device: str, output: TextIO) ->
 
 
 def read_names(file: Path, classes: int) -> list[str]:
-    """The names of the classes.
+    """Read the class names.
 
     Raises:
-        InputError: the file cannot be read, or has not one line per class.
+        InputError: if the file cannot be read, or does not have one line per class.
     """
     try:
         names = file.read_text().splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f'--names {file} cannot be read ({error}): give a text file.') from error
     if len(names) != classes:
-        raise InputError(f'--names {file} has {len(names)} lines, the checkpoint {classes} classes: one name a line.')
+        raise InputError(
+            f'--names {file} has {len(names)} lines, but the checkpoint has {classes} classes: write one per line.'
+        )
     return names

@@ -1,4 +1,4 @@
-"""Feature energy and window attention of a Swin backbone on an image; importing it needs torch alone."""
+"""Feature energy and window attention of a Swin backbone on an image; importing it needs only torch."""
 
 from swin_backbone.inspection.features import (
     AttentionView,

@@ -27,19 +27,19 @@ PANEL = 3.2
 """Width of a panel in inches."""
 
 MARGIN = 0.5
-"""What a close-up shows around a window, as a fraction of the window's longer side."""
+"""Margin around a window in a close-up, as a fraction of the longer side of the window."""
 
 Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A backbone and an image as a model receives it.
+    """A backbone and its input image.
 
     Attributes:
-        backbone: with its weights.
-        image: at the test size, RGB ``[H, W, 3]``.
-        tensor: the same, normalised and padded as in the config ``[1, 3, H', W']``.
+        backbone: backbone with weights.
+        image: image at the test size, RGB ``[H, W, 3]``.
+        tensor: image normalised and padded as in the config, ``[1, 3, H', W']``.
         scale: columns and rows of ``image`` per pixel of the file.
     """
 
@@ -53,12 +53,12 @@ def build_subject(config: Config, weights: str, path: Path) -> Subject:
     """Build the backbone of a config, load its weights, and read an image at the config's test size.
 
     Args:
-        config: of a detector or segmenter with :class:`SwinTransformer`.
+        config: config of a detector or segmenter with :class:`SwinTransformer`.
         weights: any source of :func:`swin_backbone.load_pretrained`, or 'none' for random weights.
         path: the image file.
 
     Raises:
-        InputError: the config has another backbone, or the weights or the image cannot be read.
+        InputError: if the config has another backbone, or the weights or the image cannot be read.
     """
     left_out = ('type', '_scope_', 'init_cfg', 'pretrained')
     options = {key: value for key, value in config.model.backbone.items() if key not in left_out}
@@ -72,24 +72,24 @@ def build_subject(config: Config, weights: str, path: Path) -> Subject:
 
 
 def backbone_class(config: Config) -> type[SwinTransformer]:
-    """The class of a config's backbone.
+    """Return the class of the backbone of a config.
 
     Raises:
-        InputError: it is not one of this package's.
+        InputError: if it is not a class of this package.
     """
     kind = config.model.backbone.type
     with MODELS.switch_scope_and_registry(config.get('default_scope')) as registry:
         found = registry.get(kind) if isinstance(kind, str) else kind
     if not (inspect.isclass(found) and issubclass(found, SwinTransformer)):
         raise InputError(
-            f'the config has the backbone {kind}: choose one with swin_backbone.SwinTransformer or '
+            f'the config has the backbone {kind}: use a config with swin_backbone.SwinTransformer or '
             'swin_backbone.MMSwinTransformer.'
         )
     return found
 
 
 def resize(image: Image, step: Any | None) -> Image:
-    """Resize an image as a step of the test pipeline does."""
+    """Resize an image like a step of the test pipeline."""
     import mmcv
 
     if step is None or step.get('scale') is None:
@@ -99,7 +99,7 @@ def resize(image: Image, step: Any | None) -> Image:
 
 
 def prepare(image: Image, preprocessor: Any) -> Tensor:
-    """Normalise an RGB image and pad it at the right and bottom as a config's ``data_preprocessor`` does."""
+    """Normalise an RGB image and pad it at the right and bottom, like the ``data_preprocessor`` of a config."""
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()[None]
     if not preprocessor.get('bgr_to_rgb', False):
         tensor = tensor.flip(1)
@@ -127,7 +127,7 @@ def visualize(
         The files written.
 
     Raises:
-        InputError: there is no such pixel, stage, block or head.
+        InputError: if there is no such pixel, stage, block or head.
     """
     backbone, image = subject.backbone, subject.image
     stages = len(backbone.layers)
@@ -150,10 +150,10 @@ def visualize(
 
 
 def query_pixel(subject: Subject, query: tuple[int, int]) -> tuple[int, int]:
-    """Row and column in the resized image of a pixel of the file, given as column and row.
+    """Convert column and row of a pixel in the file to row and column in the resized image.
 
     Raises:
-        InputError: the file has no such pixel.
+        InputError: if the file has no such pixel.
     """
     height, width = subject.image.shape[:2]
     columns, rows = round(width / subject.scale[0]), round(height / subject.scale[1])
@@ -166,7 +166,7 @@ def query_pixel(subject: Subject, query: tuple[int, int]) -> tuple[int, int]:
 
 
 def draw_energy(image: Image, energies: Sequence[Tensor]) -> Any:
-    """Draw the image, and the energy of each stage over it with its own scale."""
+    """Draw the image, and the energy of each stage over it, each with its own colour scale."""
     figure = new_figure(PANEL * (len(energies) + 1), panel_height(image) + 0.4)
     first, *panels = figure.subplots(1, len(energies) + 1)
     first.imshow(image)
@@ -203,7 +203,7 @@ def draw_attention(image: Image, views: dict[int, AttentionView], pixel: tuple[i
 
 
 def panel_height(image: Image) -> float:
-    """Height in inches of an image that is as wide as a panel."""
+    """Return the height in inches of an image that is as wide as a panel."""
     return float(np.clip(PANEL * image.shape[0] / image.shape[1], 1.0, 2 * PANEL))
 
 
@@ -215,11 +215,11 @@ def overlay(axes: Any, image: Image, values: NDArray[np.float32], label: str, **
 
 
 def mark(axes: Any, corner: tuple[float, float], width: int, height: int, pixel: tuple[int, int]) -> None:
-    """Outline the window and mark the pixel with a cross, white on black to be visible on any background."""
+    """Outline the window and mark the pixel with a cross, in white on black for contrast on any background."""
     from matplotlib.patches import Rectangle
 
     for colour, line in (('black', 3.0), ('white', 1.2)):
         frame = Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=line)
-        axes.add_patch(frame).set_clip_on(False)  # at the edge of the image, half of the line would be cut off
+        axes.add_patch(frame).set_clip_on(False)  # otherwise half of the line is cut off at the edge of the image
         axes.plot(pixel[1], pixel[0], '+', color=colour, markersize=9, markeredgewidth=line, clip_on=False)
     axes.set_axis_off()

@@ -1,7 +1,7 @@
-"""Feature energy of the stages, and the attention of one pixel's token, on the pixels of the input image.
+"""Feature energy of the stages, and attention of the token at a pixel, in the pixels of the input image.
 
 A token of a stage covers a square of ``stride`` pixels. Padding and shifts are reversed with the functions of
-:mod:`swin_backbone.attention.window_plan`, so that the results are exact at the edges of the image too.
+:mod:`swin_backbone.attention.window_plan`, so the results are exact at the edges of the image.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,12 +31,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class AttentionView:
-    """The attention of one pixel's token in one block.
+    """The attention of the token at a pixel in one block.
 
     Attributes:
         weights: attention on the real tokens of the stage's map ``[heads, H, W]``, zero outside the query's window.
         padded_share: attention on padded tokens ``[heads]``; with ``weights`` it sums to 1 for each head.
-        window: whether the query can see each token ``[H, W]``: its window, or in a shifted block its region of it.
+        window: whether the query attends to each token ``[H, W]``: its window, or its region in a shifted window.
         query: row and column of the query token.
         shifted: whether the windows of the block are shifted.
         stride: pixels per token, in each direction.
@@ -50,14 +50,14 @@ class AttentionView:
     stride: int
 
     def pixels(self, size: tuple[int, int], head: int | None = None) -> Tensor:
-        """The weights of one head, or the mean of all heads, on the pixels of an image of (height, width) ``size``."""
+        """Return the weights of one head, or the mean of all heads, for the pixels of an image of ``size`` (H, W)."""
         return to_pixels(self.weights.mean(dim=0) if head is None else self.weights[head], self.stride, size)
 
 
 def feature_energy(backbone: SwinTransformer, image: Tensor, stage: int) -> Tensor:
     """Compute the root mean square over the channels of a stage's features, per pixel of the image.
 
-    The features are taken before the stage's output norm, which would give all tokens nearly the same energy.
+    The features are those before the output norm, which would give all tokens nearly the same energy.
 
     Args:
         backbone: V1 or V2; it runs in evaluation mode.
@@ -68,7 +68,7 @@ def feature_energy(backbone: SwinTransformer, image: Tensor, stage: int) -> Tens
         ``[H, W]``; each pixel has the energy of its token.
 
     Raises:
-        InputError: there is no such stage, or more than one image.
+        InputError: if there is no such stage, or more than one image.
     """
     return feature_energies(backbone, image, [stage])[0]
 
@@ -77,20 +77,20 @@ def feature_energies(backbone: SwinTransformer, image: Tensor, stages: Sequence[
     """Compute :func:`feature_energy` for several stages in one forward pass."""
     for stage in stages:
         check_request(backbone, image, stage)
-    with recorded(backbone, [backbone.layers[stage] for stage in stages]) as records:
+    with record_calls(backbone, [backbone.layers[stage] for stage in stages]) as records:
         backbone(image)
     energies = []
     for stage in stages:
         features = records[backbone.layers[stage]].output[0]
         energy = features.square().mean(dim=-1).sqrt()
-        energies.append(to_pixels(energy, stride_of(backbone, stage), (image.shape[2], image.shape[3])))
+        energies.append(to_pixels(energy, stage_stride(backbone, stage), (image.shape[2], image.shape[3])))
     return energies
 
 
 def attention_of(
     backbone: SwinTransformer, image: Tensor, pixel: tuple[int, int], stage: int, block: int
 ) -> AttentionView:
-    """Compute the attention of the token that contains a pixel.
+    """Compute the attention of the token at a pixel.
 
     Args:
         backbone: V1 or V2; it runs in evaluation mode.
@@ -100,7 +100,7 @@ def attention_of(
         block: index of a block of the stage; odd ones are shifted.
 
     Raises:
-        InputError: there is no such pixel, stage or block, more than one image, or the block has no window attention.
+        InputError: if there is no such pixel, stage or block, or more than one image, or no window attention.
     """
     return attentions_of(backbone, image, pixel, stage, [block])[0]
 
@@ -116,27 +116,27 @@ def attentions_of(
             f'the image has rows 0 to {height - 1} and columns 0 to {width - 1}, there is no pixel {tuple(pixel)}.'
         )
     attentions = [window_attention_of(backbone, stage, block) for block in blocks]
-    stride = stride_of(backbone, stage)
+    stride = stage_stride(backbone, stage)
     views = []
-    with recorded(backbone, attentions) as records:
+    with record_calls(backbone, attentions) as records:
         backbone(image)
         for attention in attentions:
             features, plan, shifted = records[attention].inputs
             query = (pixel[0] // stride, pixel[1] // stride)
-            views.append(view_of(attention, features, plan, shifted and plan.shift != (0, 0), query, stride))
+            views.append(build_view(attention, features, plan, shifted and plan.shift != (0, 0), query, stride))
     return views
 
 
 def window_attention_of(backbone: SwinTransformer, stage: int, block: int) -> WindowAttention:
-    """The attention module of a block.
+    """Return the attention module of a block.
 
     Raises:
-        InputError: there is no such block, or it has no attention with queries and keys within windows.
+        InputError: if there is no such block, or it has no window attention with queries and keys.
     """
     blocks: Any = backbone.layers[stage].blocks
     if not 0 <= block < len(blocks):
         raise InputError(f'stage {stage} has blocks 0 to {len(blocks) - 1}, there is no block {block}.')
-    module = getattr(blocks[block], 'attn', blocks[block])  # a Swin-Mixer's block has none
+    module = getattr(blocks[block], 'attn', blocks[block])  # blocks of Swin-Mixer have no attn
     attention = getattr(module, 'w_msa', module)
     if type(attention) not in (WindowAttention, CosineWindowAttention):
         raise InputError(
@@ -145,10 +145,10 @@ def window_attention_of(backbone: SwinTransformer, stage: int, block: int) -> Wi
     return attention
 
 
-def view_of(
+def build_view(
     attention: WindowAttention, features: Tensor, plan: WindowPlan, shifted: bool, query: tuple[int, int], stride: int
 ) -> AttentionView:
-    """The view of one query token, from the features ``[1, H, W, C]`` that its attention module received."""
+    """Build the view of one query token from the input features ``[1, H, W, C]`` of its attention module."""
     shape, count = (plan.height, plan.width), plan.height * plan.width
     # Real tokens are numbered from 1, so that 0 is padding.
     numbered = torch.arange(1, count + 1).reshape(1, *shape, 1)
@@ -173,7 +173,7 @@ def view_of(
 def query_weights(
     attention: WindowAttention, features: Tensor, plan: WindowPlan, shifted: bool, window: int, place: int
 ) -> Tensor:
-    """Attention weights ``[heads, N]`` of the token at ``place`` in a window, as the eager kernel defines them."""
+    """Compute attention weights ``[heads, N]`` of the token at ``place`` in a window, like the eager kernel."""
     qkv = attention.project(features)
     tokens = window_partition(qkv, plan, shifted, attention.pad_value())[0, window]  # [N, 3C]
     q, k, _ = tokens.reshape(plan.tokens, 3, attention.num_heads, -1).permute(1, 2, 0, 3)  # each [heads, N, d]
@@ -195,7 +195,7 @@ class Record(NamedTuple):
 
 
 @contextmanager
-def recorded(backbone: nn.Module, modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Record]]:
+def record_calls(backbone: nn.Module, modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Record]]:
     """Record the last call of each module, with the backbone in evaluation mode and without gradients."""
     records: dict[nn.Module, Record] = {}
 
@@ -215,20 +215,20 @@ def recorded(backbone: nn.Module, modules: Sequence[nn.Module]) -> Iterator[dict
 
 
 def check_request(backbone: SwinTransformer, image: Tensor, stage: int) -> None:
-    """Raise InputError for more than one image, or a stage that does not exist."""
+    """Raise InputError if there is more than one image, or no such stage."""
     if image.dim() != 4 or image.shape[0] != 1:
         raise InputError(f'expected one image [1, C, H, W], got {tuple(image.shape)}.')
     if not 0 <= stage < len(backbone.layers):
         raise InputError(f'the backbone has stages 0 to {len(backbone.layers) - 1}, there is no stage {stage}.')
 
 
-def stride_of(backbone: SwinTransformer, stage: int) -> int:
-    """Pixels per token of a stage, in each direction."""
+def stage_stride(backbone: SwinTransformer, stage: int) -> int:
+    """Return the pixels per token of a stage, in each direction."""
     return backbone.options.patch_size * 2**stage
 
 
 def to_pixels(tokens: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
-    """Repeat each token of a map ``[h, w]`` over its pixels, and crop to the image ``[H, W]``."""
+    """Repeat each token of a map ``[h, w]`` for its pixels, and crop to the image ``[H, W]``."""
     pixels = tokens.repeat_interleave(stride, dim=0).repeat_interleave(stride, dim=1)
     return pixels[: size[0], : size[1]]
 

@@ -1,4 +1,4 @@
-"""The benchmark runs on a small image and reports what it promises; no time is checked."""
+"""The benchmark on small images: rows and files; times are not checked."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ COLUMNS = {'part', 'name', 'median_ms', 'quartiles_ms', 'ratio', 'peak_bytes'}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip a first initialisation of networks, which a second one replaces, and looking for garbage."""
+    """Skip PyTorch's initialisation, which the models overwrite, and garbage collection."""
     monkeypatch.setattr(torch.nn.init, 'kaiming_uniform_', lambda tensor, *_, **__: torch.nn.init.zeros_(tensor))
     monkeypatch.setattr(timing.gc, 'collect', lambda: 0)
 
@@ -36,7 +36,9 @@ def call(tmp_path: Path, *options: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize('extra', [[], ['--train'], ['--dtype', 'bfloat16']])
-def test_backbone_against_stock(extra: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_backbone_benchmark_compares_with_mmdet(
+    extra: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     pytest.importorskip('mmdet')
     content = call(tmp_path, 'backbone', '--against', 'mmdet', *THIN, *extra)
     assert [row['name'] for row in content['timings']] == ['mmdet', *OURS]
@@ -47,7 +49,7 @@ def test_backbone_against_stock(extra: list[str], tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize('name', implementations.BUILDERS)
-def test_every_installed_rival(name: str) -> None:
+def test_every_installed_implementation_runs(name: str) -> None:
     pytest.importorskip(name)
     found = implementations.find_backbones('tiny', 1, (64, 64), [name], 'cpu')
     assert list(found.models) == [name, *OURS] and not found.left_out
@@ -59,7 +61,7 @@ def test_every_installed_rival(name: str) -> None:
 
 
 @pytest.mark.parametrize('name', implementations.BUILDERS)
-def test_rivals_have_no_stochastic_depth(name: str) -> None:
+def test_other_implementations_have_no_stochastic_depth(name: str) -> None:
     pytest.importorskip(name)
     model = implementations.BUILDERS[name]('tiny', 1, (64, 64))
     model.train()
@@ -71,7 +73,7 @@ def test_rivals_have_no_stochastic_depth(name: str) -> None:
         torch.testing.assert_close(first, second)
 
 
-def test_only_what_is_asked_for_is_imported() -> None:
+def test_only_requested_implementations_are_imported() -> None:
     pytest.importorskip('timm')
     code = """
 import sys
@@ -83,13 +85,13 @@ print({name for name in ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'transformers') i
     assert '| timm |' in done.stdout and done.stdout.endswith('\nset()\n')
 
 
-def test_the_toolkits_import_in_a_new_process() -> None:
+def test_mmdet_can_be_built_in_a_new_process() -> None:
     pytest.importorskip('mmdet')
     code = "from swin_backbone.benchmark.implementations import BUILDERS; BUILDERS['mmdet']('tiny', 1, (64, 64))"
     subprocess.run([sys.executable, '-c', code], capture_output=True, check=True)
 
 
-def test_compile_is_asked_of_every_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_option_compiles_every_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip('timm')
     compiled: list[str] = []
     monkeypatch.setattr(torch.nn.Module, 'compile', lambda module: compiled.append(type(module).__name__))
@@ -97,26 +99,26 @@ def test_compile_is_asked_of_every_backbone(tmp_path: Path, monkeypatch: pytest.
     assert compiled == ['FeatureListNet', 'SwinTransformer']
 
 
-def test_areas_are_plotted(tmp_path: Path) -> None:
+def test_areas_option_writes_a_plot(tmp_path: Path) -> None:
     plot = tmp_path / 'areas.png'
     content = call(tmp_path, 'backbone', '--against', 'timm', '--areas', '0.006', '0.02', '--plot', str(plot), *SMALL)
     assert {row['part'] for row in content['timings']} == {'64 x 96', '128 x 160'}
     assert plot.read_bytes().startswith(b'\x89PNG')
 
 
-@pytest.mark.skipif(not timing.RESET_PEAK.exists(), reason='only Linux can tell')
-def test_peak_memory_of_a_process() -> None:
+@pytest.mark.skipif(not timing.RESET_PEAK.exists(), reason='peak memory is measured only on Linux')
+def test_peak_memory_measures_a_large_tensor() -> None:
     peaks = timing.peak_memory({'large': lambda: torch.ones(30_000_000).sum()}, 'cpu')
     assert 100e6 < peaks['large'] < 200e6
 
 
-def test_attention_of_every_stage(tmp_path: Path) -> None:
+def test_attention_benchmark_times_every_stage(tmp_path: Path) -> None:
     pytest.importorskip('mmdet')
     content = call(tmp_path, 'attention', '--against', 'mmdet', *THIN)
     assert [row['part'] for row in content['timings']] == [f'stage {i}' for i in (1, 2, 3, 4) for _ in range(3)]
 
 
-def test_parts_of_a_whole_model_add_up(tmp_path: Path) -> None:
+def test_parts_of_a_whole_model_sum_to_its_time(tmp_path: Path) -> None:
     pytest.importorskip('mmdet')
     config = str(REPOSITORY / 'configs/detection/cascade_swin_demo.py')
     content = call(tmp_path, 'model', '--config', config, '--against', 'mmdet', 'timm', *SMALL[:-1], '1')
@@ -127,12 +129,12 @@ def test_parts_of_a_whole_model_add_up(tmp_path: Path) -> None:
     assert 'timm' in content['left_out']
 
 
-def test_version_2_leaves_the_toolkits_out(tmp_path: Path) -> None:
+def test_version_2_skips_the_toolkits(tmp_path: Path) -> None:
     content = call(tmp_path, 'backbone', '--against', 'mmdet', '--version', '2', *SMALL[:-1], '1')
     assert [row['name'] for row in content['timings']] == OURS and 'mmdet' in content['left_out']
 
 
-def test_stock_backbones_get_our_weights() -> None:
+def test_share_weights_gives_equal_maps() -> None:
     pytest.importorskip('mmdet')
     ours = SwinTransformer('tiny', drop_path_rate=0.0).eval()
     stock = implementations.BUILDERS['mmdet']('tiny', 1, (64, 64))
@@ -144,16 +146,16 @@ def test_stock_backbones_get_our_weights() -> None:
             assert relative_error(a, b) < 1e-5
 
 
-def test_ratios_are_against_the_first() -> None:
+def test_ratios_are_relative_to_the_first_implementation() -> None:
     rows = timing.compare({'a': [10.0, 10.0, 10.0], 'b': [4.0, 5.0, 6.0]})
     assert [row.ratio for row in rows] == [1.0, 2.0]
 
 
-def test_turns_let_everyone_begin() -> None:
-    assert [timing.turns(['a', 'b', 'c'], number) for number in range(2)] == [['a', 'b', 'c'], ['b', 'c', 'a']]
+def test_rotate_order_starts_with_another_name_in_each_round() -> None:
+    assert [timing.rotate_order(['a', 'b', 'c'], number) for number in range(2)] == [['a', 'b', 'c'], ['b', 'c', 'a']]
 
 
-def test_what_fails_is_left_out_with_its_reason() -> None:
+def test_runnable_returns_failures_with_their_reasons() -> None:
     good, failed = timing.runnable({'good': lambda: None, 'bad': lambda: 1 // 0})
     assert list(good) == ['good'] and 'ZeroDivisionError' in failed['bad']
 
@@ -161,7 +163,7 @@ def test_what_fails_is_left_out_with_its_reason() -> None:
 @pytest.mark.parametrize(
     'options',
     [
-        ['backbone', '--against', 'theirs'],
+        ['backbone', '--against', 'reference'],
         ['backbone', '--variant', 'huge'],
         ['backbone', '--rounds', '0'],
         ['backbone', '--config', 'configs/detection/cascade_swin_demo.py'],
@@ -171,6 +173,6 @@ def test_what_fails_is_left_out_with_its_reason() -> None:
         ['backbone', '--plot', 'areas.png'],
     ],
 )
-def test_impossible_requests_are_refused(options: list[str], tmp_path: Path) -> None:
+def test_incompatible_options_raise_input_error(options: list[str], tmp_path: Path) -> None:
     with pytest.raises(InputError):
         call(tmp_path, *options)

@@ -1,4 +1,4 @@
-"""The benchmark on a GPU: order, time budget, files and goals with stub rows, and every real row once on the CPU."""
+"""The GPU benchmark: order, time budget, files and goals with stub rows, and every real row on the CPU."""
 
 import json
 import os
@@ -23,7 +23,7 @@ FACTS: dict[str, Any] = dict(hardware='a GPU', cores=1, threads=1, load=0, pytho
 
 
 class Clock:
-    """A clock that moves when a stub row is measured."""
+    """A clock that advances when a stub row is measured."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -43,7 +43,7 @@ def all_rows() -> list[gpu_rows.Row]:
     return [*gpu_rows.Kernels().rows(), *gpu_rows.backbones(), *ablations.table5()]
 
 
-def test_rows_by_rank_until_the_time_is_up(tmp_path: Path) -> None:
+def test_rows_are_measured_by_rank_within_the_budget(tmp_path: Path) -> None:
     clock = Clock()
     rows = [clock.row('late', 5, 2), clock.row('first', 0, 2), clock.row('long', 1, 20), clock.row('second', 2, 2)]
     gpu.run_rows(gpu.Report(tmp_path, FACTS, rows), budget=5, clock=clock)
@@ -54,8 +54,8 @@ def test_rows_by_rank_until_the_time_is_up(tmp_path: Path) -> None:
     assert '| second | 2.0e-03 |' in text and '- what late' in text
 
 
-def test_each_row_is_written_at_once(tmp_path: Path) -> None:
-    """A run that is cut keeps what it has, and a row that fails does not end it."""
+def test_files_are_written_after_every_row(tmp_path: Path) -> None:
+    """An interrupted run keeps its results, and a failing row does not end the run."""
     clock = Clock()
 
     def fail() -> None:
@@ -72,22 +72,22 @@ def test_each_row_is_written_at_once(tmp_path: Path) -> None:
     assert [row.get('error') for row in rows] == [None, 'RuntimeError: out of memory']
 
 
-def test_rows_cover_what_is_promised() -> None:
+def test_rows_cover_all_tables() -> None:
     rows = all_rows()
     assert [row.table for row in rows if row.rank == 0] == 2 * [gpu_rows.CEILINGS]
     assert {row.table for row in rows} == {
         gpu_rows.CEILINGS, gpu_rows.CORRECT, gpu_rows.ATTENTION, gpu_rows.BACKBONE, ablations.TITLE
     }  # fmt: skip
     assert len({(row.table, row.name) for row in rows}) == len(rows)
-    # Whether the kernels are correct comes before any timing of theirs.
+    # Correctness of the kernels is checked before they are timed.
     ranks = {
         table: min(row.rank for row in rows if row.table == table) for table in (gpu_rows.CORRECT, gpu_rows.ATTENTION)
     }
     assert ranks[gpu_rows.CORRECT] < ranks[gpu_rows.ATTENTION]
 
 
-def test_the_default_budget_has_room_for_most_goals(tmp_path: Path) -> None:
-    """By the rows' own estimates: everything but what compares compiled training with every rival."""
+def test_default_budget_covers_most_goals(tmp_path: Path) -> None:
+    """By the estimates of the rows, all goals are covered except compiled training of other implementations."""
     clock = Clock()
     rows = [clock.row(row.name, row.rank, row.seconds) for row in all_rows()]
     report = gpu.Report(tmp_path, FACTS, rows)
@@ -114,7 +114,7 @@ def backbone_cells(implementation: str, mode: str, compiled: bool, ms: float, **
     return dict(implementation=implementation, mode=mode, compiled=compiled, ms=ms, **given)
 
 
-def test_goals_are_compared_with_what_was_measured() -> None:
+def test_goals_are_compared_with_measurements() -> None:
     attention = [
         dict(version=1, stage=stage, shifted=shifted, backend='triton', us=100.0 * stage, share_of_copy=0.8)
         | {'pass': p}
@@ -147,7 +147,7 @@ def test_goals_are_compared_with_what_was_measured() -> None:
 
 
 def on_the_cpu(patch: pytest.MonkeyPatch) -> None:
-    """Make every row run on this machine in a moment: small sizes, one round, another backend for the kernels."""
+    """Make every row fast on the CPU: small sizes, one round, and another backend instead of the kernels."""
 
     def once(step: Callable[[], Any], cold: bool = False) -> float:
         step()
@@ -187,7 +187,7 @@ def keep(report: gpu.Report, place: int, cells: dict[str, Any]) -> None:
     report.cells[place] = {**report.plan[place].labels, **cells}
 
 
-def test_every_row_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_row_runs_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_the_cpu(monkeypatch)
     for name in gpu_rows.IMPLEMENTATIONS.keys() - gpu_rows.BACKENDS.keys():
         monkeypatch.setitem(implementations.BUILDERS, name, lambda variant, version, shape: None)
@@ -203,12 +203,12 @@ def test_every_row_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert all(row['correct'] == 'yes' for row in content['tables'][gpu_rows.CORRECT])
 
 
-def test_a_wrong_kernel_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incorrect_kernel_raises_run_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_the_cpu(monkeypatch)
     monkeypatch.setattr(gpu_rows, 'LIMITS', {torch.float32: 0.0})
     monkeypatch.setattr(gpu_rows.Kernels, 'stages', lambda self: iter(()))
     monkeypatch.setattr(gpu, 'backbones', lambda: ())
-    with pytest.raises(RunFailure, match='8 rows of the correctness table are wrong'):
+    with pytest.raises(RunFailure, match='8 rows of the correctness table failed'):
         gpu.measure_gpu(tmp_path, 1e9)
 
 
@@ -243,8 +243,8 @@ runpy.run_path(script, run_name='__main__')
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has a GPU')
-def test_a_checkout_with_torch_alone(tmp_path: Path) -> None:
-    """One sentence where there is no GPU. Backbones run without numpy and without any toolkit."""
+def test_gpu_benchmark_needs_only_torch(tmp_path: Path) -> None:
+    """Without a GPU there is one error line; backbones run without numpy and toolkits."""
     script = str(REPOSITORY / 'tools' / 'benchmark.py')
     code = BARE.format(script=script, out=str(tmp_path / 'out'), facts=FACTS)
     environment = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
@@ -257,21 +257,21 @@ def test_a_checkout_with_torch_alone(tmp_path: Path) -> None:
     assert len(tables[gpu_rows.BACKBONE]) == 2 and not any('error' in row for row in tables[gpu_rows.BACKBONE])
 
 
-def test_results_of_another_run_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_of_another_run_are_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, 'unavailable_reason', lambda device: None)
     (tmp_path / 'gpu.json').write_text('{}')
     with pytest.raises(InputError, match='results of another run'):
         gpu.measure_gpu(tmp_path, 300)
 
 
-def test_options_of_the_other_benchmarks_do_not_mix() -> None:
+def test_options_before_the_gpu_command_raise_input_error() -> None:
     with pytest.raises(InputError, match='write gpu first'):
         benchmark.main(['--rounds', '3', 'gpu'])
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
-def test_ceilings_are_measured(tmp_path: Path) -> None:
+def test_ceilings_are_measured_on_the_gpu(tmp_path: Path) -> None:
     rows = [row for row in gpu_rows.Kernels().rows() if row.table == gpu_rows.CEILINGS]
     report = gpu.Report(tmp_path, FACTS, rows)
     gpu.run_rows(report, budget=60)

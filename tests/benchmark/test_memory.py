@@ -1,4 +1,4 @@
-"""Memory over a long training: what is measured, and how it is reported."""
+"""The benchmark of memory over a long training: measurements and report."""
 
 import json
 from pathlib import Path
@@ -13,10 +13,10 @@ from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.errors import InputError
 from tests.conftest import REPOSITORY
 
-pytestmark = pytest.mark.skipif(not memory.OPEN_FILES.is_dir(), reason='only Linux can tell')
+pytestmark = pytest.mark.skipif(not memory.OPEN_FILES.is_dir(), reason='memory is read from /proc, only on Linux')
 
 
-def test_a_backbone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_memory_of_a_backbone_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     files = ['--plot', str(tmp_path / 'memory.png'), '--json', str(tmp_path / 'memory.json')]
     benchmark.main(['memory', '--iterations', '3', '--sides', '8', '40', *files])
     samples = json.loads((tmp_path / 'memory.json').read_text())['samples']
@@ -25,7 +25,7 @@ def test_a_backbone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert '| memory, MiB |' in capsys.readouterr().out
 
 
-def test_workers_and_files_of_a_run_are_given_back(tmp_path: Path) -> None:
+def test_workers_and_files_are_released_after_a_run(tmp_path: Path) -> None:
     pytest.importorskip('mmseg')
     write_shapes(tmp_path, ShapesSpec(train_count=4, val_count=1, width=32, height=32, object_size=(8, 16)))
     before = memory.usage()
@@ -35,13 +35,13 @@ def test_workers_and_files_of_a_run_are_given_back(tmp_path: Path) -> None:
     assert after.files <= before.files + 1
 
 
-def test_the_table_compares_start_and_end() -> None:
+def test_table_compares_start_and_end() -> None:
     found = [memory.Usage(2**20 * (100 if i < 60 else 200), 0, 7 + (i == 55), 2) for i in range(110)]
     table = memory.as_table(found)
     assert '| memory, MiB | 100.0 | 200.0 | 200.0 |' in table and '| open files | 7.0 | 7.0 | 8.0 |' in table
 
 
-def test_masks_of_many_sizes_stay_below_their_bound() -> None:
+def test_cached_masks_stay_below_the_limit() -> None:
     cache = TensorCache(1000)
     for size in range(1, 100):
         cache.get(torch.zeros(1), torch.zeros, size)
@@ -50,6 +50,6 @@ def test_masks_of_many_sizes_stay_below_their_bound() -> None:
 
 
 @pytest.mark.parametrize('options', [['--iterations', '0'], ['--sides', '9', '8'], ['--workers', '-1']])
-def test_impossible_options(options: list[str]) -> None:
+def test_invalid_memory_options_raise_input_error(options: list[str]) -> None:
     with pytest.raises(InputError, match='--iterations must be at least 1'):
         benchmark.main(['memory', *options])

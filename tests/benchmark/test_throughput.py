@@ -1,4 +1,4 @@
-"""The rows of the Swin paper's Tables 1 and 8: their networks, and what the command reports; no time is checked."""
+"""The rows of the Swin paper's Tables 1 and 8: networks and the command; times are not checked."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ FLOPS = {'swin-t-224': 4.5, 'swin-s-224': 8.7, 'swin-b-224': 15.4, 'swin-b-384':
 """10^9 multiply-adds in Table 1."""
 
 
-def test_rows_are_the_papers() -> None:
+def test_rows_equal_those_of_the_paper() -> None:
     names = [network.name for network in throughput.OURS]
     assert names[:4] == ['swin-t-224', 'swin-t-256', 'swin-t-320', 'swin-t-384'] and len(names) == 13
     assert throughput.NETWORKS['swin-b-384'].paper == 84.7 and throughput.NETWORKS['swin-s-320'].paper == 198.2
@@ -25,13 +25,13 @@ def test_rows_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize('name', FLOPS)
-def test_windows_cost_what_the_paper_says(name: str) -> None:
+def test_multiply_adds_equal_those_of_the_paper(name: str) -> None:
     network = throughput.NETWORKS[name]
     cost = measure_backbone(network.variant, 1, (network.size, network.size), network.window)
     assert cost.flops / 1e9 == pytest.approx(FLOPS[name], abs=0.1)
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_throughput_command_prints_and_writes_results(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     file = tmp_path / 'speed.json'
     benchmark.main(['throughput', '--rows', 'swin-t-224', '--rounds', '1', '--warm-up', '0', '--json', str(file)])
     assert '| Swin-T | 224 x 224 | 1, 8 | 755.2 |' in capsys.readouterr().out
@@ -46,7 +46,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
         (['--batch', '1', 'throughput'], 'write throughput first'),
     ],
 )
-def test_bad_input_is_told(arguments: list[str], message: str) -> None:
+def test_invalid_throughput_options_raise_input_error(arguments: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         benchmark.main(arguments)
 

@@ -1,4 +1,4 @@
-"""Preparation of images, class folders, and what is counted over them."""
+"""Preprocessing of images, class folders, and accuracy."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from swin_backbone import InputError
-from swin_backbone.classification.evaluate import Running, classify, evaluate
+from swin_backbone.classification.evaluate import EvaluationOptions, classify, evaluate
 from swin_backbone.classification.preprocessing import (
     MEAN,
     STD,
@@ -19,12 +19,12 @@ from swin_backbone.classification.preprocessing import (
     prepare,
 )
 
-RUNNING = Running(batch_size=2, workers=0, device='cpu', bf16=False, upright=False)
+OPTIONS = EvaluationOptions(batch_size=2, workers=0, device='cpu', bf16=False, upright=False)
 
 
 @pytest.mark.parametrize('size', [(500, 375), (375, 500), (333, 333), (640, 100), (64, 999)])
 @pytest.mark.parametrize('side', [192, 224, 256, 384])
-def test_images_are_prepared_as_by_the_original(side: int, size: tuple[int, int]) -> None:
+def test_prepare_equals_the_original_preprocessing(side: int, size: tuple[int, int]) -> None:
     transforms = pytest.importorskip('torchvision.transforms')
     bicubic = transforms.InterpolationMode.BICUBIC
     resized = (side, side) if side == 384 else int(256 / 224 * side)
@@ -42,7 +42,7 @@ def test_images_are_prepared_as_by_the_original(side: int, size: tuple[int, int]
 
 
 class Brightness(nn.Module):
-    """Tells as the class how bright an image is, in steps of 20 of 255."""
+    """A classifier whose class is the brightness of an image, in steps of 20 of 255."""
 
     image_size = 32
 
@@ -62,31 +62,33 @@ def save_image(file: Path, step: int, size: tuple[int, int] = (40, 50)) -> None:
 
 
 @pytest.mark.parametrize('numbered', [False, True])
-def test_accuracy(numbered: bool, tmp_path: Path) -> None:
-    """ImageNet's folders are in the order of their text, ImageNet-V2's are numbers."""
+def test_accuracy_of_named_and_numbered_class_folders(numbered: bool, tmp_path: Path) -> None:
+    """Folders of ImageNet are sorted as text; those of ImageNet-V2 are class indices."""
     for label in range(12):
         folder = tmp_path / (str(label) if numbered else f'n{label:08}')
         save_image(folder / 'right.png', label)
         save_image(folder / 'near.png', max(0, label - 2))
     items = labelled_images(tmp_path, 12)
     assert sorted(label for _, label in items) == sorted([*range(12)] * 2)
-    found = evaluate(Brightness(12), items, RUNNING)  # type: ignore[arg-type]
+    found = evaluate(Brightness(12), items, OPTIONS)  # type: ignore[arg-type]
     assert (found.images, found.top5) == (24, 1.0)
-    assert found.top1 == pytest.approx((12 + 1) / 24)  # of the near ones, that of class 0 is right
-    (_, classes), *_ = classify(Brightness(12), items[-2:], RUNNING)  # type: ignore[arg-type]
+    assert found.top1 == pytest.approx((12 + 1) / 24)  # 'near' is correct only for class 0
+    (_, classes), *_ = classify(Brightness(12), items[-2:], OPTIONS)  # type: ignore[arg-type]
     assert len(classes) == 5 and classes[0][1] == max(share for _, share in classes)
 
 
 @pytest.mark.parametrize(
     ('names', 'message'),
     [
-        (['n01', 'n02'], r'has 2 class folders \(n01 to n02\), the checkpoint 3 classes'),
-        (['0', '3'], 'folders 0 to 3, which are read as numbers of classes'),
-        (['1', '01'], 'one folder each'),
-        (['a', 'b', 'empty'], 'holds no images'),
+        (['n01', 'n02'], r'has 2 class folders \(n01 to n02\), but the checkpoint has 3 classes'),
+        (['0', '3'], 'folders 0 to 3, which are read as class indices'),
+        (['1', '01'], 'one folder per class'),
+        (['a', 'b', 'empty'], 'contains no images'),
     ],
 )
-def test_folders_of_other_classes(names: list[str], message: str, tmp_path: Path) -> None:
+def test_folders_that_do_not_match_the_classes_raise_input_error(
+    names: list[str], message: str, tmp_path: Path
+) -> None:
     for name in names:
         (tmp_path / name).mkdir()
         if name != 'empty':
@@ -95,7 +97,7 @@ def test_folders_of_other_classes(names: list[str], message: str, tmp_path: Path
         labelled_images(tmp_path, 3)
 
 
-def test_paths(tmp_path: Path) -> None:
+def test_images_in_a_folder_or_a_file(tmp_path: Path) -> None:
     save_image(tmp_path / 'b.png', 1)
     save_image(tmp_path / 'a.JPG', 1)
     (tmp_path / 'notes.txt').write_text('none')
@@ -106,16 +108,16 @@ def test_paths(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('workers', [0, 1])
-def test_an_image_that_cannot_be_read_is_named(workers: int, tmp_path: Path) -> None:
+def test_unreadable_image_is_named_in_the_error(workers: int, tmp_path: Path) -> None:
     save_image(tmp_path / 'good.png', 1)
     broken = tmp_path / 'broken.png'
     broken.write_bytes((tmp_path / 'good.png').read_bytes()[:60])
-    running = Running(batch_size=2, workers=workers, device='cpu', bf16=False, upright=True)
+    options = EvaluationOptions(batch_size=2, workers=workers, device='cpu', bf16=False, upright=True)
     with pytest.raises(InputError, match=r'broken.png cannot be read as an image .*: replace or remove it\.$'):
-        evaluate(Brightness(2), [(tmp_path / 'good.png', 0), (broken, 1)], running)  # type: ignore[arg-type]
+        evaluate(Brightness(2), [(tmp_path / 'good.png', 0), (broken, 1)], options)  # type: ignore[arg-type]
 
 
-def test_photographs_are_turned_as_their_camera_says(tmp_path: Path) -> None:
+def test_upright_applies_the_exif_orientation(tmp_path: Path) -> None:
     image = Image.new('RGB', (64, 32))
     image.paste((255, 255, 255), (0, 0, 32, 32))
     exif = Image.Exif()

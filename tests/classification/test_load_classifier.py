@@ -1,4 +1,4 @@
-"""Classifiers of other libraries, saved by them, give the same logits here."""
+"""load_classifier: checkpoints of other libraries give equal logits; sizes, layouts and errors."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from swin_backbone.checkpoint.export import convert_file
 from swin_backbone.checkpoint.layouts import WRITABLE
 from swin_backbone.checkpoint.published import IN1K, IN22K, TUNED, WEIGHTS
 from swin_backbone.classification.classifier import ImageClassifier
-from swin_backbone.classification.training_sizes import told_by_name
+from swin_backbone.classification.training_sizes import from_name
 from tests.checkpoint.peers import build_peer
 from tests.helpers import randomize, relative_error, tiny_backbone
 
@@ -25,10 +25,10 @@ SIZES: dict[str, Any] = dict(embed_dim=16, depths=(2, 3, 2), num_heads=(1, 2, 4)
 CASES = [
     # library, version, window, windows that the position bias was trained with
     ('timm', 1, 4, None),  # the last map is one window, as at 224 and 384 pixels
-    ('timm', 1, 8, None),  # the window shrinks to the last map, and its table
+    ('timm', 1, 8, None),  # the window and its table shrink to the last map
     ('timm', 2, 4, None),
-    ('timm', 2, 8, None),  # as windows of 16 at 256 pixels: one window in stage 1, half of one in stage 2
-    ('timm', 2, 8, (6, 6, 3)),  # as windows of 12 made 16
+    ('timm', 2, 8, None),  # like windows of 16 at 256 pixels: one window in stage 1, half of one in stage 2
+    ('timm', 2, 8, (6, 6, 3)),  # like windows of 16 fine-tuned from 12
     ('torchvision', 1, 4, None),
     ('torchvision', 2, 4, None),
     ('transformers', 1, 4, None),
@@ -39,7 +39,7 @@ CASES = [
 
 
 def save(library: str, model: Any, folder: Path) -> Path:
-    """Write a model as users of its library do."""
+    """Save a model in the usual way of its library."""
     if library == 'transformers':
         model.save_pretrained(folder)
         return folder
@@ -58,14 +58,14 @@ def logits(model: nn.Module, image: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(('library', 'version', 'window', 'pretrained'), CASES)
-def test_logits_are_theirs(
+def test_logits_equal_those_of_other_libraries(
     library: str, version: int, window: int, pretrained: tuple[int, ...] | None, tmp_path: Path
 ) -> None:
     options = {**SIZES, 'window_size': window} | ({'pretrained_window_sizes': pretrained} if pretrained else {})
     reference = build_peer(library, version, options, SIDE)
     source = save(library, reference, tmp_path)
     if (library, version) == ('timm', 2):
-        with pytest.raises(InputError, match='does not tell the windows'):
+        with pytest.raises(InputError, match='cannot determine the window size'):
             load_classifier(source)
         ours = load_classifier(source, window_size=window, pretrained_window_sizes=pretrained, image_size=SIDE)
     else:
@@ -77,7 +77,7 @@ def test_logits_are_theirs(
 
 
 def classifier(version: int, **options: Any) -> ImageClassifier:
-    """One of ours with weights that matter."""
+    """Build a small classifier with random weights."""
     backbone = tiny_backbone(
         **{**SIZES, 'version': version, 'window_size': 4, 'small_maps': 'shrink', 'out_indices': (2,), **options}
     )
@@ -86,7 +86,7 @@ def classifier(version: int, **options: Any) -> ImageClassifier:
 
 
 def native_state(model: ImageClassifier) -> dict[str, torch.Tensor]:
-    """Its weights under the names of the original classification code."""
+    """Return the weights of a classifier with the names of the original classification code."""
     state = {
         name.replace('norm2.', 'norm.', 1) if name.startswith('norm2.') else name: value
         for name, value in model.backbone.state_dict().items()
@@ -96,7 +96,7 @@ def native_state(model: ImageClassifier) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize('layout', sorted(set(WRITABLE) - {'maskformer', 'timm-features'}))
 @pytest.mark.parametrize('version', [1, 2])
-def test_every_layout(layout: str, version: int, tmp_path: Path) -> None:
+def test_classifiers_load_from_every_layout(layout: str, version: int, tmp_path: Path) -> None:
     model, file = classifier(version), tmp_path / 'swin_window4_064.pth'
     torch.save({'model': native_state(model), 'optimizer': {'state': {0: {'exp_avg': torch.zeros(3)}}}}, file)
     if layout == 'transformers-memory' and version == 2:
@@ -108,7 +108,7 @@ def test_every_layout(layout: str, version: int, tmp_path: Path) -> None:
         assert relative_error(load_classifier(source)(image), model(image)) < 1e-6
 
 
-def test_mixer() -> None:
+def test_mixer_classifier_loads() -> None:
     mixer = randomize(SwinMixer(None, **SIZES, window_size=4, drop_path_rate=0.0, out_indices=(2,)))
     model = ImageClassifier(mixer, 7).eval()  # type: ignore[arg-type]
     image = torch.randn(1, 3, SIDE, SIDE)
@@ -117,7 +117,7 @@ def test_mixer() -> None:
 
 
 @pytest.mark.parametrize(('window', 'masked', 'size'), [(4, True, 64), (4, False, 64), (2, True, 64), (2, False, 32)])
-def test_image_size_is_that_of_the_masks_or_assumed(window: int, masked: bool, size: int) -> None:
+def test_image_size_comes_from_masks_or_the_last_window(window: int, masked: bool, size: int) -> None:
     state = native_state(classifier(1, window_size=window))
     if masked:
         state['layers.0.blocks.1.attn_mask'] = torch.zeros((16 // window) ** 2, window**2, window**2)
@@ -125,7 +125,7 @@ def test_image_size_is_that_of_the_masks_or_assumed(window: int, masked: bool, s
     assert load_classifier(state, image_size=96).image_size == 96
 
 
-def test_absolute_embedding() -> None:
+def test_classifier_with_absolute_embedding_loads() -> None:
     model = classifier(1, position_encoding='absolute+relative', pretrain_img_size=SIDE)
     state = native_state(model)
     state['absolute_pos_embed'] = state['absolute_pos_embed'].flatten(2).transpose(1, 2)
@@ -144,14 +144,14 @@ STEMS = {
 
 
 @pytest.mark.parametrize('name', STEMS)
-def test_names_tell_what_the_table_of_weights_does(name: str) -> None:
+def test_from_name_agrees_with_the_table_of_published_weights(name: str) -> None:
     for spelled in (STEMS[name], f'/models/{STEMS[name].replace("_", "-")}/model.safetensors'):
-        told, known = told_by_name(spelled, 4), told_by_name(name, 4)
-        assert (told.image_size, told.windows) == (known.image_size, known.windows)
-        assert told.pretrained == known.pretrained or WEIGHTS[name].version == 1
+        found, known = from_name(spelled, 4), from_name(name, 4)
+        assert (found.image_size, found.windows) == (known.image_size, known.windows)
+        assert found.pretrained == known.pretrained or WEIGHTS[name].version == 1
 
 
-def test_descriptions_of_libraries(tmp_path: Path) -> None:
+def test_config_files_of_libraries_give_window_and_image_size(tmp_path: Path) -> None:
     state, file = native_state(classifier(2)), tmp_path / 'model.safetensors'
     save_file(state, file)
     config = tmp_path / 'config.json'
@@ -175,7 +175,7 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, torch.Tensor]], dict[str, torch.Ten
     'no head': (lambda state: without(state, 'head.weight', 'head.bias'), 'without the last layer of a classifier'),
     'half a head': (lambda state: without(state, 'head.bias'), 'without the last layer of a classifier'),
     'an odd head': (lambda state: state | {'head.weight': torch.zeros(10)}, 'a last layer of shapes'),
-    'no norm': (lambda state: without(state, 'norm.weight', 'norm.bias'), 'no norm at its end'),
+    'no norm': (lambda state: without(state, 'norm.weight', 'norm.bias'), 'no final norm'),
     'no block': (lambda state: without(state, 'layers.1.blocks.0.attn.qkv.weight'), 'missing 1'),
     'no table': (lambda state: without(state, 'layers.1.blocks.0.attn.relative_position_bias_table'), 'missing 1'),
     'more than a classifier': (lambda state: state | {'extra.weight': torch.zeros(2)}, r'extra\.weight'),
@@ -184,15 +184,15 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, torch.Tensor]], dict[str, torch.Ten
 
 
 @pytest.mark.parametrize('damage', DAMAGES)
-def test_what_is_no_classifier_is_refused(damage: str) -> None:
+def test_checkpoints_that_are_not_classifiers_raise_input_error(damage: str) -> None:
     change, message = DAMAGES[damage]
     with pytest.raises(InputError, match=message):
         load_classifier(change(native_state(classifier(1))))
 
 
 @pytest.mark.parametrize(('version', 'windows'), [(1, [4, 4, 4]), (2, [4, 4, 4]), (2, [8, 8, 4])])
-def test_mmpretrain(version: int, windows: list[int], tmp_path: Path) -> None:
-    """Its V2 is built with the window of each stage."""
+def test_mmpretrain_classifiers_give_equal_logits(version: int, windows: list[int], tmp_path: Path) -> None:
+    """MMPretrain's V2 takes one window per stage."""
     import_module('swin_backbone.toolkit_imports')
     models: Any = pytest.importorskip('mmpretrain.models')
     arch = dict(embed_dims=16, depths=[2, 3, 2], num_heads=[1, 2, 4])

@@ -29,7 +29,7 @@ def subject(image_file: Path, tmp_path: Path) -> Subject:
     return build_subject(config, str(tmp_path / 'model.pth'), image_file)
 
 
-def test_the_image_is_prepared_as_in_a_test(subject: Subject, tmp_path: Path) -> None:
+def test_image_is_preprocessed_as_in_a_test_run(subject: Subject, tmp_path: Path) -> None:
     assert subject.image.shape == (150, 200, 3) and subject.tensor.shape == (1, 3, 160, 224)
     config = demo_config(DETECTION, tmp_path)
     model = build_model(config)
@@ -39,14 +39,14 @@ def test_the_image_is_prepared_as_in_a_test(subject: Subject, tmp_path: Path) ->
     torch.testing.assert_close(dict(subject.backbone.named_parameters()), dict(model.backbone.named_parameters()))
 
 
-def test_energy_and_attention_are_drawn(subject: Subject, tmp_path: Path) -> None:
+def test_visualize_writes_energy_and_attention(subject: Subject, tmp_path: Path) -> None:
     paths = visualize(subject, tmp_path / 'out', (99, 74), stage=1, blocks=[], head=None)
     assert [path.name for path in paths] == ['energy.png', 'attention.png']
     assert all(cv2.imread(str(path)) is not None for path in paths)
     assert len(visualize(subject, tmp_path / 'out', None, stage=1, blocks=[], head=None)) == 1
 
 
-def test_pixels_of_the_file_are_found_in_the_resized_image(subject: Subject) -> None:
+def test_query_pixel_converts_file_pixels_to_the_resized_image(subject: Subject) -> None:
     assert query_pixel(subject, (0, 0)) == (1, 1)
     assert query_pixel(subject, (99, 74)) == (149, 199)
     for outside in ((100, 0), (0, 75), (-1, 0)):
@@ -55,22 +55,24 @@ def test_pixels_of_the_file_are_found_in_the_resized_image(subject: Subject) -> 
 
 
 @pytest.mark.parametrize(
-    ('options', 'sentence'),
+    ('options', 'message'),
     [(dict(stage=4), 'there is no stage 4'), (dict(head=2), 'heads 0 to 1, there is no head 2')],
 )
-def test_what_is_not_there_is_refused(subject: Subject, tmp_path: Path, options: dict, sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
+def test_missing_stage_or_head_raises_input_error(
+    subject: Subject, tmp_path: Path, options: dict, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
         visualize(subject, tmp_path, (5, 5), **{'stage': 1, 'blocks': [0], 'head': None, **options})
 
 
-def test_another_backbone_is_refused(image_file: Path, tmp_path: Path) -> None:
+def test_config_with_another_backbone_raises_input_error(image_file: Path, tmp_path: Path) -> None:
     config = demo_config(DETECTION, tmp_path)
     config.model.backbone.type = 'ResNet'
     with pytest.raises(InputError, match='has the backbone ResNet'):
         build_subject(config, 'none', image_file)
 
 
-def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+def test_unreadable_image_raises_input_error(tmp_path: Path) -> None:
     for content in (b'', b'\xff\xd8\xff\xe0 no more of it'):
         (tmp_path / 'cut.jpg').write_bytes(content)
         with pytest.raises(InputError, match=r'cut\.jpg cannot be read as an image'):
@@ -78,7 +80,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('kind', ['swin_backbone.MMSwinTransformer', MMSwinTransformer])
-def test_the_class_with_the_toolkits_names_shows_the_same(kind: object, image_file: Path, tmp_path: Path) -> None:
+def test_mm_swin_transformer_gives_equal_views(kind: object, image_file: Path, tmp_path: Path) -> None:
     config = demo_config(DETECTION, tmp_path, test_size=200)
     state = dict(build_model(config).backbone.state_dict())
     torch.save(state, tmp_path / 'backbone.pth')

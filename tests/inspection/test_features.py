@@ -1,4 +1,4 @@
-"""Features and attention led back to the image, checked against the geometry and against the block's own output."""
+"""Features and attention in image pixels, compared with the geometry of windows and with the output of blocks."""
 
 import pytest
 import torch
@@ -12,13 +12,13 @@ from swin_backbone.inspection.features import (
     attentions_of,
     feature_energies,
     feature_energy,
-    recorded,
+    record_calls,
     reshape_transform,
     to_pixels,
 )
 from tests.helpers import tiny_backbone
 
-SIZE = (61, 75)  # 16 x 19 tokens in stage 0, 8 x 10 in stage 1: padding of every kind with windows of 7
+SIZE = (61, 75)  # 16 x 19 tokens in stage 0, 8 x 10 in stage 1, which windows of 7 pad differently
 
 
 @pytest.fixture(params=[1, 2], ids=['v1', 'v2'])
@@ -51,13 +51,13 @@ def test_weights_sum_to_one_over_real_and_padded_tokens(
 
 @pytest.mark.parametrize('pixel', PLACES)
 @pytest.mark.parametrize('block', [0, 1])
-def test_weighted_values_are_what_the_block_computes(
+def test_weighted_values_equal_the_output_of_the_block(
     backbone: SwinTransformer, image: Tensor, pixel: tuple[int, int], block: int
 ) -> None:
     stage = 1
     view = attention_of(backbone, image, pixel, stage, block)
     attention = backbone.layers[stage].blocks[block].attn
-    with recorded(backbone, [attention]) as records:
+    with record_calls(backbone, [attention]) as records:
         backbone(image)
         features, output = records[attention].inputs[0], records[attention].output
         channels = features.shape[-1]
@@ -74,8 +74,8 @@ def test_weighted_values_are_what_the_block_computes(
         torch.testing.assert_close(attention.proj(mixed.flatten()), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_windows_lie_where_the_geometry_says() -> None:
-    """8 x 10 tokens, windows of 7 padded to 14 x 14, shift 3."""
+def test_windows_are_at_the_expected_tokens() -> None:
+    """There are 8 x 10 tokens, padded to 14 x 14 for windows of 7, with a shift of 3."""
     backbone = tiny_backbone(window_size=7)
     image = torch.randn(1, 3, 64, 80)
     assert WindowPlan(8, 10, (7, 7)).padded_size == (14, 14)
@@ -90,14 +90,14 @@ def test_windows_lie_where_the_geometry_says() -> None:
     assert seen((0, 0), 0) == (0, 6, 0, 6)
     assert seen((0, 79), 0) == (0, 6, 7, 9)
     assert seen((63, 79), 0) == (7, 7, 7, 9)
-    # A shifted window begins at token 3; what lies before it is the region that the roll left over.
+    # Shifted windows start at token 3; tokens before it are a separate region, which the roll moved to the end.
     assert seen((0, 0), 1) == (0, 2, 0, 2)
     assert seen((24, 24), 1) == (3, 7, 3, 9)
     assert seen((0, 40), 1) == (0, 2, 3, 9)
 
 
-def test_uniform_attention_gives_the_shares_of_the_tokens() -> None:
-    """Without queries and biases every key weighs the same, padded or not, and regions do not mix."""
+def test_uniform_attention_has_equal_weights_including_padding() -> None:
+    """Without queries and biases, all keys of a region have equal weights, including padding."""
     backbone = tiny_backbone(window_size=7, position_encoding='none')
     for stage in backbone.layers:
         for block in stage.blocks:
@@ -107,20 +107,20 @@ def test_uniform_attention_gives_the_shares_of_the_tokens() -> None:
     corner = attention_of(backbone, image, (63, 79), stage=1, block=0)
     torch.testing.assert_close(corner.padded_share, torch.full((2,), (49 - 3) / 49))
     torch.testing.assert_close(corner.weights[:, corner.window], torch.full((2, 3), 1 / 49))
-    # The shifted window of rows 3 to 9 and columns 3 to 9: real are rows 3 to 7.
+    # The shifted window has rows 3 to 9 and columns 3 to 9, of which rows 3 to 7 are real.
     inner = attention_of(backbone, image, (40, 40), stage=1, block=1)
     torch.testing.assert_close(inner.padded_share, torch.full((2,), 14 / 49))
-    # The region left over at the corner: 3 x 3 tokens of the last window, nothing of them padded.
+    # The region at the corner has 3 x 3 tokens, none of them padding.
     first = attention_of(backbone, image, (0, 0), stage=1, block=1)
     torch.testing.assert_close(first.padded_share, torch.zeros(2), atol=1e-6, rtol=0)
     torch.testing.assert_close(first.weights[:, first.window], torch.full((2, 9), 1 / 9))
 
 
-def test_energy_is_that_of_the_features_before_the_norm(backbone: SwinTransformer, image: Tensor) -> None:
+def test_feature_energy_is_computed_before_the_output_norm(backbone: SwinTransformer, image: Tensor) -> None:
     backbone.train()
     energy = feature_energy(backbone, image, stage=2)
     assert energy.shape == SIZE and backbone.training and not energy.requires_grad
-    with recorded(backbone, [backbone.layers[2]]) as records:
+    with record_calls(backbone, [backbone.layers[2]]) as records:
         backbone(image)
     expected = records[backbone.layers[2]].output[0].pow(2).mean(dim=-1).sqrt()
     assert expected.shape == (4, 5)
@@ -129,7 +129,7 @@ def test_energy_is_that_of_the_features_before_the_norm(backbone: SwinTransforme
     assert energy.std() > 1e-3
 
 
-def test_several_at_once_are_each_alone(backbone: SwinTransformer, image: Tensor) -> None:
+def test_several_stages_or_blocks_equal_single_calls(backbone: SwinTransformer, image: Tensor) -> None:
     for energy, stage in zip(feature_energies(backbone, image, [3, 0, 3]), [3, 0, 3], strict=True):
         assert torch.equal(energy, feature_energy(backbone, image, stage))
     for view, block in zip(attentions_of(backbone, image, (9, 9), 1, [1, 0]), [1, 0], strict=True):
@@ -137,14 +137,14 @@ def test_several_at_once_are_each_alone(backbone: SwinTransformer, image: Tensor
         assert view.shifted == (block == 1)
 
 
-def test_pixels_beyond_the_image_are_cut() -> None:
+def test_to_pixels_crops_to_the_image() -> None:
     tokens = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     assert to_pixels(tokens, 2, (3, 3)).tolist() == [[1, 1, 2], [1, 1, 2], [3, 3, 4]]
     assert reshape_transform(torch.zeros(1, 2, 3, 4)).shape == (1, 4, 2, 3)
 
 
 @pytest.mark.parametrize(
-    ('request_', 'sentence'),
+    ('request_', 'message'),
     [
         (dict(pixel=(61, 0)), r'rows 0 to 60 and columns 0 to 74, there is no pixel \(61, 0\)'),
         (dict(stage=4), 'stages 0 to 3, there is no stage 4'),
@@ -152,6 +152,8 @@ def test_pixels_beyond_the_image_are_cut() -> None:
         (dict(image=torch.zeros(2, 3, 8, 8)), r'expected one image \[1, C, H, W\], got \(2, 3, 8, 8\)'),
     ],
 )
-def test_what_is_not_there_is_refused(backbone: SwinTransformer, image: Tensor, request_: dict, sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
+def test_missing_pixel_stage_or_block_raises_input_error(
+    backbone: SwinTransformer, image: Tensor, request_: dict, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
         attention_of(backbone, **{'image': image, 'pixel': (0, 0), 'stage': 0, 'block': 0, **request_})

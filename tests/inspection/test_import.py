@@ -1,4 +1,4 @@
-"""The import path that users are told: names, and what importing them loads."""
+"""The public import path: its names, and the modules that it imports."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from swin_backbone import inspection
 from swin_backbone.inspection import attention_of, feature_energy, features, reshape_transform
 
 
-def test_the_package_exports_the_public_names() -> None:
+def test_package_exports_the_public_names() -> None:
     assert inspection.__all__ == features.__all__
     assert (attention_of, feature_energy, reshape_transform) == (
         features.attention_of,
@@ -16,7 +16,7 @@ def test_the_package_exports_the_public_names() -> None:
     )
 
 
-def test_importing_needs_torch_alone() -> None:
+def test_import_needs_only_torch() -> None:
     code = 'import sys, swin_backbone.inspection; print({"mmengine", "mmcv", "matplotlib", "cv2"} & set(sys.modules))'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert done.stdout == 'set()\n'
