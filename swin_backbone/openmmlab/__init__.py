@@ -1,1 +1,1 @@
-"""What the OpenMMLab toolkits build by ``type``; :mod:`swin_backbone.registry` imports what a process needs of it."""
+"""Types registered for the OpenMMLab toolkits; :mod:`swin_backbone.registry` imports those of the loaded toolkits."""

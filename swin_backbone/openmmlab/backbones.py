@@ -1,4 +1,4 @@
-"""The backbones as both toolkits build them: ``type='swin_backbone.SwinTransformer'``."""
+"""Registration of the backbones for both toolkits: ``type='swin_backbone.SwinTransformer'``."""
 
 from swin_backbone.backbones.deit import DeiTPyramid
 from swin_backbone.backbones.mixer import SwinMixer

@@ -1,4 +1,4 @@
-"""Learning rates that decay from the heads towards the input of the backbone."""
+"""Layer-wise learning-rate decay."""
 
 from typing import Any
 
@@ -11,21 +11,21 @@ from swin_backbone.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """mmengine's own constructor, with each learning rate multiplied by ``decay_rate ** (layers above it)``.
+    """mmengine's constructor, with each learning rate multiplied by ``decay_rate ** (number of layers above)``.
 
-    The toolkits' constructors know ConvNeXt, BEiT and MAE only. Everything else of ``paramwise_cfg`` keeps its meaning,
-    ``custom_keys`` included. In a config::
+    The toolkits' own layer-decay constructors support only ConvNeXt, BEiT and MAE. Other options of ``paramwise_cfg``,
+    such as ``custom_keys``, work as usual. In a config::
 
         optim_wrapper = dict(
             constructor='swin_backbone.LayerDecayOptimWrapperConstructor',
             paramwise_cfg=dict(decay_rate=0.95))
 
     Args:
-        optim_wrapper_cfg: as for mmengine's constructor.
-        paramwise_cfg: as for mmengine's constructor, with ``decay_rate`` in (0, 1].
+        optim_wrapper_cfg: see mmengine's constructor.
+        paramwise_cfg: see mmengine's constructor; also has ``decay_rate`` in (0, 1].
 
     Raises:
-        InputError: there is no ``decay_rate``, or the model's backbone does not provide the depth of a parameter.
+        InputError: if there is no ``decay_rate``, or the backbone has no method ``get_layer_depth``.
     """
 
     def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None) -> None:
@@ -37,9 +37,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def add_params(
         self, params: list[dict[str, Any]], module: nn.Module, prefix: str = '', is_dcn_module: Any = None
     ) -> None:
-        """Collect one group per parameter as mmengine does, then scale their learning rates."""
+        """Collect one group per parameter like mmengine, then scale their learning rates."""
         super().add_params(params, module, prefix=prefix, is_dcn_module=is_dcn_module)
-        if prefix:  # mmengine calls itself for every submodule; the whole model comes last
+        if prefix:  # mmengine calls this recursively for every submodule; the whole model is last
             return
         backbone: Any = getattr(module, 'backbone', None)
         if not hasattr(backbone, 'get_layer_depth'):

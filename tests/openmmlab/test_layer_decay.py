@@ -1,4 +1,4 @@
-"""Layer-wise learning-rate decay, and freezing under DistributedDataParallel."""
+"""Layer-wise learning-rate decay, and freezing with DistributedDataParallel."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def build(model: nn.Module, **paramwise: object) -> dict[str, dict]:
     )
     names = {id(p): name for name, p in model.named_parameters()}
     groups = {id(group['params'][0]): group for group in build_optim_wrapper(model, cfg).param_groups}
-    return {name: groups[key] for key, name in names.items()}  # mmengine adds a group of its own
+    return {name: groups[key] for key, name in names.items()}  # mmengine adds another group
 
 
 def test_learning_rates_decay_towards_the_input() -> None:
@@ -49,19 +49,19 @@ def test_learning_rates_decay_towards_the_input() -> None:
     assert groups['head.weight']['weight_decay'] == 0.05
 
 
-def test_depths_end_with_the_stages_that_are_built() -> None:
+def test_layer_depths_count_only_built_stages() -> None:
     model = tiny_backbone(out_indices=(0, 1))
     assert model.get_layer_depth('norm1.weight') == (5, 6)
     assert model.get_layer_depth('layers.1.blocks.1.mlp.fc1.weight') == (4, 6)
 
 
 @pytest.mark.parametrize('rate', [None, 0.0, 1.5])
-def test_impossible_decay_is_refused(rate: float | None) -> None:
+def test_invalid_decay_rate_raises_input_error(rate: float | None) -> None:
     with pytest.raises(InputError, match='decay_rate must be'):
         build(Detector(), decay_rate=rate)
 
 
-def test_other_backbones_are_refused() -> None:
+def test_backbone_without_layer_depths_raises_input_error() -> None:
     model = Detector()
     model.backbone = nn.Linear(2, 2)
     with pytest.raises(InputError, match='get_layer_depth'):
@@ -69,7 +69,7 @@ def test_other_backbones_are_refused() -> None:
 
 
 def train_a_step(rank: int, meeting: str, frozen: int) -> None:
-    """One process of two: DDP raises by itself where a wrapped parameter gets no gradient."""
+    """Train in one of two processes; DDP raises an error if a parameter gets no gradient."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group('gloo', f'file://{meeting}', rank=rank, world_size=2)
     torch.manual_seed(0)
@@ -78,7 +78,7 @@ def train_a_step(rank: int, meeting: str, frozen: int) -> None:
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
     before = {name: p.clone() for name, p in model.named_parameters()}
     torch.manual_seed(rank)
-    for _ in range(2):  # the second step is where DDP complains about the first
+    for _ in range(2):  # DDP reports unused parameters of the first step in the second
         optimizer.zero_grad()
         sum(out.square().mean() for out in wrapped(torch.randn(1, 3, 40, 56))).backward()
         optimizer.step()
@@ -87,13 +87,13 @@ def train_a_step(rank: int, meeting: str, frozen: int) -> None:
         both = [torch.empty_like(p) for _ in range(2)]
         torch.distributed.all_gather(both, p.detach())
         assert torch.equal(*both), name
-    # One that leaves while the other still talks would abort it.
+    # A process that exits while the other still communicates would abort it.
     torch.distributed.barrier()
     del wrapped
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize('frozen', [-1, 2])
-def test_frozen_stages_leave_no_unused_parameter_under_ddp(frozen: int, tmp_path: Path) -> None:
-    # A file to meet at, since a port that is free now may be taken a moment later.
+def test_frozen_stages_have_no_unused_parameters_with_ddp(frozen: int, tmp_path: Path) -> None:
+    # A file instead of a port, because a port that is free now may be in use a moment later.
     torch.multiprocessing.spawn(train_a_step, (str(tmp_path / 'meeting'), frozen), nprocs=2)

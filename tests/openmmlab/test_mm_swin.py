@@ -1,4 +1,4 @@
-"""MMSwinTransformer in the place of the Swin classes of MMDetection and MMSegmentation."""
+"""MMSwinTransformer as a replacement of the Swin classes of MMDetection and MMSegmentation."""
 
 import copy
 import logging
@@ -20,7 +20,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from torch import nn
 
-import swin_backbone.openmmlab.custom_keys  # noqa: F401  as the registry does
+import swin_backbone.openmmlab.custom_keys  # noqa: F401  registers the constructor
 from swin_backbone import SwinTransformer
 from swin_backbone.backbones.mm_swin import MMSwinTransformer
 from swin_backbone.model_zoo.toolkit_backbones import Use, compare, find_uses, put_into
@@ -31,7 +31,7 @@ HEAD_CHANNELS, DEEPEST = 4, 2
 
 
 def shrink(use: Use) -> Use:
-    """The same backbone, narrower and less deep; only the number of blocks changes in its names."""
+    """Reduce width and depth of a backbone; parameter names change only in the number of blocks."""
     arguments = copy.deepcopy(use.arguments)
     heads = arguments.get('num_heads', (3, 6, 12, 24))
     arguments['embed_dims'] = HEAD_CHANNELS * heads[0]
@@ -40,7 +40,7 @@ def shrink(use: Use) -> Use:
 
 
 @pytest.mark.parametrize(('toolkit', 'configs', 'backbones'), [('mmdet', 90, 20), ('mmseg', 20, 9)])
-def test_every_installed_config(toolkit: str, configs: int, backbones: int) -> None:
+def test_backbones_of_installed_configs_equal_the_toolkits(toolkit: str, configs: int, backbones: int) -> None:
     alike: dict[str, list[Use]] = {}
     for use in find_uses(toolkit):
         alike.setdefault(use.key, []).append(shrink(use))
@@ -56,14 +56,14 @@ def scalar(maps: Any) -> Tensor:
 
 @pytest.mark.parametrize('toolkit', ['mmdet', 'mmseg'])
 @pytest.mark.parametrize('options', [dict(), dict(with_cp=True, qk_scale=0.3), dict(patch_norm=False, qkv_bias=False)])
-def test_training_takes_the_same_random_numbers(toolkit: str, options: dict[str, Any]) -> None:
+def test_training_equals_the_toolkits_with_the_same_seed(toolkit: str, options: dict[str, Any]) -> None:
     stock_class = pytest.importorskip(f'{toolkit}.models.backbones.swin').SwinTransformer
-    theirs, ours = stock_class(**SMALL, **options, drop_path_rate=0.5), MMSwinTransformer(
+    reference, ours = stock_class(**SMALL, **options, drop_path_rate=0.5), MMSwinTransformer(
         **SMALL, **options, drop_path_rate=0.5
     )  # fmt: skip
-    ours.load_state_dict(randomize(theirs).state_dict(), strict=True)
+    ours.load_state_dict(randomize(reference).state_dict(), strict=True)
     image, losses, gradients = torch.randn(3, 3, 61, 83, requires_grad=True), [], []
-    for model in (theirs, ours):
+    for model in (reference, ours):
         model.train()
         torch.manual_seed(1)
         loss = scalar(model(image))
@@ -76,12 +76,12 @@ def test_training_takes_the_same_random_numbers(toolkit: str, options: dict[str,
 
 
 @pytest.mark.parametrize('toolkit', ['mmdet', 'mmseg'])
-def test_frozen_stages(toolkit: str) -> None:
+def test_frozen_stages_freeze_the_same_parameters(toolkit: str) -> None:
     stock_class = pytest.importorskip(f'{toolkit}.models.backbones.swin').SwinTransformer
     for frozen in range(-1, 4):
-        theirs, ours = (made(**SMALL, frozen_stages=frozen) for made in (stock_class, MMSwinTransformer))
-        theirs.train()
-        trained = [{n for n, p in model.named_parameters() if p.requires_grad} for model in (theirs, ours)]
+        reference, ours = (made(**SMALL, frozen_stages=frozen) for made in (stock_class, MMSwinTransformer))
+        reference.train()
+        trained = [{n for n, p in model.named_parameters() if p.requires_grad} for model in (reference, ours)]
         assert trained[0] == trained[1]
 
 
@@ -106,7 +106,7 @@ stock(**{small!r}).load_state_dict(model.state_dict(), strict=True)
 """
 
 
-def test_replace_after_one_toolkit_and_before_the_other(tmp_path: Path) -> None:
+def test_replace_works_between_imports_of_the_toolkits(tmp_path: Path) -> None:
     config = tmp_path / 'config.py'
     config.write_text("custom_imports = dict(imports=['swin_backbone.replace'], allow_failed_imports=False)\n")
     code = REPLACE.format(config=str(config), small=SMALL)
@@ -124,7 +124,7 @@ backbone = dict(
 """
 
 
-def test_a_config_with_lazy_imports(tmp_path: Path) -> None:
+def test_lazy_config_builds_and_loads_weights(tmp_path: Path) -> None:
     file = MMSwinTransformer(embed_dims=16, num_heads=(1, 2, 4, 8), window_size=4).state_dict()
     torch.save(file, tmp_path / 'swin.pth')
     (tmp_path / 'lazy.py').write_text(LAZY.format(file=str(tmp_path / 'swin.pth')))
@@ -151,7 +151,9 @@ class Model(nn.Module):
         (['backbone.stagse'], ['backbone.stagse; correct or remove them']),
     ],
 )
-def test_custom_keys_that_match_nothing(keys: list[str], expected: list[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_unmatched_custom_keys_are_warned_about(
+    keys: list[str], expected: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     config = dict(
         optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05),
         paramwise_cfg=dict(custom_keys={key: dict(decay_mult=0.0) for key in keys}),
@@ -173,7 +175,7 @@ def test_custom_keys_that_match_nothing(keys: list[str], expected: list[str], ca
     assert all(text in messages[0] for text in expected)
 
 
-def test_the_results_replace_those_of_before() -> None:
+def test_put_into_replaces_previous_results() -> None:
     page = put_into('# Page\n\ntext\n\n## Results\n\nold\n', '## Results\n\nnew\n')
     assert page == '# Page\n\ntext\n\n## Results\n\nnew\n'
     assert put_into('# Page\n', '## Results\n') == '# Page\n\n## Results\n'

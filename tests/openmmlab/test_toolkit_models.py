@@ -1,4 +1,4 @@
-"""Whole models of the toolkits' configs with either backbone, and one checkpoint that goes from one to the other."""
+"""Whole models of the toolkits' configs with either backbone, and the round trip of a checkpoint between them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,8 +34,8 @@ def use_of(toolkit: str, config: str) -> Use:
         ('mmseg', 'swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py'),
     ],
 )
-def test_a_training_step_and_a_prediction_are_the_same(toolkit: str, config: str) -> None:
-    """`swin-backbone check-configs --toolkits` does this with a model of every family."""
+def test_training_step_and_prediction_equal_the_toolkits(toolkit: str, config: str) -> None:
+    """`swin-backbone check-configs --toolkits` checks this for a model of every family."""
     pair = compare_family(toolkit, 'family', use_of(toolkit, config))
     assert pair.outcome == 'equal', pair
     assert pair.passed and pair.loss > 0 and 'equal' in pair.row()
@@ -50,14 +50,14 @@ def test_a_training_step_and_a_prediction_are_the_same(toolkit: str, config: str
         (Pair('a', 'b.py', failure='needs mmdet', missing=True), True, 'needs mmdet'),
     ],
 )
-def test_what_counts_as_equal(pair: Pair, passed: bool, outcome: str) -> None:
+def test_pair_outcomes(pair: Pair, passed: bool, outcome: str) -> None:
     assert (pair.passed, pair.outcome) == (passed, outcome)
     assert outcome in toolkit_models.as_markdown([pair])
 
 
-def test_what_a_model_lacks_is_named() -> None:
+def test_missing_language_model_is_named() -> None:
     model = Config(dict(model=dict(type='GroundingDINO', language_model=dict(type='BertModel', name='no/such-model'))))
-    assert missing_part(model.model) == 'needs the language model no/such-model, which is not on this machine'
+    assert missing_part(model.model) == 'needs the language model no/such-model, which was not found'
     assert missing_part(Config(dict(model=dict(type='DINO'))).model) == ''
 
 
@@ -69,8 +69,8 @@ def train_step(model: Any) -> torch.optim.Optimizer:
     return optimizer
 
 
-def test_a_checkpoint_goes_from_one_to_the_other_and_back(tmp_path: Path) -> None:
-    """Strictly, with the state of the optimizer; the same training step gives the same weights on each way."""
+def test_checkpoint_round_trip_between_backbones_is_exact(tmp_path: Path) -> None:
+    """Weights and the state of the optimizer are loaded strictly and are equal after each conversion."""
     config = 'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'
     use = replace(use_of('mmdet', config))
     model = Config.fromfile(config_folder('mmdet') / config, import_custom_modules=False).model

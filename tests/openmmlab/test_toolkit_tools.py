@@ -1,4 +1,4 @@
-"""The toolkits' own tools read their checkpoints of a model of this package, and nothing that runs code."""
+"""The toolkits' own tools load their checkpoints of our models, and reject checkpoints that run code."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ import pathlib, runpy, sys
 import torch
 from mmengine.config import config as config_module
 from mmengine.runner import runner
-runner.collect_env, config_module.FormatCode = dict, lambda text, **options: (text, True)  # slow, and without effect
+runner.collect_env, config_module.FormatCode = dict, lambda text, **options: (text, True)  # slow, and not needed
 tools, config, work_dir = sys.argv[1:]
 def call(name, *args):
     sys.argv = [name, config, *args]
@@ -56,7 +56,7 @@ except Exception as error:
 INFERENCE = """
 import sys
 config, checkpoint, image = sys.argv[1:]
-import swin_backbone.registry  # serves mmcv's operators
+import swin_backbone.registry  # provides mmcv's operators
 from mmdet.apis import DetInferencer, init_detector
 print('first', len(DetInferencer(config, checkpoint, device='cpu')(image)['predictions']))
 print('second', type(init_detector(config, checkpoint, device='cpu').backbone).__name__)
@@ -86,9 +86,9 @@ def test_train_resume_test_and_inference(toolkit: str, task: str, tmp_path: Path
     moved = load_config(str(config))
     move_data_root(moved, str(tmp_path / 'shapes'))
     moved.dump(tmp_path / 'moved.py')
-    said = run(TOOLS, tools, tmp_path / 'moved.py', work_dir)
-    assert 'listed True' in said and 'refused UnpicklingError False' in said
+    output = run(TOOLS, tools, tmp_path / 'moved.py', work_dir)
+    assert 'listed True' in output and 'refused UnpicklingError False' in output
     if toolkit == 'mmdet':
         image = next((tmp_path / 'shapes').rglob('*.jpg'))
-        said = run(INFERENCE, tmp_path / 'moved.py', work_dir / 'iter_2.pth', image)
-        assert 'first 1' in said and 'second SwinTransformer' in said
+        output = run(INFERENCE, tmp_path / 'moved.py', work_dir / 'iter_2.pth', image)
+        assert 'first 1' in output and 'second SwinTransformer' in output

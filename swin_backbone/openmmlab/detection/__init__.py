@@ -1,4 +1,4 @@
-"""What MMDetection lacks for the paper's detectors; importing this package registers it."""
+"""Additions to MMDetection for the paper's detectors; importing this package registers them."""
 
 from swin_backbone.openmmlab.detection import coco_metric, global_block, instaboost, reppoints_v2
 from swin_backbone.openmmlab.detection import tta as mask_tta

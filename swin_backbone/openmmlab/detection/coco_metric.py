@@ -1,4 +1,4 @@
-"""COCO's average precision to full precision, with the curves behind it, on annotations as people have them."""
+"""COCO's average precision without rounding, with precision-recall curves, for real-world annotation files."""
 
 import contextlib
 import io
@@ -20,14 +20,14 @@ from swin_backbone.errors import InputError
 from swin_backbone.registry import DATASETS, METRICS
 
 NAMES = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
-"""The first six metrics that COCO's protocol summarises, in its order."""
+"""Names of the first six metrics in the summary of COCO's protocol."""
 
 
 def complete_annotations(content: dict[str, Any]) -> None:
-    """Fill in what COCO's tools need and annotation files often lack, in place.
+    """Add fields that COCO's tools need and that annotation files often lack, in place.
 
-    Annotations get ``iscrowd`` 0 and the area of their box where they have none, and ids from 1 where an id is missing,
-    0 or repeated: pycocotools looks annotations up by their id, and takes a match with the id 0 for no match.
+    Annotations without ``iscrowd`` get 0, and without ``area`` get that of their box. If any id is missing, 0 or
+    repeated, all are numbered from 1: pycocotools looks up annotations by id, and interprets a match with id 0 as none.
     """
     annotations = content.get('annotations', [])
     for one in annotations:
@@ -41,10 +41,10 @@ def complete_annotations(content: dict[str, Any]) -> None:
 
 
 class CompleteCOCO(COCO):
-    """MMDetection's COCO, with annotations completed when they are read."""
+    """MMDetection's COCO API, which completes the annotations when it reads them."""
 
     def createIndex(self) -> None:  # noqa: N802
-        """Complete the annotations, then index them as ever."""
+        """Complete the annotations, then create the index."""
         complete_annotations(self.dataset)
         super().createIndex()
         self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
@@ -52,26 +52,26 @@ class CompleteCOCO(COCO):
 
 @DATASETS.register_module()
 class CocoDataset(StockCocoDataset):
-    """MMDetection's data set, for annotations without ``iscrowd`` or ``area``, and with ids that are not unique."""
+    """MMDetection's data set, with support for annotations without ``iscrowd`` or ``area``, or with repeated ids."""
 
     COCOAPI = CompleteCOCO
 
 
 @METRICS.register_module()
 class CocoMetric(StockCocoMetric):
-    """MMDetection's metric without its rounding to three decimals, for the images that were predicted.
+    """MMDetection's metric without rounding to three decimals, over the images that were predicted.
 
-    The annotations are completed as in :class:`CocoDataset`. Images of the file that were not predicted, because the
-    data set is a subset of it, are left out.
+    The annotations are completed as in :class:`CocoDataset`. If the data set is a subset of the annotation file, images
+    without predictions are skipped.
 
     Args:
-        ann_file: the annotations; None for those of the data set.
-        args, options: as for MMDetection's metric.
-        sort_categories: whether categories are taken in the order of their ids.
-        fast: whether faster-coco-eval evaluates, in place of pycocotools.
+        ann_file: the annotation file; None for that of the data set.
+        args, options: see MMDetection's metric.
+        sort_categories: whether to sort categories by id.
+        fast: whether to use faster-coco-eval instead of pycocotools.
 
     Attributes:
-        evaluations: per 'bbox' and 'segm', COCO's own evaluation with its arrays, once the metrics are computed.
+        evaluations: COCO's evaluation objects for 'bbox' and 'segm', after the metrics are computed.
     """
 
     _coco_api: Any
@@ -87,31 +87,31 @@ class CocoMetric(StockCocoMetric):
         super().__init__(None, *args, **options)
         self.fast = fast
         if fast and find_spec('faster_coco_eval') is None:
-            raise InputError('fast=True needs faster-coco-eval: run pip install faster-coco-eval, or leave it out.')
+            raise InputError('fast=True needs faster-coco-eval: run pip install faster-coco-eval, or leave fast=False.')
         self.evaluations: dict[str, COCOeval] = {}
-        self._truth: COCO | None = None
+        self._ground_truth: COCO | None = None
         if ann_file is not None:
             with get_local_path(ann_file, backend_args=self.backend_args) as path:
-                self._truth = self._coco_api = CompleteCOCO(path)
+                self._ground_truth = self._coco_api = CompleteCOCO(path)
             if sort_categories:
-                self._truth.dataset['categories'].sort(key=lambda category: category['id'])
+                self._ground_truth.dataset['categories'].sort(key=lambda category: category['id'])
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        """Evaluate boxes and masks; anything else is left to MMDetection.
+        """Evaluate boxes and masks; other metrics are evaluated by MMDetection.
 
         Returns:
-            The metrics by name, with ``classwise`` also ``<kind>_<class>_precision``. Nothing for boxes or masks of
-            which the file has none: there is no score then, and COCO's -1 would be taken for one.
+            The metrics by name; with ``classwise`` also ``<kind>_<class>_precision``. If the file has no boxes or
+            masks, there are no scores for them, because COCO's -1 would look like one.
         """
-        if self._truth is not None and not self.format_only:
-            self._coco_api = restrict_truth(self._truth, {truth['img_id'] for truth, _ in results})
+        if self._ground_truth is not None and not self.format_only:
+            self._coco_api = restrict_to_predicted(self._ground_truth, {image['img_id'] for image, _ in results})
         self.cat_ids = self.img_ids = None
         if self.format_only or self.metric_items or not set(self.metrics) <= {'bbox', 'segm'}:
             return super().compute_metrics(results)
-        truths, predictions = zip(*results, strict=True)
-        with prefix_or_temporary(self.outfile_prefix) as prefix:
+        ground_truths, predictions = zip(*results, strict=True)
+        with output_prefix(self.outfile_prefix) as prefix:
             if self._coco_api is None:
-                self._coco_api = CompleteCOCO(self.gt_to_coco_json(gt_dicts=truths, outfile_prefix=prefix))
+                self._coco_api = CompleteCOCO(self.gt_to_coco_json(gt_dicts=ground_truths, outfile_prefix=prefix))
             classes = instance_classes(self.dataset_meta)
             self.cat_ids = self._coco_api.get_cat_ids(cat_names=classes)
             check_order(self._coco_api, self.cat_ids, classes)
@@ -121,11 +121,11 @@ class CocoMetric(StockCocoMetric):
         return self.collect_metrics()
 
     def collect_metrics(self) -> dict[str, float]:
-        """Name the scores of :attr:`evaluations`."""
+        """Return the scores of :attr:`evaluations` by name."""
         metrics: dict[str, float] = {}
         for kind, evaluation in self.evaluations.items():
             if evaluation.stats[0] < 0:
-                MMLogger.get_current_instance().warning(f'{kind}: the annotations have none, so there is no score')
+                MMLogger.get_current_instance().warning(f'{kind}: the annotation file has none, so there is no score')
                 continue
             metrics |= {f'{kind}_{name}': float(v) for name, v in zip(NAMES, evaluation.stats, strict=False)}
             if self.classwise:
@@ -133,7 +133,7 @@ class CocoMetric(StockCocoMetric):
         return metrics
 
     def log_classes(self, kind: str, evaluation: COCOeval) -> dict[str, float]:
-        """Log a table of the classes' average precisions; return the mAP of each class that has objects."""
+        """Log a table of average precisions per class; return the mAP of each class that has objects."""
         precision = evaluation.eval['precision']  # [IoU, recall, class, area, detections]
         names = [category['name'] for category in self._coco_api.load_cats(self.cat_ids)]
         parts = [precision[..., 0, -1], precision[:1, ..., 0, -1], precision[5:6, ..., 0, -1]]
@@ -153,11 +153,11 @@ class CocoMetric(StockCocoMetric):
         predictions = json.loads(Path(path).read_text(encoding='utf-8'))
         if kind == 'segm':
             for prediction in predictions:
-                # With a box, its area and not the mask's would decide what is small, medium or large.
+                # Otherwise the area of the box, not that of the mask, would decide what is small, medium or large.
                 prediction.pop('bbox', None)
         report = io.StringIO()
         with contextlib.redirect_stdout(report):
-            evaluation = (start_fast if self.fast else start)(self._coco_api, predictions, kind)
+            evaluation = (create_fast_evaluation if self.fast else create_evaluation)(self._coco_api, predictions, kind)
             evaluation.params.catIds, evaluation.params.imgIds = self.cat_ids, self.img_ids
             evaluation.params.maxDets, evaluation.params.iouThrs = list(self.proposal_nums), self.iou_thrs
             evaluation.evaluate()
@@ -170,43 +170,43 @@ class CocoMetric(StockCocoMetric):
 
 
 def instance_classes(meta: Mapping[str, Any]) -> tuple[str, ...]:
-    """The classes of a data set that have instances: of a panoptic one its things, which come first."""
+    """Return the classes of a data set that have instances: the things of a panoptic one, or all classes."""
     classes = tuple(meta['classes'])
     things = tuple(meta.get('thing_classes') or ())
     return things if things and classes[: len(things)] == things else classes
 
 
 def mean_precision(precision: Any) -> float:
-    """Mean over IoUs and recalls; not a number where a class has no object."""
+    """Return the mean over IoUs and recalls; NaN if a class has no object."""
     return float(precision[precision > -1].mean()) if (precision > -1).any() else float('nan')
 
 
-def check_order(truth: COCO, categories: Sequence[Any], classes: Sequence[str]) -> None:
-    """Refuse to score labels against categories of other names.
+def check_order(ground_truth: COCO, categories: Sequence[Any], classes: Sequence[str]) -> None:
+    """Check that the annotation file lists the classes in the order of the data set, which defines label numbers.
 
     Raises:
-        InputError: the file lacks a class or lists the classes in another order, by which MMDetection numbers them.
+        InputError: if the file lacks a class or lists them in another order.
     """
-    names = [category['name'] for category in truth.load_cats(categories)]
+    names = [category['name'] for category in ground_truth.load_cats(categories)]
     if names != list(classes):
         raise InputError(
-            f'the annotation file lists the classes as {", ".join(names) or "none of them"} and the data set as '
-            f'{", ".join(classes)}: write them in one order.'
+            f'the annotation file lists the classes as {", ".join(names) or "none of them"}, but the data set as '
+            f'{", ".join(classes)}: use the same order in both.'
         )
 
 
-def restrict_truth(truth: COCO, predicted: Collection[Any]) -> COCO:
-    """Completed annotations of those images that were predicted.
+def restrict_to_predicted(ground_truth: COCO, predicted: Collection[Any]) -> COCO:
+    """Return the annotations of the images that were predicted.
 
     Raises:
-        InputError: the file does not have one of them.
+        InputError: if the file does not contain one of them.
     """
-    content = truth.dataset
+    content = ground_truth.dataset
     unknown = set(predicted) - {image['id'] for image in content['images']}
     if unknown:
         raise InputError(
             f'image id {next(iter(unknown))!r} of the data set is not in the annotation file of the evaluator: '
-            'name the same file in both.'
+            'use the same file in both.'
         )
     part = CompleteCOCO()
     images = [image for image in content['images'] if image['id'] in predicted]
@@ -224,8 +224,8 @@ def restrict_truth(truth: COCO, predicted: Collection[Any]) -> COCO:
 
 
 @contextlib.contextmanager
-def prefix_or_temporary(prefix: str | None) -> Iterator[str]:
-    """``prefix``, or one in a folder that is gone afterwards."""
+def output_prefix(prefix: str | None) -> Iterator[str]:
+    """Yield ``prefix``, or a prefix in a temporary folder."""
     if prefix is not None:
         Path(prefix).parent.mkdir(parents=True, exist_ok=True)
         yield prefix
@@ -234,25 +234,27 @@ def prefix_or_temporary(prefix: str | None) -> Iterator[str]:
         yield str(Path(folder) / 'results')
 
 
-def start(truth: COCO, predictions: Sequence[dict[str, Any]], kind: str) -> Any:
-    """COCO's own evaluation of predictions."""
-    return COCOeval(truth, load_results(truth, predictions), kind)
+def create_evaluation(ground_truth: COCO, predictions: Sequence[dict[str, Any]], kind: str) -> Any:
+    """Create pycocotools' evaluation of predictions."""
+    return COCOeval(ground_truth, load_results(ground_truth, predictions), kind)
 
 
-def start_fast(truth: COCO, predictions: list[dict[str, Any]], kind: str) -> Any:
-    """The same in C++, by faster-coco-eval; it gives the same numbers."""
+def create_fast_evaluation(ground_truth: COCO, predictions: list[dict[str, Any]], kind: str) -> Any:
+    """Create faster-coco-eval's evaluation of predictions, which gives the same numbers."""
     import faster_coco_eval
 
-    own = faster_coco_eval.COCO(truth.dataset)
-    found = own.loadRes(predictions) if predictions else faster_coco_eval.COCO({**truth.dataset, 'annotations': []})
+    own = faster_coco_eval.COCO(ground_truth.dataset)
+    found = (
+        own.loadRes(predictions) if predictions else faster_coco_eval.COCO({**ground_truth.dataset, 'annotations': []})
+    )
     return faster_coco_eval.COCOeval_faster(own, found, kind)
 
 
-def load_results(truth: COCO, predictions: Sequence[dict[str, Any]]) -> COCO:
-    """Predictions as COCO's API wants them; it cannot load none."""
+def load_results(ground_truth: COCO, predictions: Sequence[dict[str, Any]]) -> COCO:
+    """Load predictions with COCO's API, which does not support an empty list."""
     if predictions:
-        return truth.loadRes(predictions)
+        return ground_truth.loadRes(predictions)
     empty = COCO()
-    empty.dataset = {**truth.dataset, 'annotations': []}
+    empty.dataset = {**ground_truth.dataset, 'annotations': []}
     empty.createIndex()
     return empty

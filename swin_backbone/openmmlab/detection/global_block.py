@@ -1,8 +1,8 @@
-"""The extra layer of HTC++: attention among all cells of the last map, between backbone and feature pyramid.
+"""The extra layer of HTC++: global self-attention on the last map, between backbone and feature pyramid.
 
 The Swin paper (appendix A2.2) adds 'a global self-attention layer at the output of the last stage' to its system-level
-detectors and never published it. Their parameters and multiply-adds are met by a whole transformer block, attention and
-MLP, and not by attention alone; everything else is ours: norms before both, no position bias, a norm at the end.
+detectors, whose code was never published. A whole transformer block, attention and MLP, matches their parameters and
+multiply-adds; attention alone does not. Other details are our choice: pre-norm, no position bias, a final norm.
 """
 
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ from swin_backbone.registry import MODELS
 
 @MODELS.register_module()
 class GlobalBlockNeck(BaseModule):
-    """A transformer block on the coarsest map; the other maps pass untouched.
+    """A transformer block on the coarsest map; the other maps are returned unchanged.
 
-    As the first of two necks, ``neck=[dict(type='swin_backbone.GlobalBlockNeck', ...), dict(type='FPN', ...)]``. Cells
-    that stem from the padding of a batch take part like any other.
+    Use it as the first of two necks: ``neck=[dict(type='swin_backbone.GlobalBlockNeck', ...), dict(type='FPN', ...)]``.
+    Cells of the padding of a batch are not masked.
 
     Args:
         in_channels: channels of the coarsest map.
         num_heads: attention heads.
-        width: channels inside and after the block; a 1x1 convolution reduces the map to them if they are others.
+        width: channels of the block; if they differ from ``in_channels``, a 1x1 convolution reduces the map.
         reduction_groups: groups of that convolution.
         mlp_ratio: hidden channels of the MLP as a multiple of ``width``.
         drop_path_rate: rate of stochastic depth on both branches.
-        init_cfg: initialiser of mmengine, in place of a truncated normal one.
+        init_cfg: initialiser of mmengine; truncated normal by default.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class GlobalBlockNeck(BaseModule):
         self.apply(initialize)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Transform the last of ``maps`` ``[B, C_i, H_i, W_i]``, to ``[B, width, H, W]``."""
+        """Transform the last of ``maps`` ``[B, C_i, H_i, W_i]`` to ``[B, width, H, W]``."""
         last = self.reduction(maps[-1])
         tokens = self.block(last.flatten(2).transpose(1, 2))
         transformed = self.norm(tokens).transpose(1, 2).unflatten(2, last.shape[2:])

@@ -1,4 +1,4 @@
-"""InstaBoost, with a clear answer where its package is missing."""
+"""InstaBoost, with a clear error if its package is missing."""
 
 from importlib.util import find_spec
 from typing import Any
@@ -15,14 +15,13 @@ PACKAGE = 'instaboostfast'
 
 @TRANSFORMS.register_module()
 class InstaBoost(StockInstaBoost):
-    """MMDetection's InstaBoost (Fang et al., ICCV 2019): objects are moved about before masks are loaded.
+    """MMDetection's InstaBoost (Fang et al., ICCV 2019), which moves objects before masks are loaded.
 
-    The arguments are MMDetection's; their defaults are the published ones. Masks are handed to the package as plain run
-    lengths: it cannot read compressed ones, and fails on outlines of several parts with numpy 1.24 and newer.
+    The arguments are MMDetection's, with the published defaults. Masks are passed to the package as uncompressed RLE:
+    it cannot read compressed RLE, and fails on polygons of several parts with numpy 1.24 and newer.
 
     Raises:
-        InputError: the package that does the work is not installed, or ``hflag`` asks for flips, which it forgets for
-            run lengths.
+        InputError: if the package is not installed, or ``hflag`` is set, because the package does not flip RLE masks.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -32,11 +31,11 @@ class InstaBoost(StockInstaBoost):
                 'a config without it (configs/detection/htc_plain_*_6x.py).'
             )
         if options.get('hflag'):
-            raise InputError('InstaBoost cannot flip objects (hflag): leave it out; RandomFlip flips whole images.')
+            raise InputError('InstaBoost cannot flip objects: leave hflag out; RandomFlip flips whole images.')
         super().__init__(**options)
 
     def _load_anns(self, results: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The objects in the package's form, and those that stay where they are."""
+        """Return the objects in the format of the package, and those that are not moved."""
         objects, ignored = super()._load_anns(results)
         for annotation in objects:
             mask = annotation['segmentation']

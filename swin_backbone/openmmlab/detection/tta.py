@@ -1,4 +1,4 @@
-"""Testing detectors in several sizes and flips, with instance masks, which MMDetection's own TTA model refuses."""
+"""Test-time augmentation of detectors, including instance masks, which MMDetection's TTA model does not support."""
 
 import copy
 import sys
@@ -25,21 +25,21 @@ from swin_backbone.openmmlab.detection.views import is_flipped, move_boxes, orig
 from swin_backbone.registry import MODELS
 
 ROI_HEADS = (StandardRoIHead, CascadeRoIHead, HybridTaskCascadeRoIHead)
-"""RoI heads whose candidates can be had before NMS, and whose mask heads can be asked about any box."""
+"""RoI heads that can return candidates before NMS, and whose mask heads accept any boxes."""
 
 CANDIDATES, PROPOSALS = MERGES = ('candidates', 'proposals')
-"""What is merged over the views: boxes before the final NMS, or proposals that every view then scores."""
+"""Merged results of the views: boxes before the final NMS, or proposals that are then scored in every view."""
 
 
 @dataclass
-class Look:
-    """What a two-stage detector with masks makes of one view of a batch.
+class ViewFeatures:
+    """Features and proposals of a two-stage detector for one view of a batch.
 
     Attributes:
         features: maps of the neck.
-        semantic: the semantic feature that HTC's heads also read, or None.
+        semantic: the semantic feature of HTC's heads, or None.
         samples: data samples of the images.
-        proposals: regions in the coordinates of the view, with scores, per image.
+        proposals: proposals with scores per image, in the coordinates of the view.
     """
 
     features: Sequence[Tensor]
@@ -55,26 +55,26 @@ class Look:
 
 @MODELS.register_module()
 class InstanceTTAModel(BaseTTAModel):
-    """Merges what a detector finds in several views of an image: boxes, and masks where it makes any.
+    """Test-time augmentation that merges boxes, and masks if any, of several views of an image.
 
-    With ``merge='candidates'`` the candidates of all views, in the coordinates of the image, go through one NMS, the
-    one in the detector's ``test_cfg``. With ``merge='proposals'`` a two-stage detector first merges the proposals
-    of all views by their NMS, scores the same regions in every view, and averages boxes and scores before the final
-    NMS, as the original detection code does. The mask head then looks at every box that is left in every view, and the
-    mean of its probabilities is the mask; pasting is linear, so this is the mean over the image's pixels. A single
-    view that is not mirrored gives exactly what the plain test gives.
+    With ``merge='candidates'``, the candidates of all views are converted to the coordinates of the image and merged by
+    the NMS of the detector's ``test_cfg``. With ``merge='proposals'``, a two-stage detector merges the proposals of all
+    views by its proposal NMS, scores the same regions in every view, and averages boxes and scores before the final
+    NMS, as in the original detection code. The mask head then predicts masks of the remaining boxes in every view, and
+    the masks are the mean of its probabilities; pasting is linear, so this is also the mean over the pixels of the
+    image. A single view without a flip gives exactly the result of a normal test.
 
-    A detector without NMS, or whose candidates cannot be had before it, is merged after its own test instead, by NMS
-    across the views; masks that belong to a detector without RoIs are then a vote of the views.
+    A detector without NMS, or that cannot return candidates before its NMS, is merged after its own prediction, by NMS
+    across the views. For detectors without RoIs, masks are then merged by a vote of the views.
 
     Args:
         module: the detector, or its config.
-        data_preprocessor: in place of the detector's own.
-        nms: merges the views of a detector whose ``test_cfg`` has no NMS, where there is more than one view.
+        data_preprocessor: replaces that of the detector.
+        nms: NMS that merges several views of a detector whose ``test_cfg`` has none.
         merge: one of :data:`MERGES`.
 
     Raises:
-        InputError: there is no such way to merge, or the detector has no proposals.
+        InputError: if ``merge`` is unknown, or the detector has no proposals.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class InstanceTTAModel(BaseTTAModel):
             raise InputError(f'tta_merge must be {" or ".join(MERGES)}, got {merge!r}.')
         if merge == PROPOSALS and not (hasattr(self.module, 'roi_head') and head_before_nms(self.module)):
             raise InputError(
-                f'tta_merge={PROPOSALS!r} needs a two-stage detector with a region proposal network and an NMS, which '
-                f'{type(self.module).__name__} is not here: leave it out.'
+                f'tta_merge={PROPOSALS!r} needs a two-stage detector with a region proposal network and an NMS, got '
+                f'{type(self.module).__name__}: leave tta_merge out.'
             )
 
     def test_step(self, data: Any) -> list[DetDataSample]:
@@ -101,19 +101,19 @@ class InstanceTTAModel(BaseTTAModel):
         if head is None:
             return super().test_step(data)
         if self.module.with_mask or self.merge == PROPOSALS:
-            return self.merge_looks([self.look(view) for view in split_views(data)])
-        with tested_with(head, without_nms(head.test_cfg)):
+            return self.merge_views([self.run_view(view) for view in split_views(data)])
+        with using_test_cfg(head, without_nms(head.test_cfg)):
             views = [self.module.test_step(view) for view in split_views(data)]
         return self.merge_preds(list(zip(*views, strict=True)))
 
     def merge_preds(self, data_samples_list: Sequence[Sequence[DetDataSample]]) -> list[DetDataSample]:
-        """Merge boxes, and masks if there are any, that lie in the coordinates of the images."""
+        """Merge boxes, and masks if there are any, in the coordinates of the images."""
         return [self.merge_samples(list(samples)) for samples in data_samples_list]
 
     def merge_samples(self, samples: list[DetDataSample]) -> DetDataSample:
         """Merge the views of one image."""
-        chosen = reference_of([sample.metainfo for sample in samples])
-        found = [in_image(sample) for sample in samples]
+        chosen = first_unflipped([sample.metainfo for sample in samples])
+        found = [scaled_prediction(sample) for sample in samples]
         head = head_before_nms(self.module)
         if head is not None:
             merged = self.suppress(InstanceData.cat(found), head.test_cfg)
@@ -127,7 +127,7 @@ class InstanceTTAModel(BaseTTAModel):
         return samples[chosen]
 
     def suppress(self, candidates: InstanceData, test_cfg: Any) -> InstanceData:
-        """The NMS of some test settings, with scores as it leaves them, and at most ``max_per_img`` instances."""
+        """Apply the NMS of ``test_cfg``, which may change scores, and keep at most ``max_per_img`` instances."""
         if len(candidates) == 0:
             return candidates
         boxes, kept = batched_nms(
@@ -140,7 +140,7 @@ class InstanceTTAModel(BaseTTAModel):
         return merged
 
     @torch.no_grad()
-    def look(self, view: Any) -> Look:
+    def run_view(self, view: Any) -> ViewFeatures:
         """Run a two-stage detector on one view of a batch, up to its proposals."""
         detector: Any = self.module
         head = detector.roi_head
@@ -149,75 +149,75 @@ class InstanceTTAModel(BaseTTAModel):
         samples = prepared['data_samples']
         proposals = detector.rpn_head.predict(features, samples, rescale=False)
         semantic = head.semantic_head(features)[1] if getattr(head, 'with_semantic', False) else None
-        return Look(features, semantic, samples, proposals)
+        return ViewFeatures(features, semantic, samples, proposals)
 
     @torch.no_grad()
-    def merge_looks(self, looks: list[Look]) -> list[DetDataSample]:
-        """Merge the boxes of all views and ask the mask head about what is left."""
-        chosen = reference_of([look.metas[0] for look in looks])
-        frames = [unflipped(meta) for meta in looks[chosen].metas]
-        found = (self.pool_candidates if self.merge == CANDIDATES else self.average_scores)(looks, frames)
+    def merge_views(self, views: list[ViewFeatures]) -> list[DetDataSample]:
+        """Merge the boxes of all views, and predict the masks of the merged boxes."""
+        chosen = first_unflipped([view.metas[0] for view in views])
+        frames = [unflipped(meta) for meta in views[chosen].metas]
+        found = (self.pool_candidates if self.merge == CANDIDATES else self.average_scores)(views, frames)
         if self.module.with_mask:
-            found = self.add_masks(found, frames, looks)
+            found = self.add_masks(found, frames, views)
         else:
-            found = [in_frame(boxes, frame, original(frame)) for boxes, frame in zip(found, frames, strict=True)]
-        return self.module.add_pred_to_datasample(looks[chosen].samples, found)
+            found = [move_instances(boxes, frame, original(frame)) for boxes, frame in zip(found, frames, strict=True)]
+        return self.module.add_pred_to_datasample(views[chosen].samples, found)
 
-    def pool_candidates(self, looks: list[Look], frames: list[dict[str, Any]]) -> list[InstanceData]:
-        """The candidates of all views through one NMS, in the coordinates of ``frames``, one for each image."""
+    def pool_candidates(self, views: list[ViewFeatures], frames: list[dict[str, Any]]) -> list[InstanceData]:
+        """Merge the candidates of all views by one NMS, in the coordinates of ``frames``, one per image."""
         head: Any = self.module.roi_head
-        scored = [score_regions(head, look, look.proposals, without_nms(head.test_cfg)) for look in looks]
+        scored = [score_regions(head, view, view.proposals, without_nms(head.test_cfg)) for view in views]
         found = []
         for i, frame in enumerate(frames):
-            moved = [in_frame(boxes[i], look.metas[i], frame) for boxes, look in zip(scored, looks, strict=True)]
+            moved = [move_instances(boxes[i], view.metas[i], frame) for boxes, view in zip(scored, views, strict=True)]
             found.append(self.suppress(InstanceData.cat(moved), head.test_cfg))
         return found
 
-    def average_scores(self, looks: list[Look], frames: list[dict[str, Any]]) -> list[InstanceData]:
-        """The merged proposals, with boxes and scores averaged over the views, after the final NMS, in ``frames``."""
+    def average_scores(self, views: list[ViewFeatures], frames: list[dict[str, Any]]) -> list[InstanceData]:
+        """Average boxes and scores of merged proposals over the views, and apply the final NMS, in ``frames``."""
         head: Any = self.module.roi_head
-        settings, proposals = head.test_cfg, self.merge_proposals(looks, frames)
+        settings, proposals = head.test_cfg, self.merge_proposals(views, frames)
         boxes: list[Any] = [0.0] * len(frames)
         scores: list[Any] = [0.0] * len(frames)
-        for look in looks:
-            own = [in_frame(p, frame, meta) for p, frame, meta in zip(proposals, frames, look.metas, strict=True)]
-            for i, raw in enumerate(score_regions(head, look, own, None)):
-                moved = move_boxes(raw.bboxes.reshape(-1, 4), look.metas[i], frames[i])
-                boxes[i] = boxes[i] + moved.reshape(raw.bboxes.shape) / len(looks)
-                scores[i] = scores[i] + raw.scores / len(looks)
+        for view in views:
+            own = [move_instances(p, frame, meta) for p, frame, meta in zip(proposals, frames, view.metas, strict=True)]
+            for i, raw in enumerate(score_regions(head, view, own, None)):
+                moved = move_boxes(raw.bboxes.reshape(-1, 4), view.metas[i], frames[i])
+                boxes[i] = boxes[i] + moved.reshape(raw.bboxes.shape) / len(views)
+                scores[i] = scores[i] + raw.scores / len(views)
         found = []
         for means in zip(boxes, scores, strict=True):
             kept, labels = multiclass_nms(*means, settings.score_thr, settings.nms, settings.max_per_img)
             found.append(InstanceData(bboxes=kept[:, :4], scores=kept[:, 4], labels=labels))
         return found
 
-    def merge_proposals(self, looks: list[Look], frames: list[dict[str, Any]]) -> list[InstanceData]:
-        """The proposals of all views through the NMS of proposals, in the coordinates of ``frames``."""
+    def merge_proposals(self, views: list[ViewFeatures], frames: list[dict[str, Any]]) -> list[InstanceData]:
+        """Merge the proposals of all views by the proposal NMS, in the coordinates of ``frames``."""
         merged = []
         for i, frame in enumerate(frames):
-            moved = InstanceData.cat([in_frame(look.proposals[i], look.metas[i], frame) for look in looks])
-            # Those of one view went through that NMS level by level.
-            merged.append(moved if len(looks) == 1 else self.suppress(moved, self.module.rpn_head.test_cfg))
+            moved = InstanceData.cat([move_instances(view.proposals[i], view.metas[i], frame) for view in views])
+            # The proposals of a single view have been filtered by that NMS already, per level.
+            merged.append(moved if len(views) == 1 else self.suppress(moved, self.module.rpn_head.test_cfg))
         return merged
 
     def add_masks(
-        self, found: list[InstanceData], frames: list[dict[str, Any]], looks: list[Look]
+        self, found: list[InstanceData], frames: list[dict[str, Any]], views: list[ViewFeatures]
     ) -> list[InstanceData]:
-        """Give instances in the coordinates of ``frames`` their masks, and bring their boxes to the images."""
+        """Predict masks of instances in the coordinates of ``frames``, and convert their boxes to the images."""
         head: Any = self.module.roi_head
         if not any(len(instances) for instances in found):
             threshold = head.test_cfg.mask_thr_binary
             return empty_instances(frames, found[0].bboxes.device, 'mask', found, mask_thr_binary=threshold)
         totals: list[Any] = [0.0] * len(found)
-        for look in looks:
+        for view in views:
             boxes = [
-                move_boxes(i.bboxes, frame, meta) for i, frame, meta in zip(found, frames, look.metas, strict=True)
+                move_boxes(i.bboxes, frame, meta) for i, frame, meta in zip(found, frames, view.metas, strict=True)
             ]
-            for i, probabilities in enumerate(mask_probabilities(head, look, boxes)):
-                totals[i] = totals[i] + unflip_masks(probabilities, look.metas[i])
+            for i, probabilities in enumerate(mask_probabilities(head, view, boxes)):
+                totals[i] = totals[i] + unflip_masks(probabilities, view.metas[i])
         last: Any = head.mask_head[-1] if isinstance(head.mask_head, nn.ModuleList) else head.mask_head
         return last.predict_by_feat(
-            mask_preds=[total / len(looks) for total in totals],
+            mask_preds=[total / len(views) for total in totals],
             results_list=found,
             batch_img_metas=frames,
             rcnn_test_cfg=head.test_cfg,
@@ -226,21 +226,21 @@ class InstanceTTAModel(BaseTTAModel):
         )
 
 
-def score_regions(head: Any, look: Look, proposals: list[InstanceData], test_cfg: Any) -> list[InstanceData]:
-    """What an RoI head makes of regions of a view; without settings, boxes and scores of all classes."""
-    fused = {} if look.semantic is None else dict(semantic_feat=look.semantic)
-    return list(head.predict_bbox(look.features, look.metas, proposals, rcnn_test_cfg=test_cfg, rescale=False, **fused))
+def score_regions(head: Any, view: ViewFeatures, proposals: list[InstanceData], test_cfg: Any) -> list[InstanceData]:
+    """Score regions of a view with an RoI head; if ``test_cfg`` is None, return boxes and scores of all classes."""
+    fused = {} if view.semantic is None else dict(semantic_feat=view.semantic)
+    return list(head.predict_bbox(view.features, view.metas, proposals, rcnn_test_cfg=test_cfg, rescale=False, **fused))
 
 
 def split_views(data: Any) -> list[Any]:
-    """A batch of ``TestTimeAug``, view by view."""
+    """Split a batch of ``TestTimeAug`` into views."""
     if isinstance(data, dict):
         return [dict(zip(data, view, strict=True)) for view in zip(*data.values(), strict=True)]
     return [list(view) for view in zip(*data, strict=True)]
 
 
 def head_before_nms(detector: Any) -> Any | None:
-    """The head of a detector whose candidates can be had before its NMS, if there is one."""
+    """Return the head of a detector if it can return candidates before its NMS; None otherwise."""
     if hasattr(detector, 'roi_head'):
         head = detector.roi_head
         fits = detector.with_rpn and is_plain_roi_head(head)
@@ -251,38 +251,38 @@ def head_before_nms(detector: Any) -> Any | None:
 
 
 def is_plain_roi_head(head: Any) -> bool:
-    """Whether an RoI head predicts the way that one of :data:`ROI_HEADS` does."""
+    """Return whether an RoI head has the prediction methods of one of :data:`ROI_HEADS`."""
     kind = next((kind for kind in reversed(ROI_HEADS) if isinstance(head, kind)), None)
     methods = ('predict', 'predict_bbox', 'predict_mask')
     return kind is not None and all(getattr(type(head), name) is getattr(kind, name) for name in methods)
 
 
 def is_plain_dense_head(head: Any) -> bool:
-    """Whether a dense head ends with MMDetection's common NMS, and makes nothing but boxes."""
+    """Return whether a dense head uses MMDetection's common post-processing, and predicts only boxes."""
     if not isinstance(head, BaseDenseHead) or isinstance(head, RTMDetInsHead):
         return False
     return type(head)._bbox_post_process is BaseDenseHead._bbox_post_process
 
 
 def final_settings(detector: Any) -> Any:
-    """The test settings of the part of a detector that makes the final boxes."""
+    """Return the test settings of the part of a detector that predicts the final boxes."""
     settings = detector.test_cfg or {}
     return settings.get('rcnn') or settings
 
 
-def reference_of(metas: Sequence[dict[str, Any]]) -> int:
-    """The view whose coordinates and annotations the result takes over: the first that is not mirrored."""
+def first_unflipped(metas: Sequence[dict[str, Any]]) -> int:
+    """Return the index of the view whose sample receives the result: the first one without a flip."""
     return next((i for i, meta in enumerate(metas) if not is_flipped(meta)), 0)
 
 
-def in_frame(instances: InstanceData, source: dict[str, Any], target: dict[str, Any]) -> InstanceData:
-    """Boxes, scores and labels with the boxes moved from one view to another."""
+def move_instances(instances: InstanceData, source: dict[str, Any], target: dict[str, Any]) -> InstanceData:
+    """Return boxes, scores and labels, with the boxes converted from one view to another."""
     boxes = move_boxes(instances.bboxes, source, target)
     return InstanceData(bboxes=boxes, scores=instances.scores, labels=instances.labels)
 
 
-def in_image(sample: DetDataSample) -> InstanceData:
-    """The prediction of a view, which the detector has scaled to the image, with the mirroring undone."""
+def scaled_prediction(sample: DetDataSample) -> InstanceData:
+    """Return the prediction of a view, which the detector has scaled to the image, without the flip."""
     instances, meta = sample.pred_instances, sample.metainfo
     if is_flipped(meta):
         scaled = {**original(meta), 'flip': True, 'flip_direction': meta['flip_direction']}
@@ -292,15 +292,15 @@ def in_image(sample: DetDataSample) -> InstanceData:
     return instances
 
 
-def mask_probabilities(head: Any, look: Look, boxes: list[Tensor]) -> list[Tensor]:
-    """What the mask heads say about boxes of one view: ``[n, classes, h, w]`` per image, the mean of all stages."""
+def mask_probabilities(head: Any, view: ViewFeatures, boxes: list[Tensor]) -> list[Tensor]:
+    """Predict masks of boxes in one view: ``[n, classes, h, w]`` per image, the mean over all stages."""
     rois, counts = bbox2roi(boxes), [len(image) for image in boxes]
     if isinstance(head, HybridTaskCascadeRoIHead):
-        logits = head._mask_forward(-1, look.features, rois, look.semantic, training=False)['mask_preds']
+        logits = head._mask_forward(-1, view.features, rois, view.semantic, training=False)['mask_preds']
     elif isinstance(head, CascadeRoIHead):
-        logits = [head._mask_forward(stage, look.features, rois)['mask_preds'] for stage in range(head.num_stages)]
+        logits = [head._mask_forward(stage, view.features, rois)['mask_preds'] for stage in range(head.num_stages)]
     else:
-        logits = [head._mask_forward(look.features, rois)['mask_preds']]
+        logits = [head._mask_forward(view.features, rois)['mask_preds']]
     stages = [[part.sigmoid() for part in stage.split(counts, 0)] for stage in logits]
     if len(stages) == 1:
         return stages[0]
@@ -308,15 +308,15 @@ def mask_probabilities(head: Any, look: Look, boxes: list[Tensor]) -> list[Tenso
 
 
 SAME_INSTANCE = 0.5
-"""Box IoU from which detections of one class in different views are taken for one instance."""
+"""Box IoU from which detections of one class in different views count as the same instance."""
 
 
 def vote_masks(merged: InstanceData, views: Sequence[InstanceData]) -> Tensor:
-    """Masks ``[n, H, W]`` of merged instances: the pixels that at least half of the views give to the instance.
+    """Merge masks ``[n, H, W]`` of instances: a pixel is kept if at least half of the views have it.
 
     Args:
-        merged: instances chosen among those of the views.
-        views: what each view found, in the coordinates of the image; a view that lacks an instance does not vote.
+        merged: merged instances, a subset of those of the views.
+        views: instances of each view, in the coordinates of the image; a view without an instance does not vote on it.
     """
     votes = torch.zeros(merged.masks.shape, device=merged.masks.device)
     voters = votes.new_zeros(len(merged))
@@ -332,22 +332,22 @@ def vote_masks(merged: InstanceData, views: Sequence[InstanceData]) -> Tensor:
     return votes * 2 >= voters[:, None, None].clamp(min=1)
 
 
-def keep_every_box(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """In place of an NMS: all boxes with their scores ``[n, 5]`` in the order given, and their indices."""
+def keep_all_boxes(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return all boxes with their scores ``[n, 5]`` and their indices; replaces an NMS."""
     return torch.cat([boxes, scores[:, None]], dim=1), torch.arange(len(boxes), device=boxes.device)
 
 
 def without_nms(test_cfg: Any) -> Any:
-    """The same test settings of a head, except that its candidates stay as they are before NMS, all of them."""
+    """Return the test settings of a head with NMS and the limit of instances disabled."""
     settings = copy.deepcopy(test_cfg)
-    settings['nms'] = dict(type=keep_every_box, split_thr=sys.maxsize)
+    settings['nms'] = dict(type=keep_all_boxes, split_thr=sys.maxsize)
     settings['max_per_img'] = sys.maxsize
     return settings
 
 
 @contextmanager
-def tested_with(head: nn.Module, test_cfg: Any) -> Iterator[None]:
-    """Let a head use other test settings for a while."""
+def using_test_cfg(head: nn.Module, test_cfg: Any) -> Iterator[None]:
+    """Use other test settings of a head within the context."""
     before = head.test_cfg
     head.test_cfg = test_cfg
     try:

@@ -1,4 +1,4 @@
-"""Coordinates of the views of an image: its sizes and flips in multi-scale testing."""
+"""Coordinates of the views (sizes and flips) of an image in multi-scale testing."""
 
 from typing import Any
 
@@ -9,29 +9,29 @@ FLIPPED_AXES = {'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
 
 
 def is_flipped(meta: dict[str, Any]) -> bool:
-    """Whether a view is mirrored."""
+    """Return whether a view is flipped."""
     return bool(meta.get('flip', False))
 
 
 def unflipped(meta: dict[str, Any]) -> dict[str, Any]:
-    """The same view, not mirrored."""
+    """Return the metainfo of the same view without the flip."""
     return {**meta, 'flip': False, 'flip_direction': None}
 
 
 def original(meta: dict[str, Any]) -> dict[str, Any]:
-    """The image itself as a view."""
+    """Return the metainfo of the original image as a view."""
     return {**unflipped(meta), 'img_shape': tuple(meta['ori_shape'][:2]), 'scale_factor': (1.0, 1.0)}
 
 
 def same_view(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether coordinates mean the same pixels in both views."""
+    """Return whether two views have the same coordinates."""
     direction = one.get('flip_direction') if is_flipped(one) else None
     other_direction = other.get('flip_direction') if is_flipped(other) else None
     return direction == other_direction and tuple(one['scale_factor']) == tuple(other['scale_factor'])
 
 
 def move_boxes(boxes: Tensor, source: dict[str, Any], target: dict[str, Any]) -> Tensor:
-    """Boxes ``[n, 4]`` of one view in the coordinates of another; the very same tensor where the two are one view."""
+    """Convert boxes ``[n, 4]`` from one view to another; the same tensor if the views are equal."""
     if same_view(source, target):
         return boxes
     if is_flipped(source):
@@ -44,5 +44,5 @@ def move_boxes(boxes: Tensor, source: dict[str, Any], target: dict[str, Any]) ->
 
 
 def unflip_masks(masks: Tensor, meta: dict[str, Any]) -> Tensor:
-    """Masks ``[..., h, w]`` of a view as they lie in the image."""
+    """Undo the flip of masks ``[..., h, w]`` of a view."""
     return masks.flip(FLIPPED_AXES[meta['flip_direction']]) if is_flipped(meta) else masks

@@ -1,4 +1,4 @@
-"""What MMSegmentation lacks for the paper's evaluation; importing this package registers it."""
+"""Additions to MMSegmentation for the paper's evaluation; importing this package registers them."""
 
 from swin_backbone.openmmlab.segmentation import iou_metric, tta
 

@@ -1,4 +1,4 @@
-"""Testing segmenters in several sizes and flips."""
+"""Test-time augmentation of segmenters."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ from swin_backbone.registry import MODELS
 
 @MODELS.register_module()
 class SegmentationTTAModel(BaseTTAModel):
-    """The mean of the class probabilities of several views of an image, as for the papers' multi-scale scores.
+    """Test-time augmentation that averages class probabilities over views, as for the papers' multi-scale scores.
 
-    In place of MMSegmentation's own: it adds the views up one after the other, so that memory does not grow with their
-    number; it returns the sample of the first view; and a single view is its plain prediction, also where rounding
-    makes the probabilities of two classes equal that were not.
+    Differences to MMSegmentation's own class: views are summed one at a time, so that memory does not grow with their
+    number; the sample of the first view is returned; and for a single view the result is exactly its prediction, even
+    if rounding makes the probabilities of two classes equal.
     """
 
     def test_step(self, data: Any) -> list[SegDataSample]:
@@ -32,13 +32,13 @@ class SegmentationTTAModel(BaseTTAModel):
         return [self.decide(*pair, len(views)) for pair in zip(samples, totals, strict=True)]
 
     def probabilities(self, sample: SegDataSample) -> Tensor:
-        """``[classes, H, W]`` of one view at the size of the image; ``[1, H, W]`` of a single class."""
+        """Return the probabilities of one view at the size of the image, ``[classes, H, W]`` or ``[1, H, W]``."""
         scores = sample.seg_logits.data
-        # A segmenter with one output returns its probability already.
+        # A segmenter with one output channel already returns its probability.
         return scores.softmax(dim=0) if self.module.out_channels > 1 else scores.clone()
 
     def decide(self, sample: SegDataSample, total: Tensor, views: int) -> SegDataSample:
-        """Put mean probabilities and the classes that follow from them into the sample."""
+        """Store mean probabilities and predicted classes in the sample."""
         mean = total / views
         if self.module.out_channels > 1:
             labels = mean.argmax(dim=0, keepdim=True)
@@ -48,5 +48,5 @@ class SegmentationTTAModel(BaseTTAModel):
         return sample
 
     def merge_preds(self, data_samples_list: Any) -> list[SegDataSample]:
-        """Not used: views are merged while they come."""
+        """Raise NotImplementedError: views are merged one at a time by :meth:`test_step`."""
         raise NotImplementedError('views are merged in test_step')

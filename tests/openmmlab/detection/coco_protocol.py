@@ -1,8 +1,8 @@
-"""COCO's average precision from its published definition, in plain loops over small sets: no pycocotools.
+"""COCO's average precision by its published definition, with loops over small data sets and without pycocotools.
 
-https://cocodataset.org/#detection-eval: detections of an image and class, at most 100, are matched by falling score to
-the object with the greatest IoU that is free; crowds may be matched by many and count neither way; objects outside of a
-range of areas, and detections outside of it that match nothing, count neither way; precision is made monotonic and read
+https://cocodataset.org/#detection-eval: at most 100 detections per image and class are matched, by descending score, to
+the unmatched object with the greatest IoU. Crowds may be matched several times and are ignored in the score. Objects
+outside of an area range, and unmatched detections outside of it, are ignored. Precision is made monotonic and sampled
 at 101 recalls.
 """
 
@@ -17,7 +17,7 @@ MAX_DETECTIONS = 100
 
 
 def decode(segmentation: dict[str, Any]) -> np.ndarray:
-    """A mask ``[H, W]`` from uncompressed run lengths, or from COCO's string of them."""
+    """Decode a mask ``[H, W]`` from uncompressed or compressed RLE."""
     counts = segmentation['counts']
     runs = counts if isinstance(counts, list) else runs_of(counts)
     height, width = segmentation['size']
@@ -26,7 +26,7 @@ def decode(segmentation: dict[str, Any]) -> np.ndarray:
 
 
 def runs_of(text: str | bytes) -> list[int]:
-    """Run lengths from COCO's string: five bits a sign, low first; later runs are differences to the last but one."""
+    """Decode run lengths from compressed RLE: 5 bits per character, low bits first; later runs are differences."""
     codes = [code - 48 for code in (text.encode() if isinstance(text, str) else text)]
     runs: list[int] = []
     i = 0
@@ -46,7 +46,7 @@ def runs_of(text: str | bytes) -> list[int]:
 
 
 def fill(outlines: list[list[int]], height: int, width: int) -> np.ndarray:
-    """Pixels inside of outlines along pixel borders: those with an odd number of upright edges to their right."""
+    """Fill outlines along pixel borders: pixels with an odd number of vertical edges to their right are inside."""
     mask = np.zeros((height, width), bool)
     for outline in outlines:
         points = list(zip(outline[0::2], outline[1::2], strict=True))
@@ -56,36 +56,43 @@ def fill(outlines: list[list[int]], height: int, width: int) -> np.ndarray:
     return mask
 
 
-def box_iou(found: list[float], truth: list[float], crowd: bool) -> float:
-    """Of two boxes (x, y, width, height); for a crowd, the share of the detection that it covers."""
-    width = min(found[0] + found[2], truth[0] + truth[2]) - max(found[0], truth[0])
-    height = min(found[1] + found[3], truth[1] + truth[3]) - max(found[1], truth[1])
+def box_iou(found: list[float], ground_truth: list[float], crowd: bool) -> float:
+    """Compute the IoU of two boxes (x, y, width, height); for a crowd, the covered fraction of the detection."""
+    width = min(found[0] + found[2], ground_truth[0] + ground_truth[2]) - max(found[0], ground_truth[0])
+    height = min(found[1] + found[3], ground_truth[1] + ground_truth[3]) - max(found[1], ground_truth[1])
     if width <= 0 or height <= 0:
         return 0.0
     common = width * height
-    union = found[2] * found[3] if crowd else found[2] * found[3] + truth[2] * truth[3] - common
+    union = found[2] * found[3] if crowd else found[2] * found[3] + ground_truth[2] * ground_truth[3] - common
     return common / union
 
 
-def mask_iou(found: np.ndarray, truth: np.ndarray, crowd: bool) -> float:
-    """The same of two masks."""
-    common = int((found & truth).sum())
-    union = int(found.sum()) if crowd else int((found | truth).sum())
+def mask_iou(found: np.ndarray, ground_truth: np.ndarray, crowd: bool) -> float:
+    """Compute the IoU of two masks; for a crowd, the covered fraction of the detection."""
+    common = int((found & ground_truth).sum())
+    union = int(found.sum()) if crowd else int((found | ground_truth).sum())
     return common / union if union else 0.0
 
 
 def judge(
-    found: list[dict[str, Any]], truths: list[dict[str, Any]], ious: np.ndarray, iou: float, area: tuple[float, float]
+    found: list[dict[str, Any]],
+    ground_truths: list[dict[str, Any]],
+    ious: np.ndarray,
+    iou: float,
+    area: tuple[float, float],
 ) -> tuple[list[tuple[float, bool, bool]], int]:
-    """Score, rightness and whether it counts, per detection of one image and class; and the objects to be found."""
-    outside = [bool(truth['iscrowd']) or not area[0] <= truth['area'] <= area[1] for truth in truths]
-    order = sorted(range(len(truths)), key=lambda j: outside[j])
+    """Return (score, correct, counted) of each detection of an image and class, and the number of objects."""
+    outside = [
+        bool(ground_truth['iscrowd']) or not area[0] <= ground_truth['area'] <= area[1]
+        for ground_truth in ground_truths
+    ]
+    order = sorted(range(len(ground_truths)), key=lambda j: outside[j])
     taken: set[int] = set()
     verdicts = []
     for i, detection in enumerate(found):
         best, match = min(iou, 1 - 1e-10), None
         for j in order:
-            if j in taken and not truths[j]['iscrowd']:
+            if j in taken and not ground_truths[j]['iscrowd']:
                 continue
             if match is not None and not outside[match] and outside[j]:
                 break
@@ -101,7 +108,7 @@ def judge(
 
 
 def average_precision(verdicts: list[tuple[float, bool, bool]], objects: int) -> float:
-    """The mean of precision at 101 recalls."""
+    """Return the mean of precision at 101 recalls."""
     ordered = [verdict for verdict in sorted(verdicts, key=lambda verdict: -verdict[0]) if verdict[2]]
     hits, recalls, precisions = 0, [], []
     for place, (_, right, _) in enumerate(ordered, start=1):
@@ -117,19 +124,19 @@ def average_precision(verdicts: list[tuple[float, bool, bool]], objects: int) ->
     return total / len(RECALLS)
 
 
-def evaluate(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> dict[str, float]:
-    """COCO's six figures for 'bbox' or 'segm', by the names of MMDetection; -1 where nothing is to be found."""
-    sizes = {image['id']: (image['height'], image['width']) for image in truth['images']}
-    objects, found = [dict(one) for one in truth['annotations']], [dict(one) for one in results]
+def evaluate(ground_truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> dict[str, float]:
+    """Compute COCO's six scores for 'bbox' or 'segm' with MMDetection's names; -1 without objects."""
+    sizes = {image['id']: (image['height'], image['width']) for image in ground_truth['images']}
+    objects, found = [dict(one) for one in ground_truth['annotations']], [dict(one) for one in results]
     for one in objects:
         outlines = one['segmentation']
         one['mask'] = fill(outlines, *sizes[one['image_id']]) if isinstance(outlines, list) else decode(outlines)
     for one in found:
         one['mask'] = decode(one['segmentation']) if kind == 'segm' else None
         one['area'] = float(one['mask'].sum()) if kind == 'segm' else one['bbox'][2] * one['bbox'][3]
-    pairs = prepare(truth, objects, found, kind)
+    pairs = prepare(ground_truth, objects, found, kind)
     values: dict[str, list[float]] = {f'{kind}_mAP{name}': [] for name in ('', '_50', '_75', '_s', '_m', '_l')}
-    for category in truth['categories']:
+    for category in ground_truth['categories']:
         for name, area in AREAS.items():
             scores = [score_category(pairs[category['id']], iou, area) for iou in THRESHOLDS]
             if scores[0] is not None:
@@ -140,11 +147,11 @@ def evaluate(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) ->
     return {name: sum(scores) / len(scores) if scores else -1.0 for name, scores in values.items()}
 
 
-def prepare(truth: dict[str, Any], objects: list[Any], found: list[Any], kind: str) -> dict[int, list[Any]]:
-    """Per category, and per image: detections by score, objects, and their IoUs ``[detections, objects]``."""
+def prepare(ground_truth: dict[str, Any], objects: list[Any], found: list[Any], kind: str) -> dict[int, list[Any]]:
+    """Return, per category and image, sorted detections, objects, and their IoUs ``[detections, objects]``."""
     pairs: dict[int, list[Any]] = {}
-    for category in truth['categories']:
-        for image in truth['images']:
+    for category in ground_truth['categories']:
+        for image in ground_truth['images']:
             place = (image['id'], category['id'])
             here = [one for one in objects if (one['image_id'], one['category_id']) == place]
             seen = [one for one in found if (one['image_id'], one['category_id']) == place]
@@ -156,7 +163,7 @@ def prepare(truth: dict[str, Any], objects: list[Any], found: list[Any], kind: s
 
 
 def score_category(images: list[Any], iou: float, area: tuple[float, float]) -> float | None:
-    """Average precision of one category; None where it has no objects in the range."""
+    """Compute the average precision of a category; None if it has no objects in the range."""
     verdicts, objects = [], 0
     for seen, here, ious in images:
         judged, count = judge(seen, here, ious, iou, area)

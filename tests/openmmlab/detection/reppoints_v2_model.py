@@ -17,7 +17,7 @@ CONFIG = REPOSITORY / 'configs/detection/_base_/reppoints_v2.py'
 
 
 def model_config() -> ConfigDict:
-    """The config's model with little of everything."""
+    """Return the model of the config with small sizes."""
     model = Config.fromfile(CONFIG).model
     model.backbone = dict(type='swin_backbone.SwinTransformer', out_indices=(1, 2, 3), **TINY)
     model.neck.update(in_channels=[32, 64, 128], out_channels=32, norm_cfg=dict(type='GN', num_groups=4))
@@ -41,7 +41,7 @@ def sample(boxes: list[list[float]], ignored: list[list[float]] | None = None) -
 
 
 def batch(sizes: list[tuple[int, int]], samples: list[DetDataSample]) -> dict[str, Any]:
-    """Images of the given sizes, as a data loader hands them on."""
+    """Create a batch of random images in the format of a data loader."""
     for (height, width), data in zip(sizes, samples, strict=True):
         scale = dict(scale_factor=(0.5, 0.5), ori_shape=(2 * height, 2 * width))
         data.set_metainfo(dict(img_shape=(height, width), **scale))
@@ -50,7 +50,7 @@ def batch(sizes: list[tuple[int, int]], samples: list[DetDataSample]) -> dict[st
 
 
 def three_images() -> dict[str, Any]:
-    """One with objects and a crowd, one without anything, one with a single object that touches its border."""
+    """Create images with objects and a crowd, without objects, and with one object at the border."""
     samples = [
         sample([[3.0, 5.0, 40.0, 50.0], [30.0, 8.0, 63.0, 60.0], [8.0, 8.0, 16.0, 14.0]], [[0.0, 0.0, 20.0, 64.0]]),
         sample([]),
@@ -65,7 +65,7 @@ def run(model: Any, data: dict[str, Any], mode: str) -> Any:
 
 
 def random_outputs(sizes: list[tuple[int, int]], images: int) -> list[list[Tensor]]:
-    """Outputs of a head that has boxes to show: points 0 and 1 lie apart, scores differ."""
+    """Create outputs of a head with different scores, and boxes of positive size (points 0 and 1 are apart)."""
     channels = (3, 18, 18, 2, 4, 3)
     outputs = [[torch.randn(images, c, *size) for size in sizes] for c in channels]
     for level in outputs[2]:

@@ -1,4 +1,4 @@
-"""The two-way pyramid against the same sums written out cell by cell."""
+"""BiFPN compared with an explicit computation."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def maps(channels: list[int]) -> list[Tensor]:
 
 
 def fused(weights: Tensor, inputs: list[Tensor]) -> Tensor:
-    """The fusion node, one number after the other."""
+    """Compute the fusion node element by element."""
     kept = [max(w, 0.0) for w in weights.flatten().tolist()]
     out = torch.empty_like(inputs[0])
     for place in range(out.numel()):
@@ -30,7 +30,7 @@ def fused(weights: Tensor, inputs: list[Tensor]) -> Tensor:
 
 
 def halved(x: Tensor) -> Tensor:
-    """Maximum of the 3x3 cells around every second cell."""
+    """Compute the maximum of the 3x3 cells around every second cell."""
     height, width = x.shape[-2:]
     rows = [
         torch.stack(
@@ -42,7 +42,7 @@ def halved(x: Tensor) -> Tensor:
 
 
 def enlarged(x: Tensor, like: Tensor) -> Tensor:
-    """The cell that lies under each cell of a finer map."""
+    """Upsample a map to the size of a finer map, nearest-neighbour."""
     height, width = like.shape[-2:]
     rows = torch.tensor([i * x.shape[-2] // height for i in range(height)])
     columns = torch.tensor([j * x.shape[-1] // width for j in range(width)])
@@ -50,21 +50,21 @@ def enlarged(x: Tensor, like: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def test_fusion_node() -> None:
+def test_fusion_node_equals_loops() -> None:
     node = FastFusion(3)
     node.weights.view(-1)[:] = torch.tensor([0.7, -0.4, 1.9])
     inputs = [torch.randn(1, 3, 4, 5) for _ in range(3)]
     torch.testing.assert_close(node(inputs), fused(node.weights, inputs))
 
 
-def test_fusion_starts_with_equal_shares() -> None:
+def test_fusion_starts_with_equal_weights() -> None:
     assert FastFusion(2).weights.shape == (1, 1, 1, 1, 2)
     x = torch.randn(1, 2, 3, 3)
     torch.testing.assert_close(FastFusion(2)([x, x]), nn.functional.silu(x / (1 + 0.5e-4)))
 
 
 @torch.no_grad()
-def test_layer_is_the_pyramid_written_out() -> None:
+def test_layer_equals_the_explicit_pyramid() -> None:
     layer = randomize(BiFPNLayer([4, 8, 12, 12, 12], 8, NORM))
     p3, p4, p5, p6, p7 = inputs = maps([4, 8, 12, 12, 12])
     lateral, down, up = layer.lateral_convs, layer.lateral_combine, layer.out_combine
@@ -96,7 +96,7 @@ def test_extra_levels_are_pooled_from_the_last_input() -> None:
         torch.testing.assert_close(ours, plain)
 
 
-def test_laterals_stand_where_channels_differ() -> None:
+def test_laterals_exist_only_where_channels_differ() -> None:
     neck = BiFPN([4, 8, 12], 8, num_outs=5, num_repeat=2, norm_cfg=NORM)
     kinds = [[isinstance(lateral, nn.Identity) for lateral in layer.lateral_convs] for layer in neck.bi_fpn]
     assert kinds == [[False, True, False, False, False], [True] * 5]
@@ -117,6 +117,6 @@ def test_initialisation_is_xavier_uniform() -> None:
 
 
 @pytest.mark.parametrize(('channels', 'num_outs'), [([4, 8, 12], 2), ([4], 1)])
-def test_too_few_levels_are_refused(channels: list[int], num_outs: int) -> None:
+def test_too_few_levels_raise_input_error(channels: list[int], num_outs: int) -> None:
     with pytest.raises(InputError, match='num_outs'):
         BiFPN(channels, 8, num_outs=num_outs, norm_cfg=NORM)

@@ -1,4 +1,4 @@
-"""Corner features and snapping against loops over single cells."""
+"""Corner features and snapping compared with loops over cells."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ NORM = dict(type='GN', num_groups=4)
 
 
 def pooled(x: Tensor, direction: str) -> Tensor:
-    """The largest value from each cell on: towards the bottom for 'top' corners, towards the right for 'left' ones."""
+    """Compute the maximum from each cell on: towards the bottom for 'top', towards the right for 'left'."""
     out = torch.empty_like(x)
     for i in range(x.shape[-2]):
         for j in range(x.shape[-1]):
@@ -35,7 +35,7 @@ def pooled(x: Tensor, direction: str) -> Tensor:
 
 @torch.no_grad()
 @pytest.mark.parametrize('directions', [('top', 'left'), ('bottom', 'right')])
-def test_corner_feature(directions: tuple[str, str]) -> None:
+def test_corner_feature_equals_loops(directions: tuple[str, str]) -> None:
     module = randomize(CornerFeature(8, 4, directions, NORM))
     x = torch.randn(2, 8, 5, 6)
     first = pooled(module.p1_conv1(x), directions[0])
@@ -44,7 +44,7 @@ def test_corner_feature(directions: tuple[str, str]) -> None:
     torch.testing.assert_close(module(x), module.conv2(both.clamp(min=0)))
 
 
-def test_corner_feature_keeps_the_initial_weights_of_torch() -> None:
+def test_corner_feature_has_the_default_initialisation_of_torch() -> None:
     module = CornerFeature(16, 8, ('top', 'left'), NORM)
     with torch.no_grad():
         module.p_conv1.weight.zero_()
@@ -67,7 +67,7 @@ def snapped(corner: tuple[float, float], scores: Tensor, offsets: Tensor, stride
 
 
 @pytest.mark.parametrize('size', [(6, 9), (1, 5), (4, 1), (1, 1), (2, 2)])
-def test_snapping(size: tuple[int, int]) -> None:
+def test_snap_corners_equals_loops(size: tuple[int, int]) -> None:
     scores, offsets = torch.randn(size), torch.randn(2, *size)
     corners = torch.rand(200, 2) * torch.tensor([size[1] * 8.0, size[0] * 8.0])
     corners[:2] = torch.tensor([[0.0, 0.0], [size[1] * 8.0, size[0] * 8.0]])
@@ -75,7 +75,7 @@ def test_snapping(size: tuple[int, int]) -> None:
     torch.testing.assert_close(snap_corners(corners, scores, offsets, 8), plain)
 
 
-def test_boxes_snap_with_the_maps_of_their_corners() -> None:
+def test_snap_boxes_uses_the_maps_of_each_corner() -> None:
     scores, offsets = torch.zeros(2, 4, 4), torch.zeros(4, 4, 4)
     scores[0, 1, 1] = 1  # a top-left corner at cell (1, 1), a bottom-right corner at cell (row 3, column 2)
     scores[1, 3, 2] = 1
@@ -85,9 +85,9 @@ def test_boxes_snap_with_the_maps_of_their_corners() -> None:
     assert snap_boxes(boxes, scores, offsets, 8).tolist() == [[10.0, 4.0, 20.0, 25.0]]
 
 
-def test_no_boxes() -> None:
+def test_snap_boxes_supports_no_boxes() -> None:
     assert snap_boxes(torch.zeros(0, 4), torch.zeros(2, 3, 3), torch.zeros(4, 3, 3), 8).shape == (0, 4)
 
 
-def test_levels_look_at_finer_heat_maps() -> None:
+def test_snapping_level_is_a_finer_level() -> None:
     assert [snapping_level(level) for level in range(5)] == [None, 0, 0, 1, 1]

@@ -1,4 +1,4 @@
-"""The extra layer of HTC++ and the transform that its recipe needs."""
+"""The extra layer of HTC++, and InstaBoost, which its recipe needs."""
 
 import random
 import sys
@@ -25,7 +25,7 @@ def maps(channels: int = 8) -> list[torch.Tensor]:
     return [torch.randn(2, 4, 12, 16), torch.randn(2, channels, 3, 4)]
 
 
-def test_only_the_last_map_changes() -> None:
+def test_neck_changes_only_the_last_map() -> None:
     inputs = maps()
     neck = randomize(GlobalBlockNeck(8, num_heads=2)).eval()
     first, last = neck(inputs)
@@ -34,7 +34,7 @@ def test_only_the_last_map_changes() -> None:
     assert (last != inputs[1]).any()
 
 
-def test_every_cell_sees_every_cell_and_none_knows_its_place() -> None:
+def test_attention_is_global_and_permutation_equivariant() -> None:
     neck = randomize(GlobalBlockNeck(8, num_heads=2)).eval()
     last = torch.randn(1, 8, 3, 4, requires_grad=True)
     out = neck([last])[0]
@@ -46,13 +46,13 @@ def test_every_cell_sees_every_cell_and_none_knows_its_place() -> None:
     assert relative_error(neck([shuffled])[0], expected) < 1e-5
 
 
-def test_the_map_can_be_reduced_first() -> None:
+def test_width_reduces_the_channels() -> None:
     neck = GlobalBlockNeck(8, num_heads=2, width=4, reduction_groups=2)
     assert neck(maps())[1].shape == (2, 4, 3, 4)
     assert neck.reduction.weight.shape == (4, 4, 1, 1)
 
 
-def test_it_is_the_first_of_two_necks() -> None:
+def test_neck_can_be_combined_with_fpn() -> None:
     fpn = dict(type='FPN', in_channels=[4, 8], out_channels=4, num_outs=3)
     with DefaultScope.overwrite_default_scope('mmdet'):
         neck = MODELS.build([dict(type='swin_backbone.GlobalBlockNeck', in_channels=8, num_heads=2), fpn])
@@ -63,7 +63,7 @@ def test_it_is_the_first_of_two_necks() -> None:
     assert all(p.grad is not None for p in neck.parameters())
 
 
-def test_instaboost_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_instaboost_without_its_package_raises_input_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instaboost, 'PACKAGE', 'a_package_that_nobody_has')
     with pytest.raises(InputError, match=r'pip install a_package_that_nobody_has.*config without it'):
         TRANSFORMS.build(dict(type='swin_backbone.InstaBoost'))
@@ -71,7 +71,7 @@ def test_instaboost_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in that moves nothing and makes images brighter."""
+    """Install a stub of the package that moves nothing and makes images brighter."""
     module = ModuleType('instaboostfast')
     module.__spec__ = ModuleSpec('instaboostfast', None)
     module.InstaBoostConfig = lambda *options: None
@@ -79,7 +79,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'instaboostfast', module)
 
 
-def test_instaboost_gets_masks_that_its_package_can_read(package: None) -> None:
+def test_instaboost_passes_uncompressed_rle(package: None) -> None:
     mask = np.zeros((6, 8), dtype=np.uint8)
     mask[1:4, 2:5] = 1
     plain = dict(size=[6, 8], counts=[13, 3, 3, 3, 3, 3, 20])
@@ -92,7 +92,7 @@ def test_instaboost_gets_masks_that_its_package_can_read(package: None) -> None:
     assert results['img'].all()
 
 
-def test_instaboost_does_not_flip(package: None) -> None:
+def test_instaboost_with_hflag_raises_input_error(package: None) -> None:
     with pytest.raises(InputError, match='hflag'):
         TRANSFORMS.build(dict(type='swin_backbone.InstaBoost', hflag=True))
 

@@ -1,4 +1,4 @@
-"""Multi-scale testing of detectors: what merging must give where the answer is known."""
+"""Test-time augmentation of detectors, for cases with a known result."""
 
 import copy
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cascade(config: Config) -> None:
-    """The demo's own detector."""
+    """Keep the detector of the demo."""
 
 
 def mask_rcnn(config: Config) -> None:
@@ -108,7 +108,7 @@ def sparse_rcnn(config: Config) -> None:
 
 def build_config(change: Callable[[Config], None], root: Path, nms: dict[str, Any] | None, size: int = 128) -> Config:
     config = demo_config(DETECTION, root, size)
-    # Few candidates: every one of them costs a mask.
+    # Few candidates, because every one needs a mask.
     config.model.test_cfg.rpn.max_per_img, config.model.test_cfg.rcnn.max_per_img = 25, 30
     change(config)
     settings = config.model.test_cfg.get('rcnn') or config.model.test_cfg
@@ -119,10 +119,10 @@ def build_config(change: Callable[[Config], None], root: Path, nms: dict[str, An
 
 def assert_same(one: list[Any], other: list[Any]) -> None:
     assert sum(len(sample.pred_instances) for sample in one) > 10
-    for mine, theirs in zip(one, other, strict=True):
-        assert set(mine.pred_instances.keys()) == set(theirs.pred_instances.keys())
-        for name, value in mine.pred_instances.items():
-            assert torch.equal(value, theirs.pred_instances[name]), name
+    for ours, reference in zip(one, other, strict=True):
+        assert set(ours.pred_instances.keys()) == set(reference.pred_instances.keys())
+        for name, value in ours.pred_instances.items():
+            assert torch.equal(value, reference.pred_instances[name]), name
 
 
 @pytest.mark.parametrize(
@@ -139,10 +139,10 @@ def assert_same(one: list[Any], other: list[Any]) -> None:
         (sparse_rcnn, None),
     ],
 )
-def test_one_view_is_the_plain_test(
+def test_one_view_equals_a_normal_test(
     detector: Callable[[Config], None], nms: dict[str, Any] | None, shapes: Path
 ) -> None:
-    size = 160  # not the size of the images, so that every change of coordinates counts
+    size = 160  # differs from the size of the images, so that errors in coordinates are visible
     plain = predict(build_config(detector, shapes, nms, size))
     config = build_config(detector, shapes, nms, size)
     assert use_tta(config, factors=(1.0,), flips=(False,)) == 1
@@ -152,7 +152,7 @@ def test_one_view_is_the_plain_test(
 @pytest.mark.parametrize(
     ('detector', 'nms'), [(cascade, SOFT_NMS), (mask_rcnn, NMS), (htc, SOFT_NMS), (boxes_only, NMS)]
 )
-def test_one_view_with_merged_proposals_is_the_plain_test(
+def test_one_view_with_merged_proposals_equals_a_normal_test(
     detector: Callable[[Config], None], nms: dict[str, Any], shapes: Path
 ) -> None:
     plain = predict(build_config(detector, shapes, nms, 160))
@@ -164,8 +164,8 @@ def test_one_view_with_merged_proposals_is_the_plain_test(
 
 @torch.no_grad()
 @pytest.mark.parametrize('detector', [mask_rcnn, boxes_only])
-def test_the_same_proposals_are_scored_in_every_view(detector: Callable[[Config], None], shapes: Path) -> None:
-    """Against loops over the views with the parts of the detector, before the final NMS and its limit."""
+def test_merged_proposals_are_scored_in_every_view(detector: Callable[[Config], None], shapes: Path) -> None:
+    """The reference loops over the views with parts of the detector, without the final NMS and its limit."""
     config = build_config(detector, shapes, dict(type='nms', iou_threshold=1.0))
     config.model.test_cfg.rcnn.update(max_per_img=10_000, score_thr=0.0)
     config.tta_merge = PROPOSALS
@@ -173,16 +173,16 @@ def test_the_same_proposals_are_scored_in_every_view(detector: Callable[[Config]
     model = build_model(config)
     (batch,) = batches(config, 1)[:1]
     found = model.test_step(batch)[0].pred_instances
-    plain, flipped = (model.look(view) for view in split_views(batch))
+    plain, flipped = (model.run_view(view) for view in split_views(batch))
     width = plain.metas[0]['img_shape'][1]
     boxes = torch.cat([plain.proposals[0].bboxes, mirror(flipped.proposals[0].bboxes, width)])
-    scores = torch.cat([look.proposals[0].scores for look in (plain, flipped)])
+    scores = torch.cat([view.proposals[0].scores for view in (plain, flipped)])
     kept = nms(boxes, scores, 0.7)[1][:25]
     results = []
-    for look, own in ((plain, boxes[kept]), (flipped, mirror(boxes[kept], width))):
+    for view, own in ((plain, boxes[kept]), (flipped, mirror(boxes[kept], width))):
         proposals = [InstanceData(bboxes=own)]
         head = model.module.roi_head
-        results.append(head.predict_bbox(look.features, look.metas, proposals, rcnn_test_cfg=None)[0])
+        results.append(head.predict_bbox(view.features, view.metas, proposals, rcnn_test_cfg=None)[0])
     mean = (results[0].scores + results[1].scores)[:, :-1] / 2
     places = (results[0].bboxes + mirror(results[1].bboxes.reshape(-1, 4), width).reshape(results[1].bboxes.shape)) / 2
     assert len(found) == mean.numel()
@@ -203,7 +203,9 @@ def mirror(boxes: Tensor, width: int) -> Tensor:
         (sparse_rcnn, PROPOSALS, 'needs a two-stage detector'),
     ],
 )
-def test_what_cannot_be_merged(detector: Callable[[Config], None], merge: str, message: str, shapes: Path) -> None:
+def test_unsupported_merges_raise_input_error(
+    detector: Callable[[Config], None], merge: str, message: str, shapes: Path
+) -> None:
     config = build_config(detector, shapes, None)
     config.tta_merge = merge
     use_tta(config)
@@ -212,7 +214,7 @@ def test_what_cannot_be_merged(detector: Callable[[Config], None], merge: str, m
 
 
 @pytest.mark.parametrize('detector', [cascade, boxes_only])
-def test_the_same_view_twice_changes_nothing(detector: Callable[[Config], None], shapes: Path) -> None:
+def test_repeated_view_changes_nothing(detector: Callable[[Config], None], shapes: Path) -> None:
     config = build_config(detector, shapes, NMS)
     config.model.test_cfg.rcnn.max_per_img = 1000
     plain = predict(config)
@@ -227,7 +229,7 @@ def test_the_same_view_twice_changes_nothing(detector: Callable[[Config], None],
         *((detector, PROPOSALS) for detector in (mask_rcnn, htc, boxes_only)),
     ],
 )
-def test_a_mirrored_view_is_the_test_of_the_mirrored_image(
+def test_flipped_view_equals_a_test_of_the_flipped_image(
     detector: Callable[[Config], None], merge: str | None, shapes: Path, tmp_path: Path
 ) -> None:
     mirrored = tmp_path / 'mirrored'
@@ -258,7 +260,7 @@ def test_a_mirrored_view_is_the_test_of_the_mirrored_image(
         *((detector, PROPOSALS) for detector in (cascade, htc, boxes_only)),
     ],
 )
-def test_many_views_stay_within_the_image_and_the_limit(
+def test_merged_boxes_are_within_the_image_and_the_limit(
     detector: Callable[[Config], None], merge: str, shapes: Path
 ) -> None:
     config = build_config(detector, shapes, None)
@@ -269,7 +271,7 @@ def test_many_views_stay_within_the_image_and_the_limit(
     for sample in predict(config):
         found = sample.pred_instances
         assert len(found) == limit and (found.scores.diff() <= 0).all()
-        # Sparse R-CNN does not clip its boxes, in one view or in many.
+        # Sparse R-CNN does not clip its boxes, with any number of views.
         inside = found.bboxes.min() >= -0.01 and found.bboxes.max() <= 128.01
         assert inside or detector is sparse_rcnn
         if 'masks' in found:
@@ -277,7 +279,7 @@ def test_many_views_stay_within_the_image_and_the_limit(
         assert 'bboxes' in sample.gt_instances and not sample.metainfo['flip']
 
 
-def test_boxes_move_between_views_and_back() -> None:
+def test_move_boxes_between_views_is_invertible() -> None:
     boxes = torch.tensor([[10.0, 20.0, 40.0, 60.0]])
     small = dict(img_shape=(50, 100), scale_factor=(0.5, 0.25), flip=False, flip_direction=None)
     large = dict(img_shape=(400, 300), scale_factor=(1.5, 2.0), flip=True, flip_direction='horizontal')
@@ -292,13 +294,13 @@ def test_boxes_move_between_views_and_back() -> None:
 @pytest.mark.parametrize(
     ('direction', 'place'), [('horizontal', (0, 0, 1)), ('vertical', (0, 1, 0)), ('diagonal', (0, 1, 1))]
 )
-def test_masks_are_mirrored_back(direction: str, place: tuple[int, int, int]) -> None:
+def test_unflip_masks_undoes_every_flip(direction: str, place: tuple[int, int, int]) -> None:
     masks = torch.tensor([[[1, 0], [0, 0]]])
     assert unflip_masks(masks, dict(flip=True, flip_direction=direction))[place] == 1
     assert unflip_masks(masks, dict(flip=False, flip_direction=None)) is masks
 
 
-def test_nms_across_views_is_the_one_asked_for() -> None:
+def test_suppress_applies_the_given_nms() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60]])
     candidates = InstanceData(bboxes=boxes, scores=torch.tensor([0.9, 0.8, 0.7]), labels=torch.tensor([0, 0, 0]))
     model = InstanceTTAModel(torch.nn.Module.__new__(Steps))
@@ -314,7 +316,7 @@ def test_nms_across_views_is_the_one_asked_for() -> None:
 
 
 class Steps(torch.nn.Module):
-    """What a TTA model asks of the model in it."""
+    """The methods that a TTA model needs of its model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -323,7 +325,7 @@ class Steps(torch.nn.Module):
         return []
 
 
-def test_masks_without_a_mask_head_are_a_vote() -> None:
+def test_vote_masks_keeps_the_majority() -> None:
     def instances(boxes: list[list[float]], labels: list[int], masks: torch.Tensor) -> InstanceData:
         return InstanceData(bboxes=torch.tensor(boxes), labels=torch.tensor(labels), masks=masks)
 

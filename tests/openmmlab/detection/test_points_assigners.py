@@ -1,4 +1,4 @@
-"""The assigners against loops over single objects and locations."""
+"""The assigners compared with loops over objects and locations."""
 
 import math
 
@@ -16,7 +16,7 @@ from swin_backbone.openmmlab.detection.reppoints_v2.assigners import ATSSAssigne
 
 
 def grid(sizes: dict[int, tuple[int, int]]) -> Tensor:
-    """Points (x, y, stride) of maps given as stride: (height, width)."""
+    """Return the points (x, y, stride) of maps, given as {stride: (height, width)}."""
     return torch.tensor(
         [
             [float(j * stride), float(i * stride), float(stride)]
@@ -52,7 +52,7 @@ def plain_points(points: list[list[float]], boxes: list[list[float]], pos_num: i
 
 
 @pytest.mark.parametrize('pos_num', [1, 3])
-def test_points(pos_num: int) -> None:
+def test_point_assigner_equals_loops(pos_num: int) -> None:
     points = grid({8: (16, 20), 16: (8, 10), 32: (4, 5), 64: (2, 3), 128: (1, 2)})
     gt = objects(60, 150)
     result = PointAssignerV2(pos_num=pos_num).assign(InstanceData(priors=points), gt)
@@ -61,7 +61,7 @@ def test_points(pos_num: int) -> None:
         assert label == (gt.labels[owner - 1] if owner else -1)
 
 
-def test_the_nearest_object_wins_a_location() -> None:
+def test_location_is_assigned_to_the_nearest_object() -> None:
     boxes = torch.tensor([[0.0, 0.0, 30.0, 30.0], [2.0, 2.0, 30.0, 30.0], [1.0, 1.0, 30.0, 30.0]])
     gt = InstanceData(bboxes=boxes, labels=torch.tensor([4, 5, 6]))
     result = PointAssignerV2().assign(InstanceData(priors=grid({8: (4, 4)})), gt)
@@ -69,7 +69,7 @@ def test_the_nearest_object_wins_a_location() -> None:
     assert (result.gt_inds[10], result.labels[10]) == (2, 5)
 
 
-def test_no_objects() -> None:
+def test_assigners_support_no_objects() -> None:
     gt = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
     points = InstanceData(priors=grid({8: (4, 4)}))
     assert PointAssignerV2().assign(points, gt).gt_inds.tolist() == [0] * 16
@@ -90,7 +90,7 @@ def iou(a: list[float], b: list[float]) -> float:
 
 
 def plain_atss(priors: list[list[float]], levels: list[list[int]], boxes: list[list[float]], topk: int) -> list[int]:
-    """ATSS; ``levels`` name the candidates of each level, of which some may stand twice."""
+    """Compute ATSS with loops; ``levels`` are the candidates of each level, possibly repeated."""
     owners, overlaps = [0] * len(priors), [-1.0] * len(priors)
     for number, box in enumerate(boxes, start=1):
         middle = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2]
@@ -110,12 +110,12 @@ def plain_atss(priors: list[list[float]], levels: list[list[int]], boxes: list[l
 def test_atss_repeats_locations_of_small_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
 
-    def remembered(count: int, minimum: int) -> Tensor:
+    def recording(count: int, minimum: int) -> Tensor:
         drawn.append(original(count, minimum))
         return drawn[-1]
 
     original = assigners._at_least
-    monkeypatch.setattr(assigners, '_at_least', remembered)
+    monkeypatch.setattr(assigners, '_at_least', recording)
     points = grid({8: (8, 12), 16: (4, 6), 32: (2, 3), 64: (1, 2)})
     sizes = [96, 24, 6, 2]
     priors, gt = predicted_boxes(points), objects(25, 80)
@@ -128,7 +128,7 @@ def test_atss_repeats_locations_of_small_levels(monkeypatch: pytest.MonkeyPatch)
     assert (result.gt_inds > 0).sum() > 10
 
 
-def test_atss_is_the_stock_one_on_large_levels() -> None:
+def test_atss_equals_mmdetection_on_large_levels() -> None:
     points = grid({8: (8, 12), 16: (4, 6), 32: (3, 3)})
     priors, gt = InstanceData(priors=predicted_boxes(points)), objects(25, 80)
     ours = ATSSAssignerV2(topk=9).assign(priors, [96, 24, 9], gt)
@@ -139,14 +139,14 @@ def test_atss_is_the_stock_one_on_large_levels() -> None:
 
 
 @pytest.mark.parametrize(('count', 'minimum'), [(4, 9), (8, 9), (1, 9), (9, 9), (12, 9)])
-def test_repeats(count: int, minimum: int) -> None:
+def test_at_least_appends_random_repetitions(count: int, minimum: int) -> None:
     numbers = assigners._at_least(count, minimum).tolist()
     assert numbers[:count] == list(range(count))
     assert len(numbers) == max(count, minimum)
     assert set(numbers) == set(range(count))
 
 
-def test_match_leaves_out_what_lies_outside() -> None:
+def test_match_ignores_locations_outside_an_image() -> None:
     points = torch.cat((grid({8: (4, 4), 16: (2, 2)}), torch.zeros(20, 1)), dim=1)
     valid = torch.ones(2, 20, dtype=torch.bool)
     valid[1, [3, 7, 11, 15, 17, 19]] = False
@@ -161,7 +161,7 @@ def test_match_leaves_out_what_lies_outside() -> None:
     assert matches.avg_factor == len(owners) + 1  # an image without objects counts as one
 
 
-def test_match_honours_ignored_boxes() -> None:
+def test_match_passes_ignored_boxes() -> None:
     priors = predicted_boxes(grid({8: (8, 8)}))[None]
     gt = InstanceData(bboxes=torch.tensor([[4.0, 4.0, 30.0, 30.0]]), labels=torch.tensor([1]))
     crowd = InstanceData(bboxes=torch.tensor([[30.0, 30.0, 70.0, 70.0]]))

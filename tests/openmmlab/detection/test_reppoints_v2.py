@@ -26,7 +26,7 @@ from tests.openmmlab.detection.reppoints_v2_model import (
 LOSSES = ['loss_cls', 'loss_heatmap', 'loss_offset', 'loss_pts_init', 'loss_pts_refine', 'loss_sem']
 
 
-def test_parameters_agree_with_the_paper() -> None:
+def test_parameter_counts_equal_the_paper() -> None:
     config = Config.fromfile(CONFIG).model
     config.backbone.init_cfg = None
     with torch.device('meta'):
@@ -42,7 +42,7 @@ def test_parameters_agree_with_the_paper() -> None:
 
 
 @pytest.mark.parametrize('mixed', [False, True])
-def test_a_training_step_reaches_every_parameter(mixed: bool) -> None:
+def test_training_step_reaches_every_parameter(mixed: bool) -> None:
     model = build(model_config()).train()
     model.init_weights()
     with torch.autocast('cpu', dtype=torch.bfloat16, enabled=mixed):
@@ -58,19 +58,19 @@ def test_a_training_step_reaches_every_parameter(mixed: bool) -> None:
         assert parameter.grad.any(), name
 
 
-def test_no_objects_at_all() -> None:
+def test_training_without_objects_reaches_every_parameter() -> None:
     model = build(model_config()).train()
     losses = run(model, batch([(64, 64), (40, 48)], [sample([]), sample([])]), 'loss')
     assert losses['loss_pts_init'] == losses['loss_pts_refine'] == losses['loss_offset'] == 0
     assert losses['loss_cls'] > 0
     sum(losses.values()).backward()
     for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name  # or distributed training would wait for ever
+        assert parameter.grad is not None, name  # otherwise distributed training would hang
         assert parameter.grad.isfinite().all(), name
 
 
-def test_cells_outside_an_image_take_no_part() -> None:
-    """Images of one batch have one canvas; what is predicted beyond an image's own padding is of no account."""
+def test_cells_outside_an_image_do_not_affect_losses() -> None:
+    """Images of a batch are padded to one size; predictions outside of an image's own padding are ignored."""
     head = build(model_config()).bbox_head
     sizes = [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]
     outputs = random_outputs(sizes, images=2)
@@ -88,7 +88,7 @@ def test_cells_outside_an_image_take_no_part() -> None:
         torch.testing.assert_close(before[name], after[name])
 
 
-def test_each_loss_trains_its_own_output() -> None:
+def test_each_loss_has_gradients_of_one_output_only() -> None:
     head = build(model_config()).bbox_head
     outputs = random_outputs([(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)], images=1)
     for level in (level for kind in outputs for level in kind):
@@ -97,11 +97,11 @@ def test_each_loss_trains_its_own_output() -> None:
     seen = []
     assign = head.refine_assigner.assign
 
-    def remembered(pred_instances: InstanceData, **kwargs: Any) -> Any:
+    def recording(pred_instances: InstanceData, **kwargs: Any) -> Any:
         seen.append(pred_instances.priors)
         return assign(pred_instances, **kwargs)
 
-    head.refine_assigner.assign = remembered
+    head.refine_assigner.assign = recording
     losses = head.loss_by_feat(*outputs, gts, metas)
     order = ['loss_cls', 'loss_pts_init', 'loss_pts_refine', 'loss_heatmap', 'loss_offset', 'loss_sem']
     for number, name in enumerate(order):
@@ -110,7 +110,7 @@ def test_each_loss_trains_its_own_output() -> None:
         trained = {n // 5 for n, grad in enumerate(grads) if grad is not None and grad.any()}
         assert trained == {number}, name
 
-    # Objects are given to refined points by the boxes of the first ones.
+    # Objects are assigned to refined points by the boxes of the first ones.
     sizes = [level.shape[-2:] for level in outputs[0]]
     points = torch.cat(head.prior_generator.grid_priors(sizes, device='cpu', with_stride=True))
     first = torch.cat([level[0].flatten(1).t() for level in outputs[1]])
@@ -120,13 +120,13 @@ def test_each_loss_trains_its_own_output() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize('mixed', [False, True])
-def test_the_detector_answers(mixed: bool) -> None:
+def test_detector_predicts_images_of_any_size(mixed: bool) -> None:
     model = randomize(build(model_config())).eval()
     model.bbox_head.test_cfg.score_thr = 0.0
     with torch.autocast('cpu', dtype=torch.bfloat16, enabled=mixed):
         for size in [(64, 96), (1, 1), (7, 200)]:
-            (answer,) = run(model, batch([size], [sample([])]), 'predict')
-            found = answer.pred_instances
+            (sample_out,) = run(model, batch([size], [sample([])]), 'predict')
+            found = sample_out.pred_instances
             assert len(found) <= 100
             assert found.bboxes.isfinite().all()
             assert (found.bboxes[:, 2:] <= torch.tensor([2.0 * size[1], 2.0 * size[0]])).all()
@@ -134,9 +134,9 @@ def test_the_detector_answers(mixed: bool) -> None:
 
 
 @torch.no_grad()
-def test_nothing_to_see() -> None:
+def test_high_threshold_gives_no_detections() -> None:
     model = build(model_config()).eval()
     model.bbox_head.test_cfg.score_thr = 1.0
-    (answer,) = run(model, batch([(64, 64)], [sample([])]), 'predict')
-    assert len(answer.pred_instances) == 0
-    assert answer.pred_instances.bboxes.shape == (0, 4)
+    (sample_out,) = run(model, batch([(64, 64)], [sample([])]), 'predict')
+    assert len(sample_out.pred_instances) == 0
+    assert sample_out.pred_instances.bboxes.shape == (0, 4)

@@ -1,4 +1,4 @@
-"""Each loss of RepPoints V2 against loops over single boxes and cells."""
+"""Each loss of RepPoints V2 compared with loops over boxes and cells."""
 
 import math
 from types import SimpleNamespace
@@ -38,9 +38,9 @@ def unit_boxes(count: int) -> Tensor:
     return torch.cat((corners.amin(dim=1), corners.amax(dim=1)), dim=1)
 
 
-def test_giou() -> None:
+def test_giou_loss_equals_loops() -> None:
     pred, target = unit_boxes(50), unit_boxes(50)
-    pred[:10] = pred[:10, [2, 3, 0, 1]]  # corners may come in the wrong order
+    pred[:10] = pred[:10, [2, 3, 0, 1]]  # corners may be in the wrong order
     pred[10:20] += 5
     plain = [plain_giou_loss(a, b) for a, b in zip(pred.tolist(), target.tolist(), strict=True)]
     torch.testing.assert_close(pixel_giou_loss(pred, target, reduction='none'), torch.tensor(plain))
@@ -51,7 +51,7 @@ def test_giou() -> None:
     torch.testing.assert_close(loss(pred, target, weight[:, None].expand(-1, 4), avg_factor=7), torch.tensor(expected))
 
 
-def test_giou_of_equal_boxes_and_of_none() -> None:
+def test_giou_loss_of_equal_boxes_and_of_none_is_zero() -> None:
     boxes = unit_boxes(5)
     assert PixelGIoULoss()(boxes, boxes, avg_factor=1).abs() < 1e-5
     nothing = torch.zeros(0, 4, requires_grad=True)
@@ -73,7 +73,7 @@ def plain_separate_focal(pred: Tensor, target: Tensor, weight: Tensor) -> float:
     return 0.1 * (0.25 * positive / weights + 0.75 * negative / count)
 
 
-def test_separate_focal() -> None:
+def test_separate_focal_loss_equals_loops() -> None:
     pred, weight = torch.randn(300) * 3, torch.rand(300) / 100
     target = torch.rand(300) < 0.2
     loss = SeparateFocalLoss(loss_weight=0.1)(pred, target, weight)
@@ -81,7 +81,7 @@ def test_separate_focal() -> None:
 
 
 @pytest.mark.parametrize('share', [0.0, 1.0])
-def test_separate_focal_of_one_kind_only(share: float) -> None:
+def test_separate_focal_loss_supports_only_positives_or_negatives(share: float) -> None:
     pred = (torch.randn(50) * 100).requires_grad_()
     target = torch.full((50,), share > 0.5)
     loss = SeparateFocalLoss()(pred, target, target.float())
@@ -93,7 +93,7 @@ def test_separate_focal_of_one_kind_only(share: float) -> None:
 
 
 def head(**attributes: Any) -> Any:
-    """The head's losses without its layers."""
+    """Create a stub of the head with losses and without layers."""
     return SimpleNamespace(num_classes=3, point_base_scale=4, point_strides=[8, 16], **attributes)
 
 
@@ -102,7 +102,7 @@ def matches(inds: Tensor, boxes: Tensor, labels: Tensor) -> Matches:
     return Matches(inds, boxes[owners], labels[owners], avg_factor=int((inds > 0).sum()) + 1)
 
 
-def test_class_loss() -> None:
+def test_class_loss_equals_loops() -> None:
     inds = torch.tensor([[0, 1, -1, 2, 0], [3, 0, 0, -1, 0]])
     gts, labels = torch.rand(3, 4) * 10, torch.tensor([2, 0, 1])
     gts[:, 2:] += gts[:, :2] + 1
@@ -124,7 +124,7 @@ def test_class_loss() -> None:
                     cross_entropy = -(quality * math.log(p) + (1 - quality) * math.log(1 - p))
                     total += abs(quality - p) ** 2 * cross_entropy
     torch.testing.assert_close(loss, torch.tensor(total / given.avg_factor))
-    assert not loss.requires_grad  # the quality does not train the boxes
+    assert not loss.requires_grad  # the quality has no gradient to the boxes
 
 
 def plain_iou(a: list[float], b: list[float]) -> float:
@@ -150,7 +150,7 @@ def test_box_loss_is_in_units_of_the_level() -> None:
     torch.testing.assert_close(loss, torch.tensor(total / given.avg_factor))
 
 
-def test_corner_losses() -> None:
+def test_corner_losses_equal_loops() -> None:
     points = torch.tensor([[j * 8.0, i * 8.0, 8.0] for i in range(4) for j in range(5)])
     valid = torch.ones(2, 20, dtype=torch.bool)
     valid[1, 15:] = False
@@ -185,7 +185,7 @@ def test_corner_losses() -> None:
     torch.testing.assert_close(losses['loss_offset'], torch.tensor(offset_loss))
 
 
-def test_semantic_loss() -> None:
+def test_semantic_loss_equals_loops() -> None:
     logits = [torch.randn(2, 3, 4, 6), torch.randn(2, 3, 2, 3)]
     boxes = torch.tensor([[1.0, 2.0, 40.0, 20.0], [9.0, 9.0, 17.0, 23.0], [20.0, 10.0, 30.0, 30.0]])
     gts = [

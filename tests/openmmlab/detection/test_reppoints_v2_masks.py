@@ -1,4 +1,4 @@
-"""RepPoints V2 with masks: MMDetection's dynamic mask head beside our box head."""
+"""RepPoints V2 with masks: MMDetection's dynamic mask head with our box head."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def masked_model() -> Any:
 
 
 def images() -> dict[str, Any]:
-    """One with two objects, one without any; masks fill the left half of the boxes."""
+    """Create images with two objects and without objects; masks fill the left half of the boxes."""
     boxes = [[[3.0, 5.0, 40.0, 50.0], [30.0, 8.0, 63.0, 60.0]], []]
     data = batch([(64, 64), (50, 90)], [sample(image) for image in boxes])
     for one, objects in zip(data['data_samples'], boxes, strict=True):
@@ -43,7 +43,7 @@ def images() -> dict[str, Any]:
     return data
 
 
-def test_a_training_step_reaches_every_parameter() -> None:
+def test_training_step_reaches_every_parameter() -> None:
     model = masked_model().train()
     losses = run(model, images(), 'loss')
     assert 'loss_mask' in losses and len(losses) == 7
@@ -53,7 +53,7 @@ def test_a_training_step_reaches_every_parameter() -> None:
         assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
 
 
-def test_masks_of_an_image_are_learnt() -> None:
+def test_mask_loss_decreases_in_training() -> None:
     model = masked_model().train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0005)
     found = []
@@ -67,13 +67,13 @@ def test_masks_of_an_image_are_learnt() -> None:
 
 
 @torch.no_grad()
-def test_every_detection_has_a_mask_of_the_image() -> None:
+def test_every_detection_has_a_mask_of_the_image_size() -> None:
     model = masked_model().eval()
     for one in run(model, images(), 'predict'):
         found = one.pred_instances
         assert 0 < len(found) <= 7 and found.masks.dtype == torch.bool
         assert tuple(found.masks.shape) == (len(found), *one.ori_shape)
         assert found.param_preds.shape == (len(found), 169)
-        # A cell that is detected is the cell whose parameters draw the mask.
+        # The parameters of a mask are those of the detected cell.
         assert set(found.strides.tolist()) <= {8.0, 16.0, 32.0, 64.0, 128.0}
         assert torch.equal(found.points % found.strides[:, None], torch.zeros(len(found), 2))

@@ -1,4 +1,4 @@
-"""The head's layers against the same sums written out, and how they start."""
+"""The head's layers compared with an explicit computation, and their initialisation."""
 
 import math
 
@@ -13,7 +13,7 @@ from tests.openmmlab.detection.reppoints_v2_model import build, model_config
 
 
 def sampled(features: Tensor, places: Tensor, weight: Tensor) -> Tensor:
-    """A 3x3 convolution whose nine inputs lie at ``places`` (y, x) off the centre, between four cells each."""
+    """Compute a 3x3 convolution whose nine inputs are interpolated at offsets ``places`` (y, x) from the centre."""
     height, width = features.shape[-2:]
     out = torch.zeros(weight.shape[0], height, width)
     for row in range(height):
@@ -31,7 +31,7 @@ def sampled(features: Tensor, places: Tensor, weight: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def test_network_is_the_paper_written_out() -> None:
+def test_network_equals_its_explicit_definition() -> None:
     head = randomize(build(model_config())).bbox_head
     head.reppoints_pts_init_out.weight.mul_(0.2)
     x = torch.randn(1, 32, 4, 5)
@@ -65,7 +65,7 @@ def test_network_is_the_paper_written_out() -> None:
     assert kinds == [('top', 'left'), ('bottom', 'right')]
 
 
-def test_initial_probabilities() -> None:
+def test_initial_probabilities_are_low() -> None:
     model = build(model_config())
     model.init_weights()
     head = model.bbox_head
@@ -78,8 +78,8 @@ def test_initial_probabilities() -> None:
         assert not name.endswith('offset_out.bias') or not parameter.any(), name
 
 
-def test_gradient_through_the_sampling_places() -> None:
-    """The first points hear of the deformable convolutions through a tenth of the gradient, and of nothing else."""
+def test_gradient_mul_scales_the_gradient_through_sampling_positions() -> None:
+    """The only gradient of the first points comes through the deformable convolutions, multiplied by 0.1."""
     head = build(model_config()).bbox_head
     hidden, features = torch.randn(1, 32, 5, 5), torch.randn(1, 38, 5, 5)
     with torch.no_grad():
@@ -95,8 +95,8 @@ def test_gradient_through_the_sampling_places() -> None:
 
 
 @torch.no_grad()
-def test_points_start_at_the_cell_itself() -> None:
-    """With all points at (0, 0) the deformable convolution sees one cell nine times."""
+def test_points_at_zero_sample_the_cell_itself() -> None:
+    """With all points at (0, 0), the deformable convolution samples one cell nine times."""
     head = build(model_config()).bbox_head
     head.reppoints_pts_init_out.weight.zero_()
     head.reppoints_pts_init_out.bias.zero_()

@@ -1,4 +1,4 @@
-"""From the head's outputs to detections, against loops over cells and boxes."""
+"""Detections from the head's outputs, compared with loops over cells and boxes."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from swin_backbone.openmmlab.detection.reppoints_v2.head import points_to_boxes
 from tests.openmmlab.detection.reppoints_v2_model import build, model_config, random_outputs
 
 
-def test_decode() -> None:
+def test_points_to_boxes_equals_loops() -> None:
     offsets = torch.randn(2, 3, 18)
     points = torch.tensor([[0.0, 8.0, 8.0, 8.0], [32.0, 16.0, 16.0, 16.0], [0.0, 0.0, 128.0, 128.0]])
     boxes = points_to_boxes(offsets, points)
@@ -27,7 +27,7 @@ def test_decode() -> None:
 
 
 def plain_detections(outputs: list[list[Tensor]], i: int, size: tuple[int, int], cfg: dict[str, Any]) -> list[Any]:
-    """Candidates of one image before overlapping boxes are removed."""
+    """Compute the candidates of one image before NMS."""
     scores, _, refined, heat, offsets, _ = outputs
     strides = [8, 16, 32, 64, 128]
     candidates = []
@@ -57,7 +57,7 @@ def plain_detections(outputs: list[list[Tensor]], i: int, size: tuple[int, int],
 
 
 def plain_nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> list[int]:
-    """Numbers of the boxes that no better box of their class overlaps too much, best first."""
+    """Return the indices of boxes that NMS keeps, best first."""
     kept: list[int] = []
     for n in scores.argsort(descending=True).tolist():
         ious = bbox_overlaps(boxes[n][None], boxes[kept])[0][labels[kept] == labels[n]]
@@ -66,7 +66,7 @@ def plain_nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -
     return kept
 
 
-def test_prediction() -> None:
+def test_predictions_equal_loops() -> None:
     head = build(model_config()).bbox_head
     head.test_cfg.update(nms_pre=7, score_thr=0.3, max_per_img=40)
     outputs = random_outputs([(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)], images=2)

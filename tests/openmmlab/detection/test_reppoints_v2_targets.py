@@ -1,4 +1,4 @@
-"""Heat maps and semantic maps against loops over single cells."""
+"""Heat maps and semantic maps compared with loops over cells."""
 
 import math
 
@@ -30,14 +30,14 @@ def random_boxes(count: int) -> Tensor:
     return torch.cat((corners.amin(dim=1), corners.amax(dim=1) + 1), dim=1)
 
 
-def test_radius() -> None:
+def test_corner_radius_equals_mmdetection() -> None:
     sizes = torch.tensor([[10.0, 20.0], [100.0, 3.0], [64.0, 64.0], [1.0, 1.0]])
     plain = [gaussian_radius((height, width), 0.7) for width, height in sizes.tolist()]
     torch.testing.assert_close(corner_radius(sizes, 0.7), torch.tensor(plain))
 
 
 def plain_targets(cells: Tensor, corners: Tensor, radius: Tensor) -> tuple[list[float], dict[int, list[float]]]:
-    """Heat of every cell, and the offsets of the cells nearest to a corner."""
+    """Compute the heat of every cell, and the offsets of the cells nearest to a corner."""
     heat, owner = [0.0] * len(cells), {}
     for (x, y), r in zip(corners.tolist(), radius.tolist(), strict=True):
         sigma = (2 * r + 1) / 6
@@ -59,7 +59,7 @@ def plain_targets(cells: Tensor, corners: Tensor, radius: Tensor) -> tuple[list[
     return heat, {n: offset for n, (_, offset) in owner.items()}
 
 
-def test_corner_targets() -> None:
+def test_corner_targets_equal_loops() -> None:
     cells, boxes = points(), random_boxes(14)
     radius = corner_radius(boxes[:, 2:] - boxes[:, :2], 0.7)
     for ours, corners in zip(box_corner_targets(cells, boxes, 0.7), (boxes[:, :2], boxes[:, 2:]), strict=True):
@@ -77,7 +77,7 @@ def test_every_object_is_drawn_on_every_level() -> None:
     assert strides.tolist() == [8, 16, 32, 64, 128]
 
 
-def test_no_objects_no_heat() -> None:
+def test_corner_targets_without_objects_are_zero() -> None:
     for target in box_corner_targets(points(), torch.zeros(0, 4), 0.7):
         assert target.heat.sum() == 0
         assert not target.positive.any()
@@ -97,13 +97,13 @@ def plain_semantic(boxes: Tensor, labels: Tensor, classes: int, size: tuple[int,
     return drawn
 
 
-def test_semantic_map() -> None:
+def test_semantic_map_equals_loops() -> None:
     boxes, labels = random_boxes(12), torch.randint(3, (12,))
     ours = semantic_weights(boxes, labels, 3, (12, 16), 8)
     torch.testing.assert_close(ours, plain_semantic(boxes, labels, 3, (12, 16), 8))
 
 
-def test_semantic_map_stays_inside() -> None:
+def test_semantic_map_clips_boxes() -> None:
     boxes = torch.tensor([[-9.0, 90.0, 200.0, 96.0]])
     drawn = semantic_weights(boxes, torch.tensor([1]), 2, (12, 16), 8)
     assert drawn[0].sum() == 0
@@ -111,12 +111,12 @@ def test_semantic_map_stays_inside() -> None:
     assert (drawn[1, 11] == 1 / (209 * 6)).all()
 
 
-def test_a_sliver_weighs_no_more_than_one_pixel() -> None:
+def test_weight_of_a_thin_box_is_limited() -> None:
     boxes = torch.tensor([[8.0, 8.0, 8.0, 40.0]])
     assert semantic_weights(boxes, torch.tensor([0]), 1, (12, 16), 8).max() == 1
 
 
-def test_empty_semantic_map() -> None:
+def test_semantic_map_without_objects_is_zero() -> None:
     drawn = semantic_weights(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), 2, (3, 4), 8)
     assert drawn.shape == (2, 3, 4)
     assert drawn.sum() == 0

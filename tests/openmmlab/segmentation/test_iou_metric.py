@@ -1,4 +1,4 @@
-"""The reported mIoU against an independent computation, pixel by pixel."""
+"""The reported mIoU compared with an independent computation pixel by pixel."""
 
 from typing import Any
 
@@ -19,10 +19,10 @@ def run_metric(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[dict[str, fl
     with DefaultScope.overwrite_default_scope('mmseg'):
         evaluator = Evaluator(dict(type='swin_backbone.IoUMetric', iou_metrics=['mIoU']))
     evaluator.dataset_meta = dict(classes=CLASSES)
-    for truth, prediction in pairs:
+    for ground_truth, prediction in pairs:
         sample = dict(
             img_path='image.jpg',
-            gt_sem_seg=dict(data=torch.from_numpy(truth)[None]),
+            gt_sem_seg=dict(data=torch.from_numpy(ground_truth)[None]),
             pred_sem_seg=dict(data=torch.from_numpy(prediction)[None]),
         )
         evaluator.metrics[0].process({}, [sample])
@@ -33,19 +33,19 @@ def images(seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     rng = np.random.default_rng(seed)
     pairs = []
     for _ in range(5):
-        truth = rng.choice([0, 1, 3, IGNORED], (23, 17), p=[0.2, 0.1, 0.6, 0.1])
-        noise = rng.choice([0, 1, 3], truth.shape)
-        prediction = np.where((rng.random(truth.shape) < 0.7) & (truth != IGNORED), truth, noise)
-        pairs.append((truth.astype(np.int64), prediction.astype(np.int64)))
+        ground_truth = rng.choice([0, 1, 3, IGNORED], (23, 17), p=[0.2, 0.1, 0.6, 0.1])
+        noise = rng.choice([0, 1, 3], ground_truth.shape)
+        prediction = np.where((rng.random(ground_truth.shape) < 0.7) & (ground_truth != IGNORED), ground_truth, noise)
+        pairs.append((ground_truth.astype(np.int64), prediction.astype(np.int64)))
     return pairs
 
 
 @pytest.mark.parametrize('seed', [0, 1])
-def test_miou_agrees_with_counting_pixels_one_by_one(seed: int) -> None:
+def test_miou_equals_pixel_loops(seed: int) -> None:
     pairs = images(seed)
     common, either, right, wanted, total, correct = ({}, {}, {}, {}, 0, 0)
-    for truth, prediction in pairs:
-        for true, given in zip(truth.ravel().tolist(), prediction.ravel().tolist(), strict=True):
+    for ground_truth, prediction in pairs:
+        for true, given in zip(ground_truth.ravel().tolist(), prediction.ravel().tolist(), strict=True):
             if true == IGNORED:
                 continue
             total += 1
@@ -66,11 +66,11 @@ def test_miou_agrees_with_counting_pixels_one_by_one(seed: int) -> None:
     assert np.isnan(table[2, 0]) and metric.matrix.sum() == total
 
 
-def test_counts_stay_exact_where_single_precision_would_not() -> None:
-    truth = np.zeros((1, 5000), np.int64)
-    prediction = truth.copy()
+def test_pixel_counts_are_exact_beyond_float32() -> None:
+    ground_truth = np.zeros((1, 5000), np.int64)
+    prediction = ground_truth.copy()
     prediction[0, 0] = 3
-    _, metric = run_metric([(truth, prediction)])
+    _, metric = run_metric([(ground_truth, prediction)])
     metric.matrix[0, 0] = 2**24
     pairs = (np.array([0, 3]), np.array([2**24 + 1, 1]))
     with DefaultScope.overwrite_default_scope('mmseg'):
@@ -80,7 +80,7 @@ def test_counts_stay_exact_where_single_precision_would_not() -> None:
     assert reported['aAcc'] / 100 == pytest.approx(1 - 2 / (2**25 + 4), abs=1e-12)
 
 
-def test_a_label_without_a_class_is_refused() -> None:
-    truth = np.array([[0, 9]])
-    with pytest.raises(InputError, match=r'image\.jpg holds class 9, and the data set has classes 0 to 3'):
-        run_metric([(truth, np.zeros_like(truth))])
+def test_unknown_label_raises_input_error() -> None:
+    ground_truth = np.array([[0, 9]])
+    with pytest.raises(InputError, match=r'image\.jpg contains class 9, but the data set has classes 0 to 3'):
+        run_metric([(ground_truth, np.zeros_like(ground_truth))])

@@ -1,4 +1,4 @@
-"""Multi-scale testing of segmenters."""
+"""Test-time augmentation of segmenters."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize('size', [128, 96])
-def test_one_view_is_the_plain_test(shapes: Path, size: int) -> None:
+def test_one_view_equals_a_normal_test(shapes: Path, size: int) -> None:
     plain = predict(demo_config(SEGMENTATION, shapes, size))
     config = demo_config(SEGMENTATION, shapes, size)
     assert use_tta(config, factors=(1.0,), flips=(False,)) == 1
@@ -29,7 +29,7 @@ def test_one_view_is_the_plain_test(shapes: Path, size: int) -> None:
 
 
 @torch.no_grad()
-def test_views_are_averaged_as_probabilities_at_the_size_of_the_image(shapes: Path) -> None:
+def test_probabilities_are_averaged_at_the_size_of_the_image(shapes: Path) -> None:
     config = demo_config(SEGMENTATION, shapes, 96)
     assert use_tta(config, factors=(0.5, 1.0, 1.75)) == 6
     (batch,) = batches(config, size=2)
@@ -46,7 +46,7 @@ def test_views_are_averaged_as_probabilities_at_the_size_of_the_image(shapes: Pa
 
 
 @torch.no_grad()
-def test_a_mirrored_view_lies_straight_over_the_image(shapes: Path) -> None:
+def test_flipped_view_is_flipped_back(shapes: Path) -> None:
     config = demo_config(SEGMENTATION, shapes)
     use_tta(config, factors=(1.0,), flips=(True,))
     (batch,) = batches(config, size=2)

@@ -1,4 +1,4 @@
-"""Which location answers for which object: RepPoints V2's assigners, in the form that MMDetection's heads expect."""
+"""RepPoints V2's assigners of locations to objects, with MMDetection's interface."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from swin_backbone.registry import TASK_UTILS
 
 @TASK_UTILS.register_module()
 class PointAssignerV2(BaseAssigner):
-    """Gives every object the nearest location(s) of one pyramid level, chosen by the object's size.
+    """Assign to every object the nearest location(s) of one pyramid level, which depends on the object's size.
 
-    An object of width w and height h belongs to level ``trunc((log2(w / scale) + log2(h / scale)) / 2)``, the stride of
-    a level being ``2**level``, moved into the range of the levels there are. Distances are measured from the centre, in
-    units of the object's width and height. A location that several objects want goes to the nearest of them.
+    An object of width w and height h belongs to level ``trunc((log2(w / scale) + log2(h / scale)) / 2)``, clamped to
+    the available levels; the stride of a level is ``2**level``. Distances are measured from the centre, in units of the
+    object's width and height. A location that is nearest to several objects is assigned to the closest of them.
 
     Args:
         scale: size of an object in strides of its level.
@@ -40,8 +40,8 @@ class PointAssignerV2(BaseAssigner):
         Args:
             pred_instances: ``priors`` ``[N, 3 or more]``: (x, y, stride, ...) in pixels.
             gt_instances: ``bboxes`` ``[G, 4]`` (x1, y1, x2, y2) in pixels and ``labels`` ``[G]``.
-            gt_instances_ignore: not used, as in the original.
-            **kwargs: not used; other assigners take more.
+            gt_instances_ignore: not used, as in the original code.
+            **kwargs: not used; arguments of other assigners.
         """
         points, boxes, labels = pred_instances.priors, gt_instances.bboxes, gt_instances.labels
         num_points, num_boxes = len(points), len(boxes)
@@ -57,7 +57,7 @@ class PointAssignerV2(BaseAssigner):
         return AssignResult(num_boxes, gt_inds, None, labels=assigned)
 
     def _distances(self, points: Tensor, boxes: Tensor) -> Tensor:
-        """Distances ``[N, G]`` in units of the boxes' sizes; infinite on levels where a box does not belong."""
+        """Compute distances ``[N, G]`` in units of the boxes' sizes; infinite for levels other than that of a box."""
         sizes = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6)
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2
         distances = ((points[:, None, :2] - centres) / sizes).norm(dim=2)
@@ -68,11 +68,10 @@ class PointAssignerV2(BaseAssigner):
 
 @TASK_UTILS.register_module()
 class ATSSAssignerV2(ATSSAssigner):
-    """ATSS (Zhang et al., CVPR 2020) that takes ``topk`` candidates from a level even where it has fewer locations.
+    """ATSS (Zhang et al., CVPR 2020) that uses ``topk`` candidates of every level, even if it has fewer locations.
 
-    A small level then gives random locations of its own a second time, so that every level has the same weight in the
-    mean and deviation that make the threshold. On levels with ``topk`` locations or more nothing differs from
-    MMDetection's assigner, whose arguments this one has.
+    A level with fewer locations repeats random ones, so that every level has the same weight in the mean and the
+    deviation of the threshold. For larger levels it equals MMDetection's assigner, whose arguments it has.
     """
 
     def assign(
@@ -85,10 +84,10 @@ class ATSSAssignerV2(ATSSAssigner):
         """Assign boxes to objects.
 
         Args:
-            pred_instances: ``priors`` ``[N, 4]``: (x1, y1, x2, y2) in pixels, level after level.
-            num_level_priors: boxes of each level.
+            pred_instances: ``priors`` ``[N, 4]``: (x1, y1, x2, y2) in pixels, sorted by level.
+            num_level_priors: number of boxes of each level.
             gt_instances: ``bboxes`` ``[G, 4]`` and ``labels`` ``[G]``.
-            gt_instances_ignore: ``bboxes`` to be left out where ``ignore_iof_thr`` is set.
+            gt_instances_ignore: ``bboxes`` to ignore if ``ignore_iof_thr`` is set.
         """
         priors = pred_instances.priors
         sources = [_at_least(count, self.topk) for count in num_level_priors]
@@ -97,7 +96,7 @@ class ATSSAssignerV2(ATSSAssigner):
         result = super().assign(
             InstanceData(priors=priors[index]), [len(source) for source in sources], gt_instances, gt_instances_ignore
         )
-        # A repeated location has the box of the first, hence the same answer.
+        # Repeated locations have the same box, and so the same result, as the first one.
         first = torch.cat([torch.arange(len(s)) < n for s, n in zip(sources, num_level_priors, strict=True)])
         first = first.to(priors.device)
         return AssignResult(
@@ -106,20 +105,20 @@ class ATSSAssignerV2(ATSSAssigner):
 
 
 def _at_least(count: int, minimum: int) -> Tensor:
-    """``0 ... count - 1``, followed by random repeats of them up to ``minimum`` numbers."""
+    """Return ``0 ... count - 1``, followed by random repetitions up to ``minimum`` numbers."""
     repeats = [torch.randperm(count) for _ in range(0, minimum - count, max(count, 1))]
     return torch.cat([torch.arange(count), *repeats])[: max(count, minimum)]
 
 
 @dataclass
 class Matches:
-    """Objects given to N locations of B images.
+    """Objects assigned to N locations of B images.
 
     Attributes:
-        gt_inds: ``[B, N]``: -1 where a location takes no part, 0 for background, else the object's number plus one.
-        boxes: ``[P, 4]``, the objects' boxes at the P positive locations, image after image.
-        labels: ``[P]``, their classes.
-        avg_factor: positive locations, counting at least one per image.
+        gt_inds: ``[B, N]``: -1 for ignored locations, 0 for background, otherwise the index of the object plus one.
+        boxes: ``[P, 4]``, boxes of the objects at the P positive locations, sorted by image.
+        labels: ``[P]``, classes of these objects.
+        avg_factor: number of positive locations, at least one per image.
     """
 
     gt_inds: Tensor
@@ -129,7 +128,7 @@ class Matches:
 
     @property
     def positive(self) -> Tensor:
-        """``[B, N]``, true where a location has an object."""
+        """``[B, N]``, whether a location has an object."""
         return self.gt_inds > 0
 
 
@@ -144,12 +143,12 @@ def match(
     """Run an assigner on every image of a batch.
 
     Args:
-        assigner: any of MMDetection's form.
-        priors: ``[B, N, 4]``, points with strides or boxes, as the assigner wants them.
+        assigner: an assigner with MMDetection's interface.
+        priors: ``[B, N, 4]``, points with strides, or boxes, as the assigner requires.
         valid: ``[B, N]``, false for locations outside an image.
-        level_sizes: locations per level, N together.
+        level_sizes: locations per level; their sum is N.
         objects: ``bboxes`` and ``labels`` of every image.
-        ignored: ``bboxes`` of every image that are neither objects nor background, where there are any.
+        ignored: ``bboxes`` of every image that are neither objects nor background, or None.
     """
     gt_inds = torch.full(valid.shape, -1, device=valid.device)
     boxes, labels, avg_factor = [], [], 0

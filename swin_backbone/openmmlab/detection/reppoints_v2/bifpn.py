@@ -1,4 +1,4 @@
-"""The weighted two-way pyramid under RepPoints V2 (EfficientDet paper, section 3, with plain 3x3 convolutions)."""
+"""The BiFPN of RepPoints V2 (EfficientDet paper, section 3, with plain 3x3 convolutions)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +16,10 @@ FUSION_EPS = 1e-4
 
 
 class FastFusion(nn.Module):
-    """Sum of equal maps with learned shares, followed by swish: the paper's 'fast normalised fusion'.
+    """Weighted sum of maps of one shape, followed by swish: the paper's 'fast normalised fusion'.
 
     Args:
-        num_inputs: maps that meet in the node.
+        num_inputs: number of input maps.
     """
 
     def __init__(self, num_inputs: int) -> None:
@@ -41,12 +41,12 @@ def _downsample(x: Tensor) -> Tensor:
 
 
 class BiFPNLayer(nn.Module):
-    """One pass down and one pass up the pyramid.
+    """One top-down and one bottom-up pass.
 
     Args:
-        in_channels: channels of every level that comes in.
-        out_channels: channels of every level that goes out; a level that has them already gets no lateral convolution.
-        norm_cfg: the norm after every convolution.
+        in_channels: channels of every input level.
+        out_channels: channels of every output level; levels with this number have no lateral convolution.
+        norm_cfg: norm after every convolution.
     """
 
     def __init__(self, in_channels: Sequence[int], out_channels: int, norm_cfg: dict[str, Any]) -> None:
@@ -67,7 +67,7 @@ class BiFPNLayer(nn.Module):
         self.out_combine_conv = nn.ModuleList(conv(out_channels, 3) for _ in range(last))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Mix levels ``[B, in_channels[i], H_i, W_i]``, finest first, into ``[B, out_channels, H_i, W_i]``."""
+        """Fuse levels ``[B, in_channels[i], H_i, W_i]``, finest first, to ``[B, out_channels, H_i, W_i]``."""
         laterals = [lateral(x) for lateral, x in zip(self.lateral_convs, maps, strict=True)]
         outs = list(laterals)
         last = len(outs) - 1
@@ -76,7 +76,7 @@ class BiFPNLayer(nn.Module):
             outs[i] = self.lateral_combine_conv[i](self.lateral_combine[i]([outs[i], above]))
         for i in range(last):
             incoming = [_downsample(outs[i]), outs[i + 1]]
-            if i + 1 < last:  # the coarsest level was not changed on the way down, so its lateral is already there
+            if i + 1 < last:  # the coarsest level is its lateral, unchanged by the top-down pass
                 incoming.append(laterals[i + 1])
             outs[i + 1] = self.out_combine_conv[i](self.out_combine[i](incoming))
         return outs
@@ -84,22 +84,22 @@ class BiFPNLayer(nn.Module):
 
 @MODELS.register_module()
 class BiFPN(BaseModule):
-    """Bi-directional feature pyramid with 3x3 convolutions and group norm, as under the published RepPoints V2 models.
+    """Bi-directional feature pyramid with 3x3 convolutions and group norm, as in the published RepPoints V2 models.
 
-    Levels beyond the inputs are max-pooled from the last input. Every level of other than ``out_channels`` channels has
-    its own 1x1 lateral convolution in the first repeat; later repeats take the maps as they are. A map may have any
-    size; going down is nearest-neighbour to the exact size of the finer level. Parameter names are the published ones.
+    Additional levels are max-pooled from the last input. In the first repeat, levels whose channels differ from
+    ``out_channels`` have a 1x1 lateral convolution. Maps may have any size; upsampling is nearest-neighbour to the
+    exact size of the finer level. Parameter names are the published ones.
 
     Args:
-        in_channels: channels of the maps that come in, finest first.
-        out_channels: channels of every map that goes out.
-        num_outs: levels that go out, at least as many as come in.
-        num_repeat: how often the pyramid is passed down and up.
-        norm_cfg: the norm after every convolution.
+        in_channels: channels of the input maps, finest first.
+        out_channels: channels of every output map.
+        num_outs: number of output levels, at least that of the inputs.
+        num_repeat: number of top-down and bottom-up passes.
+        norm_cfg: norm after every convolution.
         init_cfg: initialiser; Xavier uniform for all convolutions by default.
 
     Raises:
-        InputError: there are fewer outputs than inputs, or fewer than two levels.
+        InputError: if there are fewer outputs than inputs, or fewer than two levels.
     """
 
     def __init__(
@@ -114,8 +114,8 @@ class BiFPN(BaseModule):
         super().__init__(init_cfg or {'type': 'Xavier', 'layer': 'Conv2d', 'distribution': 'uniform'})
         if num_outs < max(len(in_channels), 2):
             raise InputError(
-                f'BiFPN needs num_outs of at least 2 and of the {len(in_channels)} input levels, got {num_outs}: raise '
-                'num_outs or give fewer in_channels.'
+                f'num_outs must be at least 2 and at least {len(in_channels)}, the input levels, got {num_outs}: '
+                'increase num_outs or give fewer in_channels.'
             )
         norm_cfg = norm_cfg or {'type': 'GN', 'num_groups': 32, 'requires_grad': True}
         self.num_outs = num_outs
@@ -126,7 +126,7 @@ class BiFPN(BaseModule):
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Turn backbone maps ``[B, in_channels[i], H_i, W_i]`` into ``num_outs`` maps ``[B, out_channels, ...]``."""
+        """Convert maps ``[B, in_channels[i], H_i, W_i]`` to ``num_outs`` maps ``[B, out_channels, ...]``."""
         maps = list(inputs)
         while len(maps) < self.num_outs:
             maps.append(_downsample(maps[-1]))

@@ -1,6 +1,6 @@
-"""Corner verification: features pooled towards the corners of boxes, and boxes moved onto verified corners.
+"""Corner verification: corner-pooled features, and snapping of boxes to verified corners.
 
-Source: RepPoints V2 paper, section 3.2 (corner points), with the corner pooling of CornerNet (section 3.2 there).
+Source: RepPoints V2 paper, section 3.2 (corner points), and CornerNet paper, section 3.2 (corner pooling).
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from mmcv.ops import CornerPool
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-# torch's own initialisation of convolutions, which the published modules keep while the rest of the head does not.
+# PyTorch's default initialisation of convolutions, which the published code uses in these modules only.
 TORCH_DEFAULT_INIT = {
     'type': 'Kaiming',
     'layer': 'Conv2d',
@@ -24,13 +24,13 @@ TORCH_DEFAULT_INIT = {
 
 
 class CornerFeature(BaseModule):
-    """Features that look along the two sides which meet in one corner.
+    """Features pooled along the two sides that meet in a corner.
 
     Args:
-        channels: channels in and out.
+        channels: input and output channels.
         corner_dim: channels of each pooled branch.
         directions: the two pooling directions, such as ``('top', 'left')`` for top-left corners.
-        norm_cfg: the norm after every convolution.
+        norm_cfg: norm after every convolution.
     """
 
     def __init__(self, channels: int, corner_dim: int, directions: Sequence[str], norm_cfg: dict[str, Any]) -> None:
@@ -54,19 +54,19 @@ class CornerFeature(BaseModule):
 
 
 def snap_corners(corners: Tensor, scores: Tensor, offsets: Tensor, stride: int) -> Tensor:
-    """Move each corner to the likeliest of the four cells around it, at the place predicted there.
+    """Move each corner to the position predicted by the best-scored of the four cells around it.
 
     Args:
         corners: ``[K, 2]``, (x, y) in pixels.
-        scores: ``[H, W]``, how likely a cell holds such a corner (logits or probabilities).
+        scores: ``[H, W]``, corner logits or probabilities of the cells.
         offsets: ``[2, H, W]``, from the cell to the corner, (x, y) in units of the stride.
-        stride: pixels from cell to cell.
+        stride: pixels between cells.
 
     Returns:
         ``[K, 2]``, (x, y) in pixels.
     """
     height, width = scores.shape
-    # The block of 2x2 cells whose first cell lies left of and above the corner, moved inside the map.
+    # The block of 2x2 cells whose first cell is left of and above the corner, clamped to the map.
     left = (corners[:, 0] / stride).floor().long().clamp(0, max(width - 2, 0))
     top = (corners[:, 1] / stride).floor().long().clamp(0, max(height - 2, 0))
     steps = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], device=corners.device)
@@ -79,13 +79,13 @@ def snap_corners(corners: Tensor, scores: Tensor, offsets: Tensor, stride: int) 
 
 
 def snap_boxes(boxes: Tensor, scores: Tensor, offsets: Tensor, stride: int) -> Tensor:
-    """Snap both corners of boxes; their scores stay what they were.
+    """Snap both corners of boxes to verified corners; their scores do not change.
 
     Args:
         boxes: ``[K, 4]``, (x1, y1, x2, y2) in pixels.
         scores: ``[2, H, W]``, for top-left and bottom-right corners.
         offsets: ``[4, H, W]``, (x, y) for top-left, then for bottom-right corners.
-        stride: pixels from cell to cell.
+        stride: pixels between cells.
 
     Returns:
         ``[K, 4]``, (x1, y1, x2, y2) in pixels.
@@ -96,8 +96,8 @@ def snap_boxes(boxes: Tensor, scores: Tensor, offsets: Tensor, stride: int) -> T
 
 
 def snapping_level(level: int) -> int | None:
-    """The pyramid level whose heat maps verify boxes of ``level``: the finest for the next two levels, and so on.
+    """Return the pyramid level whose heat maps verify boxes of ``level``, or None if they are not verified.
 
-    With P3 as level 0: P4 and P5 use P3, P6 and P7 use P4; P3 itself is as fine as it gets and is left alone (None).
+    With P3 as level 0: P4 and P5 use P3, P6 and P7 use P4; boxes of P3, the finest level, are not verified.
     """
     return None if level == 0 else (level - 1) // 2

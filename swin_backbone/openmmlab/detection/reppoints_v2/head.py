@@ -1,4 +1,4 @@
-"""RepPoints V2's head: what it is trained on and how it answers, on top of the layers of :mod:`.network`."""
+"""RepPoints V2's head: losses and predictions; its layers are in :mod:`.network`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ from swin_backbone.registry import MODELS
 
 @dataclass(frozen=True)
 class Assignment:
-    """What the cells of a batch predict, and the objects that they are given.
+    """Predicted boxes of the cells of a batch, and the objects assigned to them.
 
     Attributes:
         points: ``[N, 4]``, (x, y, stride, stride) of the cells of all levels.
         valid: ``[B, N]``, false for cells outside an image.
         first: ``[B, N, 4]``, boxes of the first points.
         refined: ``[B, N, 4]``, boxes of the refined points.
-        first_match: the objects of the first boxes.
-        refined_match: the objects of the refined boxes.
+        first_match: objects assigned to the first boxes.
+        refined_match: objects assigned to the refined boxes.
     """
 
     points: Tensor
@@ -42,8 +42,8 @@ class Assignment:
 class RepPointsV2Head(RepPointsV2Network):
     """Head of RepPoints V2; its arguments are those of :class:`RepPointsV2Network`.
 
-    Training needs boxes only: corner heat maps and the semantic map are drawn from them here. At test time boxes of all
-    levels but the finest are moved onto verified corners.
+    Training needs only boxes: the targets of corner heat maps and of the semantic map are drawn from them. In tests,
+    the boxes of all levels except the finest are snapped to verified corners.
     """
 
     def loss_by_feat(
@@ -58,7 +58,7 @@ class RepPointsV2Head(RepPointsV2Network):
         batch_img_metas: Sequence[dict[str, Any]],
         batch_gt_instances_ignore: Sequence[InstanceData] | None = None,
     ) -> dict[str, Tensor]:
-        """Compare the outputs of :meth:`forward` with the objects.
+        """Compute the losses of the outputs of :meth:`forward`.
 
         Args:
             cls_scores: class logits per level.
@@ -68,8 +68,8 @@ class RepPointsV2Head(RepPointsV2Network):
             corner_offsets: corner offsets per level.
             sem_scores: semantic logits per level.
             batch_gt_instances: ``bboxes`` ``[G, 4]`` in pixels and ``labels`` ``[G]`` of every image.
-            batch_img_metas: ``pad_shape`` of every image; cells beyond it are left out, but for the semantic map.
-            batch_gt_instances_ignore: handed to the assigners.
+            batch_img_metas: ``pad_shape`` of every image; cells beyond it are ignored, except in the semantic map.
+            batch_gt_instances_ignore: passed to the assigners.
 
         Returns:
             The six losses as scalars.
@@ -86,16 +86,16 @@ class RepPointsV2Head(RepPointsV2Network):
         metas: Sequence[dict[str, Any]],
         ignored: Sequence[InstanceData] | None,
     ) -> Assignment:
-        """Give objects to the boxes of both sets of points."""
+        """Assign objects to the boxes of both sets of points."""
         sizes, device = [level.shape[-2:] for level in pts_init], pts_init[0].device
         grids = self.prior_generator.grid_priors(sizes, device=device, with_stride=True)
         flags = [self.prior_generator.valid_flags(sizes, meta['pad_shape'], device=device) for meta in metas]
         points, valid = torch.cat(grids), torch.stack([torch.cat(image_flags) for image_flags in flags])
         first = points_to_boxes(flatten_levels(pts_init), points)
         refined = points_to_boxes(flatten_levels(pts_refine), points)
-        truth = (valid, [len(grid) for grid in grids], objects, ignored)
-        first_match = match(self.init_assigner, points.expand(len(valid), -1, -1), *truth)
-        refined_match = match(self.refine_assigner, first.detach(), *truth)
+        targets = (valid, [len(grid) for grid in grids], objects, ignored)
+        first_match = match(self.init_assigner, points.expand(len(valid), -1, -1), *targets)
+        refined_match = match(self.refine_assigner, first.detach(), *targets)
         return Assignment(points, valid, first, refined, first_match, refined_match)
 
     def _losses(
@@ -107,7 +107,7 @@ class RepPointsV2Head(RepPointsV2Network):
         sem_scores: Sequence[Tensor],
         objects: Sequence[InstanceData],
     ) -> dict[str, Tensor]:
-        """The six losses of cells with their objects."""
+        """Compute the six losses of cells with assigned objects."""
         points, refined_match = assigned.points, assigned.refined_match
         corners = (flatten_levels(corner_scores), flatten_levels(corner_offsets))
         return {
@@ -119,7 +119,7 @@ class RepPointsV2Head(RepPointsV2Network):
         }
 
     def _class_loss(self, logits: Tensor, boxes: Tensor, matches: Matches) -> Tensor:
-        """Loss of the class logits ``[B, N, C]``, whose target is the IoU of the refined boxes with their objects."""
+        """Compute the loss of class logits ``[B, N, C]``; targets are the IoUs of refined boxes with their objects."""
         quality = boxes.new_zeros(boxes.shape[:2])
         quality[matches.positive] = bbox_overlaps(boxes.detach()[matches.positive], matches.boxes, is_aligned=True)
         labels = torch.full_like(matches.gt_inds, self.num_classes)
@@ -133,14 +133,14 @@ class RepPointsV2Head(RepPointsV2Network):
         )
 
     def _box_loss(self, loss: nn.Module, boxes: Tensor, points: Tensor, matches: Matches) -> Tensor:
-        """Boxes ``[B, N, 4]`` of matched cells should be those of their objects, in units of their level."""
+        """Compute the loss of boxes ``[B, N, 4]`` of cells with objects, in units of their level."""
         unit = (self.point_base_scale * points[:, 2:3]).expand(len(boxes), -1, -1)[matches.positive]
         return loss(boxes[matches.positive] / unit, matches.boxes / unit, avg_factor=matches.avg_factor)
 
     def _corner_losses(
         self, logits: Tensor, offsets: Tensor, points: Tensor, valid: Tensor, objects: Sequence[InstanceData]
     ) -> dict[str, Tensor]:
-        """Corner logits ``[B, N, 2]`` and offsets ``[B, N, 4]``: the mean loss of both kinds of corners."""
+        """Compute the losses of corner logits ``[B, N, 2]`` and offsets ``[B, N, 4]``, averaged over both corners."""
         overlap = self.train_cfg['heatmap']['gaussian_iou']
         targets = [box_corner_targets(points[v], gt.bboxes, overlap) for v, gt in zip(valid, objects, strict=True)]
         probabilities, offsets = logits[valid].sigmoid(), offsets[valid]
@@ -161,7 +161,7 @@ class RepPointsV2Head(RepPointsV2Network):
         return {'loss_heatmap': (heat_tl + heat_br) / 2, 'loss_offset': (offset_tl + offset_br) / 2}
 
     def _semantic_loss(self, logits: Sequence[Tensor], objects: Sequence[InstanceData]) -> Tensor:
-        """Semantic logits ``[B, C, H, W]`` of all levels together; the map is drawn for the finest one."""
+        """Compute the loss of semantic logits ``[B, C, H, W]`` of all levels; the target is drawn for the finest."""
         size, stride = logits[0].shape[-2:], self.point_strides[0]
         drawn = torch.stack([semantic_weights(gt.bboxes, gt.labels, self.num_classes, size, stride) for gt in objects])
         weight = torch.cat([F.interpolate(drawn, level.shape[-2:], mode='nearest').flatten() for level in logits])
@@ -181,7 +181,7 @@ class RepPointsV2Head(RepPointsV2Network):
         rescale: bool = False,
         with_nms: bool = True,
     ) -> list[InstanceData]:
-        """Turn the outputs of :meth:`forward` into detections: ``bboxes`` in pixels, ``scores`` and ``labels``.
+        """Convert the outputs of :meth:`forward` to detections: ``bboxes`` in pixels, ``scores`` and ``labels``.
 
         Args:
             cls_scores: class logits per level.
@@ -190,11 +190,11 @@ class RepPointsV2Head(RepPointsV2Network):
             corner_scores: corner logits per level.
             corner_offsets: corner offsets per level.
             sem_scores: not used.
-            *extra: other maps per level, which :meth:`_fields` reads.
+            *extra: other maps per level, for :meth:`_fields`.
             batch_img_metas: ``img_shape`` and, to rescale, ``scale_factor`` of every image.
-            cfg: in place of ``test_cfg``.
-            rescale: whether boxes are in pixels of the original image, not of the network's input.
-            with_nms: whether overlapping boxes are removed.
+            cfg: replaces ``test_cfg``.
+            rescale: whether boxes are in pixels of the original image instead of the network's input.
+            with_nms: whether to apply NMS.
         """
         cfg = self.test_cfg if cfg is None else cfg
         sizes = [scores.shape[-2:] for scores in cls_scores]
@@ -210,7 +210,7 @@ class RepPointsV2Head(RepPointsV2Network):
     def _detections(
         self, maps: list[list[Tensor]], points: list[Tensor], image_size: Sequence[int], cfg: dict[str, Any]
     ) -> InstanceData:
-        """Scored boxes of one image: the best cells of each level, then every class above the threshold."""
+        """Return scored boxes of one image: the best cells of each level, with every class above the threshold."""
         scores, pts_refine, heat, offsets, *extra = maps
         limit = points[0].new_tensor([image_size[1], image_size[0]] * 2)
         boxes, probabilities, cells = [], [], []
@@ -234,28 +234,28 @@ class RepPointsV2Head(RepPointsV2Network):
         return detections
 
     def _fields(self, maps: list[list[Tensor]], points: Tensor, cells: Tensor) -> dict[str, Tensor]:
-        """More about detections, from other maps per level and the cells that the detections are of."""
+        """Return additional fields of detections, from other maps per level and the cells of the detections."""
         return {}
 
 
 def _limit(cfg: dict[str, Any], available: int) -> int:
-    """How many cells of a level compete: ``nms_pre``, or all where it is not positive."""
+    """Return the number of cells to keep of a level: ``nms_pre``, or all if it is not positive."""
     wanted = cfg.get('nms_pre', -1)
     return min(wanted, available) if wanted > 0 else available
 
 
 def flatten_map(x: Tensor) -> Tensor:
-    """``[..., C, H, W]`` to ``[..., H * W, C]``."""
+    """Reshape ``[..., C, H, W]`` to ``[..., H * W, C]``."""
     return x.flatten(-2).transpose(-1, -2)
 
 
 def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
-    """Maps ``[B, C, H_i, W_i]`` to ``[B, N, C]`` in full precision, cell after cell, level after level."""
+    """Concatenate maps ``[B, C, H_i, W_i]`` to ``[B, N, C]`` in float32, sorted by level."""
     return torch.cat([flatten_map(level.float()) for level in levels], dim=1)
 
 
 def points_to_boxes(offsets: Tensor, points: Tensor) -> Tensor:
-    """Boxes spanned by the first two points of each cell, as they are: the corners are not sorted.
+    """Compute the boxes spanned by the first two points of each cell; the corners are not sorted.
 
     Args:
         offsets: ``[..., N, 2 * P]``, (y, x) of P points in strides from the cell.

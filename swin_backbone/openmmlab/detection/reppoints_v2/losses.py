@@ -10,18 +10,18 @@ from swin_backbone.registry import MODELS
 
 @weighted_loss
 def pixel_giou_loss(pred: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
-    """One minus the generalised IoU (Rezatofighi et al., CVPR 2019) of boxes that include their last pixel.
+    """Compute 1 - generalised IoU (Rezatofighi et al., CVPR 2019) of boxes that include their last pixel.
 
-    Widths and heights are ``x2 - x1 + 1``, as they were before MMDetection 2. On boxes in units of four strides, the
-    form in which RepPoints V2 uses it, this makes every box one unit longer: another loss than today's ``GIoULoss``.
+    Widths and heights are ``x2 - x1 + 1``, as before MMDetection 2. RepPoints V2 uses boxes in units of four strides,
+    so this makes every box one unit longer, and the loss differs from the current ``GIoULoss``.
 
     Args:
         pred: ``[N, 4]``, (x1, y1, x2, y2).
-        target: ``[N, 4]``, likewise.
-        eps: added to both areas that divide.
+        target: ``[N, 4]``, (x1, y1, x2, y2).
+        eps: added to both divisors.
 
     Returns:
-        ``[N]``, unless MMDetection's ``reduction`` and ``avg_factor`` ask for a mean.
+        ``[N]``, or a mean by MMDetection's ``reduction`` and ``avg_factor``.
     """
 
     def area(corners: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class PixelGIoULoss(nn.Module):
     """Module form of :func:`pixel_giou_loss`.
 
     Args:
-        eps: added to both areas that divide.
+        eps: added to both divisors.
         loss_weight: factor of the loss.
     """
 
@@ -51,7 +51,7 @@ class PixelGIoULoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None, avg_factor: float = 1) -> Tensor:
-        """Weighted sum over boxes ``[N, 4]``, divided by ``avg_factor``."""
+        """Return the weighted sum over boxes ``[N, 4]``, divided by ``avg_factor``."""
         if weight is not None and weight.dim() > 1:
             weight = weight.mean(dim=1)
         return self.loss_weight * pixel_giou_loss(pred, target, weight, eps=self.eps, avg_factor=avg_factor)
@@ -59,14 +59,14 @@ class PixelGIoULoss(nn.Module):
 
 @MODELS.register_module()
 class SeparateFocalLoss(nn.Module):
-    """Focal loss (Lin et al., ICCV 2017) whose positives and negatives are averaged apart, for the semantic maps.
+    """Focal loss (Lin et al., ICCV 2017) of semantic maps, which averages positives and negatives separately.
 
-    Positives are weighted and divided by the sum of their weights, so that a large object does not outweigh a small
-    one; negatives are not weighted and divided by the number of positives.
+    Positives are weighted and divided by the sum of their weights, so that large objects do not dominate. Negatives are
+    not weighted, and divided by the number of positives.
 
     Args:
         gamma: power of the modulating factor.
-        alpha: share of the positives.
+        alpha: weight of the positives.
         loss_weight: factor of the loss.
     """
 
@@ -77,12 +77,12 @@ class SeparateFocalLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """The loss of logits.
+        """Compute the loss of logits.
 
         Args:
             pred: ``[N]`` logits.
             target: ``[N]``, true for positives.
-            weight: ``[N]``, read at positives.
+            weight: ``[N]``, used for positives.
 
         Returns:
             A scalar.

@@ -1,4 +1,4 @@
-"""Mask RepPoints V2: every cell also predicts the weights of a small network that draws the mask of its object."""
+"""Mask RepPoints V2: every cell also predicts the parameters of a small network for the mask of its object."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,14 +13,14 @@ from swin_backbone.registry import MODELS
 
 @MODELS.register_module()
 class MaskRepPointsV2Head(RepPointsV2Head):
-    """RepPoints V2 beside MMDetection's ``CondInstMaskHead`` (Tian et al., ECCV 2020).
+    """RepPoints V2 head for use with MMDetection's ``CondInstMaskHead`` (Tian et al., ECCV 2020).
 
-    A convolution on the point features gives each cell the parameters of the mask head's dynamic convolutions. Masks
-    are trained at the cells that the refined boxes give to objects. Use it in MMDetection's detector ``CondInst``.
+    A convolution on the point features predicts, for each cell, the parameters of the mask head's dynamic convolutions.
+    Masks are trained for the cells to whose refined boxes objects are assigned. Use it in MMDetection's ``CondInst``.
 
     Args:
-        num_params: parameters for each cell, as many as the mask head has.
-        **options: of :class:`RepPointsV2Head`.
+        num_params: number of parameters of the mask head.
+        **options: options of :class:`RepPointsV2Head`.
     """
 
     def __init__(self, *args: Any, num_params: int = 169, **options: Any) -> None:
@@ -33,10 +33,10 @@ class MaskRepPointsV2Head(RepPointsV2Head):
         self.controller = nn.Conv2d(self.feat_channels, self.num_params, 3, padding=1)
 
     def _extra_maps(self, pts_feat: Tensor) -> tuple[Tensor, ...]:
-        """The parameters of each cell ``[B, num_params, H, W]``."""
+        """Predict the parameters of each cell ``[B, num_params, H, W]``."""
         return (self.controller(pts_feat),)
 
-    def loss_by_feat(  # type: ignore[override]  # `forward` of this head returns one kind of maps more
+    def loss_by_feat(  # type: ignore[override]  # `forward` of this head also returns parameters
         self,
         cls_scores: Sequence[Tensor],
         pts_init: Sequence[Tensor],
@@ -49,19 +49,10 @@ class MaskRepPointsV2Head(RepPointsV2Head):
         batch_img_metas: Sequence[dict[str, Any]],
         batch_gt_instances_ignore: Sequence[InstanceData] | None = None,
     ) -> dict[str, Tensor]:
-        """The losses of :class:`RepPointsV2Head`; keeps what the mask head is trained on.
+        """Compute the losses of :class:`RepPointsV2Head`, and store the positive cells for the mask head.
 
-        Args:
-            cls_scores: as there.
-            pts_init: as there.
-            pts_refine: as there.
-            corner_scores: as there.
-            corner_offsets: as there.
-            sem_scores: as there.
-            params: parameters of the mask head's convolutions per level.
-            batch_gt_instances: as there.
-            batch_img_metas: as there.
-            batch_gt_instances_ignore: as there.
+        ``params`` are the parameters of the mask head's convolutions per level; the other arguments are documented
+        there.
         """
         assigned = self._assign(pts_init, pts_refine, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore)
         gt_inds, flat = assigned.refined_match.gt_inds, flatten_levels(params)
@@ -78,11 +69,11 @@ class MaskRepPointsV2Head(RepPointsV2Head):
         return self._losses(assigned, *maps, batch_gt_instances)
 
     def get_positive_infos(self) -> list[InstanceData]:
-        """What the mask head is trained on, for each image of the batch of the last loss."""
+        """Return the positive cells of each image of the last loss, for training the mask head."""
         return self.positive_infos
 
     def _fields(self, maps: list[list[Tensor]], points: Tensor, cells: Tensor) -> dict[str, Tensor]:
-        """Parameters, places and strides of the cells, for the mask head."""
+        """Return parameters, points and strides of the cells, for the mask head."""
         (params,) = maps
         flat = torch.cat([flatten_map(level) for level in params])
         return dict(param_preds=flat[cells], points=points[cells, :2], strides=points[cells, 2])

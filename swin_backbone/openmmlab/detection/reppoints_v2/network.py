@@ -13,27 +13,27 @@ from torch import Tensor, nn
 
 from swin_backbone.openmmlab.detection.reppoints_v2.corner import CornerFeature
 
-# Two corner scores and two corner offsets (x, y), shown to the point features.
+# Two corner scores and two corner offsets (x, y), concatenated to the features.
 CORNER_CHANNELS = 6
 PRIOR = {'type': 'Normal', 'std': 0.01, 'bias_prob': 0.01}
 
 
 class RepPointsV2Network(RepPointsHead):
-    """Layers of RepPoints V2 (Chen et al., NeurIPS 2020), in the setting of the published Swin-T model.
+    """Layers of RepPoints V2 (Chen et al., NeurIPS 2020), as in the published Swin-T model.
 
-    Two towers give class and point features; a convolution after the point tower gives features shared by two
-    verification tasks: which classes cover a cell (logits for training only, and an embedding that is added to all
-    features), and which cells hold corners of boxes. The corners' raw logits and offsets join the features that two
-    deformable convolutions sample at the first set of points, for the classes and for the second, refined set. A box is
-    spanned by points 0 (top-left) and 1 (bottom-right), in units of the stride from the cell's first pixel. Parameter
-    names are the published ones.
+    Two towers compute class and point features. A convolution after the point tower computes features for two
+    verification tasks: the classes that cover a cell (logits for training, and an embedding that is added to all
+    features), and the cells with corners of boxes. Corner logits and offsets are concatenated to the features, which
+    two deformable convolutions sample at the first set of points, to predict classes and the refined set of points. A
+    box is spanned by points 0 (top-left) and 1 (bottom-right), in units of the stride from the cell's first pixel.
+    Parameter names are the published ones.
 
     Args:
         num_classes: classes without background.
         in_channels: channels of every map.
         loss_cls: a quality focal loss; called with ``(labels, qualities)``.
         loss_bbox_init: loss of the first boxes, in units of ``point_base_scale`` strides.
-        loss_bbox_refine: loss of the refined boxes, likewise.
+        loss_bbox_refine: loss of the refined boxes, in the same units.
         loss_heatmap: loss of corner probabilities.
         loss_offset: loss of corner offsets.
         loss_sem: loss of the semantic maps.
@@ -42,14 +42,14 @@ class RepPointsV2Network(RepPointsHead):
         stacked_convs: convolutions of each tower.
         shared_stacked_convs: convolutions of the shared features.
         corner_dim: channels of a corner-pooled branch.
-        num_points: points of an object, an odd square.
-        gradient_mul: share of the gradient that reaches the first points through the sampling places.
+        num_points: points of an object, the square of an odd number.
+        gradient_mul: factor on the gradient of the first points through the sampling positions.
         point_strides: pixels between cells, per level.
         point_base_scale: size of an object in strides of its level, the unit of box losses.
-        norm_cfg: the norm of all convolutions.
-        train_cfg: ``init`` and ``refine`` with an ``assigner`` each, ``heatmap`` with ``gaussian_iou``, the overlap
-            that sets the reach of a corner.
-        test_cfg: ``nms_pre``, ``score_thr``, ``nms``, ``max_per_img``, as for MMDetection's heads.
+        norm_cfg: norm of all convolutions.
+        train_cfg: ``init`` and ``refine`` with an ``assigner`` each, and ``heatmap`` with ``gaussian_iou``, the overlap
+            that determines the radius of corners in heat maps.
+        test_cfg: ``nms_pre``, ``score_thr``, ``nms``, ``max_per_img``, as in MMDetection's heads.
         init_cfg: initialiser.
     """
 
@@ -123,7 +123,7 @@ class RepPointsV2Network(RepPointsHead):
         self.reppoints_pts_refine_conv = DeformConv2d(*sampled)
 
     def forward_single(self, x: Tensor) -> tuple[Tensor, ...]:
-        """All predictions on one level ``[B, in_channels, H, W]``.
+        """Compute all predictions of one level ``[B, in_channels, H, W]``.
 
         Returns:
             Maps ``[B, ..., H, W]``: class logits, first points and refined points ((y, x) of each point), corner logits
@@ -137,7 +137,7 @@ class RepPointsV2Network(RepPointsHead):
         cls_feat, pts_feat = cls_feat + embedding, pts_feat + embedding
         heat, offset = self._corners(shared + embedding)
         hidden = self.relu(self.reppoints_pts_init_conv(pts_feat))
-        # Coordinates need full precision, and mmcv's deformable convolution has none of bfloat16.
+        # Coordinates need float32, and mmcv's deformable convolution does not support bfloat16.
         with _without_autocast(x):
             corners = torch.cat((heat, offset), dim=1)
             features = (hidden, torch.cat((cls_feat, corners), dim=1), torch.cat((pts_feat, corners), dim=1))
@@ -145,18 +145,18 @@ class RepPointsV2Network(RepPointsHead):
         return *points, heat, offset, self.reppoints_sem_out(shared), *self._extra_maps(pts_feat)
 
     def _extra_maps(self, pts_feat: Tensor) -> tuple[Tensor, ...]:
-        """More maps for a head with other tasks, from the point features."""
+        """Compute additional maps from the point features; subclasses override this."""
         return ()
 
     def _corners(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Corner logits ``[B, 2, H, W]`` and offsets ``[B, 4, H, W]``."""
+        """Compute corner logits ``[B, 2, H, W]`` and offsets ``[B, 4, H, W]``."""
         top_left, bottom_right = self.hem_tl(x), self.hem_br(x)
         heat = (self.reppoints_hem_tl_score_out(top_left), self.reppoints_hem_br_score_out(bottom_right))
         offset = (self.reppoints_hem_tl_offset_out(top_left), self.reppoints_hem_br_offset_out(bottom_right))
         return torch.cat(heat, dim=1), torch.cat(offset, dim=1)
 
     def _points(self, hidden: Tensor, cls_feat: Tensor, pts_feat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Class logits, first points and refined points."""
+        """Compute class logits, first points and refined points."""
         first = self.reppoints_pts_init_out(hidden)
         places = self.gradient_mul * first + (1 - self.gradient_mul) * first.detach()
         places = places - self.dcn_base_offset.to(first)
@@ -166,7 +166,7 @@ class RepPointsV2Network(RepPointsHead):
 
 
 def _initialiser() -> dict[str, Any]:
-    """Small weights everywhere, and a low prior where a logit is mostly negative."""
+    """Return the initialiser: small weights, and a low prior probability for mostly negative logits."""
     rare = ('reppoints_cls_out', 'reppoints_hem_tl_score_out', 'reppoints_hem_br_score_out', 'reppoints_sem_out')
     return {
         'type': 'Normal',
@@ -177,6 +177,6 @@ def _initialiser() -> dict[str, Any]:
 
 
 def _without_autocast(x: Tensor) -> Any:
-    """Turns mixed precision off where the device has it."""
+    """Disable autocast on devices that support it."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()

@@ -1,4 +1,4 @@
-"""Training targets that RepPoints V2 draws as maps: corner heat maps and the semantic map."""
+"""Training targets of RepPoints V2: corner heat maps and the semantic map."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Weights are one over the area; a sliver under one square pixel must not drown all other objects.
+# Weights are 1 / area; the minimum keeps boxes below one square pixel from dominating.
 MIN_AREA = 1.0
 
 
 def corner_radius(sizes: Tensor, min_overlap: float) -> Tensor:
-    """How far both corners may move before the box's IoU with itself falls to ``min_overlap``.
+    """Compute how far both corners may move until the IoU with the original box is ``min_overlap``.
 
-    As in CornerNet's code: the smallest root of the cases 'one corner in, one out', 'both in' and 'both out', with that
-    code's denominators.
+    As in CornerNet's code, it is the smallest root of the cases 'one corner in, one out', 'both in' and 'both out',
+    with the denominators of that code.
 
     Args:
         sizes: ``[G, 2]``, width and height in pixels.
@@ -39,8 +39,8 @@ class CornerTargets:
     """Targets of one kind of corner at N locations.
 
     Attributes:
-        heat: ``[N]``, 1 at the location nearest to a corner, a gaussian around it, else 0.
-        offset: ``[N, 2]``, (x, y) from the location to its corner in strides; read where ``positive``.
+        heat: ``[N]``, 1 at the location nearest to a corner, a Gaussian around it, 0 elsewhere.
+        offset: ``[N, 2]``, (x, y) from the location to its corner in strides; used where ``positive``.
         positive: ``[N]``, whether the location is the nearest to a corner.
     """
 
@@ -50,12 +50,12 @@ class CornerTargets:
 
 
 def corner_targets(points: Tensor, corners: Tensor, radius: Tensor) -> CornerTargets:
-    """Heat map and offsets of one kind of corner, on every level for every object whatever its size.
+    """Compute the heat map and offsets of one kind of corner; every object is drawn on every level.
 
     Args:
         points: ``[N, 3 or more]``: (x, y, stride, ...) in pixels.
         corners: ``[G, 2]``: (x, y) in pixels.
-        radius: ``[G]``: the reach of a corner's gaussian in pixels; its deviation is a sixth of ``2 * radius + 1``.
+        radius: ``[G]``: radius of the Gaussian of a corner in pixels; its deviation is ``(2 * radius + 1) / 6``.
     """
     heat = points.new_zeros(len(points))
     offset = points.new_zeros(len(points), 2)
@@ -68,7 +68,7 @@ def corner_targets(points: Tensor, corners: Tensor, radius: Tensor) -> CornerTar
         distance = (points[level, None, :2] - corners).norm(dim=2)
         gaussian = (-(distance**2) / (2 * deviation**2)).exp()
         heat[level] = gaussian.masked_fill(distance >= radius, 0).amax(dim=1)
-        # Of several corners with one nearest location, the nearest of them decides the offset.
+        # If several corners have the same nearest location, the closest of them determines the offset.
         nearest = distance.min(dim=0)
         claims = torch.full_like(distance, torch.inf).scatter(0, nearest.indices[None], nearest.values[None])
         owned, owner = claims.min(dim=1)
@@ -80,25 +80,25 @@ def corner_targets(points: Tensor, corners: Tensor, radius: Tensor) -> CornerTar
 
 
 def box_corner_targets(points: Tensor, boxes: Tensor, min_overlap: float) -> tuple[CornerTargets, CornerTargets]:
-    """Targets of the top-left and of the bottom-right corners of boxes ``[G, 4]``; see :func:`corner_targets`."""
+    """Compute :func:`corner_targets` of the top-left and of the bottom-right corners of boxes ``[G, 4]``."""
     radius = corner_radius(boxes[:, 2:] - boxes[:, :2], min_overlap)
     return corner_targets(points, boxes[:, :2], radius), corner_targets(points, boxes[:, 2:], radius)
 
 
 def semantic_weights(boxes: Tensor, labels: Tensor, num_classes: int, size: Sequence[int], stride: int) -> Tensor:
-    """The semantic map of one image: filled boxes, one map a class, small objects above large ones.
+    """Draw the semantic map of one image: filled boxes, one map per class, small objects on top of large ones.
 
-    A box fills the cells from its first to its last pixel's cell, both included.
+    A box fills all cells from that of its first pixel to that of its last pixel.
 
     Args:
         boxes: ``[G, 4]``, (x1, y1, x2, y2) in pixels.
         labels: ``[G]``.
-        num_classes: maps to draw.
-        size: cells per column and per row.
-        stride: pixels from cell to cell.
+        num_classes: number of classes.
+        size: rows and columns of cells.
+        stride: pixels between cells.
 
     Returns:
-        ``[num_classes, *size]``: one over the area in square pixels of the object drawn there, 0 where there is none.
+        ``[num_classes, *size]``: 1 / area in square pixels of the object that is drawn there, 0 without an object.
     """
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).clamp(min=MIN_AREA)
     order = areas.argsort(descending=True)
