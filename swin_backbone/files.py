@@ -153,19 +153,19 @@ def _receive(url: str, part: Path, size: int) -> None:
         return
     headers = {'User-Agent': 'swin-backbone', **({'Range': f'bytes={have}-'} if have else {})}
     try:
-        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if have and error.code == RANGE_NOT_SATISFIABLE:  # nothing is missing
             return
         raise
-    with answer:
-        if getattr(answer, 'status', None) != PARTIAL_CONTENT:  # the server sends the whole file
+    with response:
+        if getattr(response, 'status', None) != PARTIAL_CONTENT:  # the server sends the whole file
             have = 0
-        length = int(answer.headers.get('Content-Length') or 0)
+        length = int(response.headers.get('Content-Length') or 0)
         total = have + length if length else size
         bar = progress_bar(part.stem, total or None, initial=have, unit='B', unit_scale=True)
         with part.open('ab' if have else 'wb') as file, bar as progress:
-            while chunk := answer.read(CHUNK):
+            while chunk := response.read(CHUNK):
                 file.write(chunk)
                 progress.update(len(chunk))
             received = file.tell()

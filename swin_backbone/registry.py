@@ -21,7 +21,7 @@ from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 from mmengine.runner import CheckpointLoader, checkpoint
 
-import swin_backbone.mmcv_ops  # noqa: F401  serves mmcv's operators, before a toolkit imports them
+import swin_backbone.mmcv_ops  # noqa: F401  provides mmcv's operators before a toolkit imports them
 from swin_backbone.checkpoint.pickles import history_globals, safe_globals
 
 SCOPE = 'swin_backbone'

@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
-import swin_backbone.registry  # noqa: F401  serves mmcv's operators, before a toolkit imports them
+import swin_backbone.registry  # noqa: F401  provides mmcv's operators before a toolkit imports them
 from swin_backbone.backbones.mm_swin import MMSwinTransformer
 
 TOOLKITS = ('mmdet', 'mmseg')

@@ -10,49 +10,49 @@ import pytest
 import torch
 
 with suppress(ImportError):
-    import submitit  # noqa: F401  its import closes every log file of the process: now there is none
+    import submitit  # noqa: F401  its import closes all log files of the process, so it is imported before there are any
 
-import swin_backbone.mmcv_ops  # noqa: F401  serves mmcv's operators
+import swin_backbone.mmcv_ops  # noqa: F401  provides mmcv's operators
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def external(variable: str, folder: str) -> Path:
-    """A folder beside the checkout, or where ``variable`` points; the test is skipped where it is missing."""
+    """Return the folder in ``variable``, or one next to the checkout; skip the test if it is missing."""
     path = Path(os.environ.get(variable, REPOSITORY.parent / 'shared' / folder))
     if not path.is_dir():
-        pytest.skip(f'{path} is not there: set {variable} to a folder with the real {folder}')
+        pytest.skip(f'{path} does not exist: set {variable} to a folder with the real {folder}')
     return path
 
 
 @pytest.fixture
 def data_dir() -> Path:
-    """Real photographs with annotations (``coco100/``, ``ade100/``)."""
+    """Folder of real photos with annotations (``coco100/``, ``ade100/``)."""
     return external('SWIN_BACKBONE_DATA', 'data')
 
 
 @pytest.fixture(scope='session')
 def photographs() -> Path | None:
-    """The same folder, or None where it is missing: for tests that can take generated images instead."""
+    """The same folder, or None if it is missing, for tests that can use generated images instead."""
     path = Path(os.environ.get('SWIN_BACKBONE_DATA', REPOSITORY.parent / 'shared' / 'data'))
     return path if path.is_dir() else None
 
 
 @pytest.fixture
 def fixtures_dir() -> Path:
-    """Checkpoints of other implementations with their true outputs (``dialects/``)."""
+    """Folder of checkpoints of other implementations with their outputs (``dialects/``)."""
     return external('SWIN_BACKBONE_FIXTURES', 'fixtures')
 
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Every test starts from the same random state."""
+    """Seed every test equally."""
     torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
 def own_registry_scope() -> Iterator[None]:
-    """A Runner sets the registry scope of the process; no test inherits that of another."""
+    """Reset the registry scope, which a Runner sets for the process, after every test."""
     yield
     if 'mmengine.registry' in sys.modules:
         sys.modules['mmengine.registry'].DefaultScope._instance_dict.clear()
@@ -60,7 +60,7 @@ def own_registry_scope() -> Iterator[None]:
 
 @pytest.fixture(scope='session', autouse=True)
 def commands_without_transformers() -> Iterator[None]:
-    """The processes that tests start leave out Transformers, whose import takes longer than most commands."""
+    """Hide Transformers from subprocesses, because its import takes longer than most commands."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('PYTHONPATH', str(Path(__file__).parent / 'without_transformers'), prepend=os.pathsep)
         yield
@@ -68,5 +68,5 @@ def commands_without_transformers() -> Iterator[None]:
 
 @pytest.fixture(scope='session', autouse=True)
 def few_threads() -> None:
-    """The maps of the tests are too small for more threads, which only wait for each other on a busy machine."""
+    """Use one thread: the maps of the tests are small, and more threads are slow on a busy machine."""
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""The demo configs on a few generated images, as plain calls without a Runner."""
+"""The demo configs on a few generated images, without a Runner."""
 
 import copy
 from functools import lru_cache
@@ -25,7 +25,7 @@ def read_config(path: Path) -> Config:
 
 
 def demo_config(path: Path, root: Path, test_size: int = 128) -> Config:
-    """A demo's config with a smaller backbone and its images tested at ``test_size`` pixels."""
+    """Return a demo config with a small backbone and test images of ``test_size`` pixels."""
     config = copy.deepcopy(read_config(path))
     move_data_root(config, str(root))
     config.model.backbone = dict(type='swin_backbone.SwinTransformer', **TINY)
@@ -43,18 +43,18 @@ def demo_config(path: Path, root: Path, test_size: int = 128) -> Config:
 
 
 def build_model(config: Config, seed: int = 0) -> Any:
-    """The config's model with random weights, the same for every call."""
+    """Build the model of a config with random weights, equal in every call."""
     torch.manual_seed(seed)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         model = MODELS.build(config.model)
         detector = getattr(model, 'module', model)
         if hasattr(detector, 'rpn_head'):
-            detector.rpn_head.init_weights()  # Sparse R-CNN's proposals are not boxes before
+            detector.rpn_head.init_weights()  # before this, proposals of Sparse R-CNN are not valid boxes
         return revert_sync_batchnorm(model).eval()
 
 
 def batches(config: Config, size: int) -> list[Any]:
-    """The test images through the config's test pipeline, ``size`` at a time."""
+    """Return batches of ``size`` test images, loaded by the test pipeline of the config."""
     from mmengine.registry import DATASETS
 
     with DefaultScope.overwrite_default_scope(config.default_scope):
@@ -65,6 +65,6 @@ def batches(config: Config, size: int) -> list[Any]:
 
 @torch.no_grad()
 def predict(config: Config, size: int = 2) -> list[Any]:
-    """What a model with random weights predicts for the test images."""
+    """Predict the test images with random weights."""
     model = build_model(config)
     return [sample for batch in batches(config, size) for sample in model.test_step(batch)]

@@ -1,4 +1,4 @@
-"""Small makers and measures that several tests need."""
+"""Helpers that several tests share."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from swin_backbone import SwinTransformer
 TINY: dict[str, Any] = dict(variant=None, embed_dim=16, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), drop_path_rate=0.0)
 
 
-def relative_error(ours: Tensor, theirs: Tensor) -> float:
-    """Largest difference as a fraction of the largest magnitude of ``theirs``."""
-    scale = theirs.abs().max().clamp_min(torch.finfo(theirs.dtype).tiny)
-    return ((ours - theirs).abs().max() / scale).item()
+def relative_error(ours: Tensor, reference: Tensor) -> float:
+    """Return the largest difference divided by the largest magnitude of ``reference``."""
+    scale = reference.abs().max().clamp_min(torch.finfo(reference.dtype).tiny)
+    return ((ours - reference).abs().max() / scale).item()
 
 
 def randomize(model: nn.Module, std: float = 0.2) -> nn.Module:
-    """Give every parameter a value that matters, so that no term can hide behind its initial zero or one."""
+    """Set every parameter to random values, because terms with initial values of zero or one would hide errors."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith('logit_scale'):
@@ -30,5 +30,5 @@ def randomize(model: nn.Module, std: float = 0.2) -> nn.Module:
 
 
 def tiny_backbone(**overrides: Any) -> SwinTransformer:
-    """A small backbone with weights that matter."""
+    """Build a small backbone with random weights."""
     return randomize(SwinTransformer(**{**TINY, **overrides}))

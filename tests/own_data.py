@@ -1,4 +1,4 @@
-"""A small data set as a user would have it: images, COCO JSON of three classes, dataset.toml."""
+"""A small data set in the format of user data: images, COCO JSON of three classes, dataset.toml."""
 
 import io
 import json
@@ -22,7 +22,7 @@ def write_own_data(root: Path, photographs: Path | None) -> list[str]:
 
     Args:
         root: a new folder.
-        photographs: a data set in COCO's layout to take eight images from, or None for generated ones.
+        photographs: a data set in COCO's layout, of which eight images are used, or None for generated ones.
     """
     root.mkdir(parents=True)
     return _from_shapes(root) if photographs is None else _from_photographs(root, photographs)
@@ -36,7 +36,7 @@ def write_maps(root: Path, classes: list[str]) -> None:
 
 
 def write_toml(root: Path, classes: list[str], annotations: str) -> Path:
-    """Write the file that names them, for training and for evaluation."""
+    """Write the TOML file with these annotations for training and evaluation."""
     part = f'annotations = "{annotations}"\nimages = "images"\n'
     path = root / f'{Path(annotations).stem}.toml'
     path.write_text(f'classes = {json.dumps(classes)}\n[train]\n{part}[val]\n{part}')
@@ -51,7 +51,7 @@ def _from_shapes(root: Path) -> list[str]:
 
 
 def _from_photographs(root: Path, photographs: Path) -> list[str]:
-    """Images with at most six objects, some for each class, scaled to a square."""
+    """Write photos with at most six objects, some for each class, scaled to a square."""
     classes = ['person', 'car', 'chair']
     with redirect_stdout(io.StringIO()):
         coco = COCO(photographs / 'annotations' / 'instances_train2017.json')
@@ -72,7 +72,7 @@ def _from_photographs(root: Path, photographs: Path) -> list[str]:
 
 
 def scaled(coco: COCO, one: dict) -> dict:
-    """An object of the scaled image, with its mask as run lengths."""
+    """Return an annotation for the scaled image, with its mask as RLE."""
     whole = Image.fromarray(coco.annToMask(one) * 255)
     pixels = np.asarray(whole.resize((SIZE, SIZE))) > 127
     run_lengths = mask.encode(np.asfortranarray(pixels.astype(np.uint8)))

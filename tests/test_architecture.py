@@ -1,4 +1,4 @@
-"""The layers of docs/architecture.md: imports point down only, without cycles, and the core needs torch alone."""
+"""The layers of docs/architecture.md: imports only from lower layers, no cycles, and no toolkits in the core."""
 
 import ast
 import subprocess
@@ -37,14 +37,14 @@ LAYERS = (
     'files',
     'errors',
 )
-"""Top to bottom: a module imports only modules of its own layer or of lower ones."""
+"""From top to bottom: a module imports only modules of its own layer or of lower ones."""
 
 TORCH_ALONE = ('backbones', 'checkpoint', 'attention', 'variants', 'files', 'errors', 'datasets')
 TOOLKITS = {'mmengine', 'mmcv', 'mmdet', 'mmseg'}
 
 
 def modules() -> dict[str, Path]:
-    """Every module by its dotted name inside the package; the package itself is ''."""
+    """Return every module by its dotted name inside the package; the package itself is ''."""
     found = {}
     for path in PACKAGE.rglob('*.py'):
         parts = path.relative_to(PACKAGE).with_suffix('').parts
@@ -56,7 +56,7 @@ MODULES = modules()
 
 
 def imported(path: Path, top_level: bool = False) -> Iterator[str]:
-    """Modules of the package that a file imports, inside functions too unless ``top_level``."""
+    """Yield the modules of the package that a file imports, also inside functions unless ``top_level``."""
     tree = ast.parse(path.read_text())
     for node in tree.body if top_level else ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -87,7 +87,7 @@ def test_imports_point_down(module: str) -> None:
     assert not upward, f'{module} is below {sorted(upward)}'
 
 
-def test_no_cycles() -> None:
+def test_imports_have_no_cycles() -> None:
     graph = {module: {o for o in imported(path, True) if o != module} for module, path in MODULES.items()}
     done: set[str] = set()
 
@@ -102,7 +102,7 @@ def test_no_cycles() -> None:
         visit(module, ())
 
 
-def test_the_core_imports_no_toolkit() -> None:
+def test_core_imports_no_toolkit() -> None:
     optional = {'attention.kernels.triton'} if find_spec('triton') is None else set()
     names = [f'swin_backbone.{m}' for m in set(MODULES) - optional if m.partition('.')[0] in TORCH_ALONE]
     names += ['swin_backbone']
@@ -112,7 +112,7 @@ def test_the_core_imports_no_toolkit() -> None:
     assert done.stdout == 'set()\n'
 
 
-def test_tests_mirror_the_package() -> None:
+def test_test_folders_mirror_the_package() -> None:
     folders = {
         path.parent.relative_to(REPOSITORY / 'tests').parts for path in (REPOSITORY / 'tests').rglob('test_*.py')
     }

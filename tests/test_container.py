@@ -1,4 +1,4 @@
-"""The Dockerfile: what it copies is there and not ignored, and its steps are those of scripts/setup.sh."""
+"""The Dockerfile: copied files exist and are not ignored, and its arguments are those of scripts/setup.sh."""
 
 import json
 import re
@@ -18,7 +18,7 @@ SETUP = (REPOSITORY / 'scripts' / 'setup.sh').read_text()
 
 
 def arguments(instruction: str) -> list[str]:
-    """What follows an instruction, for each time that it occurs."""
+    """Return the arguments of every occurrence of an instruction."""
     return [line.partition(' ')[2] for line in LINES if line.split()[0] == instruction]
 
 
@@ -32,23 +32,23 @@ def project() -> dict[str, Any]:
     return tomllib.loads((REPOSITORY / 'pyproject.toml').read_text())
 
 
-def test_instructions_are_known() -> None:
+def test_dockerfile_has_only_known_instructions() -> None:
     known = {'FROM', 'RUN', 'ARG', 'ENV', 'WORKDIR', 'COPY', 'ENTRYPOINT', 'CMD'}
     assert {line.split()[0] for line in LINES} <= known and LINES[0].startswith('FROM ')
 
 
 @pytest.mark.parametrize('source', copied())
-def test_what_is_copied_exists_and_is_not_ignored(source: str) -> None:
+def test_copied_files_exist_and_are_not_ignored(source: str) -> None:
     assert (REPOSITORY / source).exists()
     rules = [line for line in (REPOSITORY / '.dockerignore').read_text().splitlines() if line and line[0] != '#']
     ignored = False
-    for rule in rules:  # the last one that matches counts
+    for rule in rules:  # the last matching rule applies
         if fnmatch(source, rule.removeprefix('!')):
             ignored = not rule.startswith('!')
     assert not ignored
 
 
-def test_the_package_builds_of_what_is_copied_before(project: dict[str, Any]) -> None:
+def test_files_needed_to_build_are_copied_before_setup(project: dict[str, Any]) -> None:
     build = project['tool']['hatch']['build']['targets']['wheel']
     meta = project['project']
     needed = {'pyproject.toml', 'scripts', meta['readme'], *meta['license-files'], *build['packages']}
@@ -58,7 +58,7 @@ def test_the_package_builds_of_what_is_copied_before(project: dict[str, Any]) ->
     assert needed <= before
 
 
-def test_steps_are_those_of_the_setup_script() -> None:
+def test_arguments_are_those_of_the_setup_script() -> None:
     call = next(line for line in arguments('RUN') if line.endswith('scripts/setup.sh'))
     passed = set(re.findall(r'(\w+)=\$', call))
     assert passed == {name.partition('=')[0] for name in arguments('ARG')} == {'STACK', 'TORCH_INDEX_URL'}
@@ -69,5 +69,5 @@ def test_steps_are_those_of_the_setup_script() -> None:
     assert not re.search(r'g\+\+|gcc|build-essential|cuda', ' '.join(installed))
 
 
-def test_the_command_is_the_console_script(project: dict[str, Any]) -> None:
+def test_entrypoint_is_the_console_script(project: dict[str, Any]) -> None:
     assert json.loads(arguments('ENTRYPOINT')[0])[0] in project['project']['scripts']

@@ -1,4 +1,4 @@
-"""The documentation: links lead somewhere, commands are accepted, Python runs, and no page is too long."""
+"""The documentation: link targets exist, commands are accepted, Python runs, and pages are short."""
 
 import argparse
 import re
@@ -34,20 +34,20 @@ def text_of(name: str) -> str:
 
 
 def blocks(name: str, *languages: str) -> list[str]:
-    """The code blocks of a page, without their indentation."""
+    """Return the code blocks of a page, without their indentation."""
     found = BLOCK.findall(text_of(name))
     return [re.sub(f'^{indent}', '', code, flags=re.M) for indent, language, code in found if language in languages]
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub and MkDocs make them."""
+    """Return the anchors that GitHub and MkDocs generate for the headings of a page."""
     headings = re.findall(r'^#+ (.*)$', BLOCK.sub('', page.read_text()), re.M)
     plain = [re.sub(r'[^\w\- ]', '', re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', heading)) for heading in headings]
     return {heading.strip().lower().replace(' ', '-') for heading in plain}
 
 
 @pytest.mark.parametrize('page', PAGES, ids=NAMES)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     for link in LINK.findall(BLOCK.sub('', page.read_text())):
         if link.startswith('https://'):
             continue
@@ -69,11 +69,11 @@ def test_every_page_is_in_the_navigation() -> None:
 
 
 class AcceptedError(Exception):
-    """Ends a command once its arguments are accepted."""
+    """Raised when the arguments of a command are accepted, to stop it."""
 
 
 def commands(name: str) -> list[list[str]]:
-    """The calls of this project's commands in a page, as words, up to a pipe or a redirection."""
+    """Return the calls of this project's commands in a page, split into words, up to a pipe or redirection."""
     calls = []
     for block in blocks(name, 'bash'):
         for line in block.replace('\\\n', ' ').splitlines():
@@ -137,11 +137,11 @@ SMALLER = {
     "'data/shapes/val2017/000000100000.jpg'": "'dog.jpg'",
     "['dog', 'cat']": "['ring', 'star']",
 }
-"""What a page says, and what is run instead: files that are not downloaded, models that take seconds."""
+"""Replacements of code in pages, to avoid downloads and slow models."""
 
 
 def stand_ins() -> dict[str, Any]:
-    """Write checkpoints to the current folder; returns the names that pages use without defining them."""
+    """Write checkpoints to the current folder, and return the variables that pages use without defining them."""
     model = SwinTransformer(**SIZES).eval()
     torch.save(model.state_dict(), 'v1.pth')
     classifier = {name: value for name, value in model.state_dict().items() if not name.startswith('norm')}
@@ -205,7 +205,7 @@ def check_config(code: str, path: Path) -> None:
     from mmengine.config import Config
 
     path.write_text(code)
-    config = Config.fromfile(path, import_custom_modules=False)  # replacing a class would outlast this test
+    config = Config.fromfile(path, import_custom_modules=False)  # a custom import could replace classes for later tests
     backbone = config.model.backbone
     if 'swin_backbone' in backbone.type:
         assert backbone.type == 'swin_backbone.SwinTransformer'

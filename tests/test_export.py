@@ -1,4 +1,4 @@
-"""Exported models: the same numbers at every size, and one sentence where an export is impossible."""
+"""Exported models: equal outputs for every image size, and errors for invalid exports."""
 
 import warnings
 from pathlib import Path
@@ -16,7 +16,7 @@ from swin_backbone.attention.window_plan import WindowPlan
 from swin_backbone.export import compare_onnx, export_onnx, export_program, relative_error
 
 SIZES = [(1, 64, 64), (2, 49, 37), (1, 16, 120), (3, 9, 14), (1, 130, 71), (1, 1, 1)]
-"""Batch, height, width: divisible, odd, wide, smaller than a window, large, one pixel."""
+"""Batch, height, width: divisible by the window, odd, wide, smaller than a window, large, one pixel."""
 
 
 def small(version: int = 1, depths: tuple[int, ...] = (2, 1), **options: Any) -> SwinTransformer:
@@ -32,7 +32,7 @@ def small(version: int = 1, depths: tuple[int, ...] = (2, 1), **options: Any) ->
 @pytest.mark.parametrize('shifted', [False, True])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize('size', [(7, 7), (14, 9), (5, 3), (1, 1), (16, 20)])
-def test_the_recorded_arithmetic_equals_the_definition(
+def test_exported_attention_equals_eager(
     size: tuple[int, int], dtype: torch.dtype, shifted: bool, cosine: bool
 ) -> None:
     qkv, bias = torch.randn(2, *size, 36, dtype=dtype), torch.randn(3, 28, 28)
@@ -53,7 +53,7 @@ def test_the_recorded_arithmetic_equals_the_definition(
     ],
     ids=str,
 )
-def test_a_traced_backbone_serves_every_size(options: dict[str, Any]) -> None:
+def test_traced_backbone_supports_every_size(options: dict[str, Any]) -> None:
     model = small(**options)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -65,7 +65,7 @@ def test_a_traced_backbone_serves_every_size(options: dict[str, Any]) -> None:
         assert max(relative_error(found, expected) for found, expected in pairs) < 1e-5, (batch, height, width)
 
 
-def test_an_exported_program_serves_every_size() -> None:
+def test_exported_program_supports_every_size() -> None:
     model = small(2).train()
     program = export_program(model, (64, 96)).module()
     assert model.training
@@ -77,7 +77,7 @@ def test_an_exported_program_serves_every_size() -> None:
         assert max(relative_error(found, expected) for found, expected in pairs) < 1e-5, (batch, height, width)
 
 
-def test_an_onnx_file_serves_every_size(tmp_path: Path) -> None:
+def test_onnx_file_supports_every_size(tmp_path: Path) -> None:
     pytest.importorskip('onnxruntime')
     model = small()
     path = export_onnx(model, tmp_path / 'folder' / 'swin.onnx', (64, 96))
@@ -91,7 +91,7 @@ def test_an_onnx_file_serves_every_size(tmp_path: Path) -> None:
     assert [put.name for put in (*session.get_inputs(), *session.get_outputs())] == ['image', 'stride4', 'stride8']
 
 
-def test_a_fixed_onnx_file_has_one_size(tmp_path: Path) -> None:
+def test_fixed_onnx_file_has_one_size(tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip('onnxruntime')
     model = small(depths=(1,))
     path = export_onnx(model, tmp_path / 'fixed.onnx', (33, 20), dynamic=False)
@@ -111,7 +111,7 @@ class Conditional(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ('model', 'size', 'sentence'),
+    ('model', 'size', 'message'),
     [
         (None, (224,), 'image_size must be two integers of at least 8'),
         (None, (224, 4), 'image_size must be two integers of at least 8'),
@@ -119,10 +119,10 @@ class Conditional(nn.Module):
         (Conditional(), (16, 16), 'PyTorch cannot export Conditional'),
     ],
 )
-def test_an_impossible_export_is_refused_and_leaves_nothing(
-    tmp_path: Path, model: nn.Module | None, size: Any, sentence: str
+def test_invalid_export_raises_input_error_and_writes_nothing(
+    tmp_path: Path, model: nn.Module | None, size: Any, message: str
 ) -> None:
     pytest.importorskip('onnxscript')
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(InputError, match=message):
         export_onnx(model or small(depths=(1,)), tmp_path / 'no.onnx', size)
     assert list(tmp_path.iterdir()) == []

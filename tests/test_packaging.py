@@ -1,4 +1,4 @@
-"""What the metadata, the set-up script and the make targets promise; the wheel itself is tried by `make wheel`."""
+"""Metadata, the setup script and the make targets; `make wheel` tests the wheel itself."""
 
 import ast
 import os
@@ -28,14 +28,14 @@ def name_of(requirement: str) -> str:
     return re.split(r'[=<>;\[ ]', requirement)[0]
 
 
-def test_core_needs_torch_and_little_else(project: dict[str, Any]) -> None:
+def test_core_dependencies_are_few_and_unpinned(project: dict[str, Any]) -> None:
     assert {name_of(requirement) for requirement in project['dependencies']} == {'torch', 'numpy', 'safetensors'}
     assert not any('<' in requirement or '==' in requirement for requirement in project['dependencies'])
 
 
 @pytest.mark.parametrize(('extra', 'family'), [('openmmlab', 'open-mmlab'), ('onedl', 'onedl')])
-def test_doctor_asks_for_what_the_extras_name(project: dict[str, Any], extra: str, family: str) -> None:
-    # The forks have another mmengine than mmcv-lite asks for, so its extra cannot name mmcv-lite.
+def test_doctor_requires_the_packages_of_the_extras(project: dict[str, Any], extra: str, family: str) -> None:
+    # mmcv-lite requires another mmengine than the forks, so the extra of the forks cannot list mmcv-lite.
     wanted = {value for module, value in FAMILIES[family].items() if (extra, module) != ('onedl', 'mmcv')}
     assert wanted <= set(project['optional-dependencies'][extra])
 
@@ -72,7 +72,7 @@ def test_import_loads_no_toolkit() -> None:
 @pytest.mark.parametrize(
     ('variable', 'value', 'choices'), [('STACK', 'mmlab', 'openmmlab or onedl'), ('MMCV', 'full', 'lite or compiled')]
 )
-def test_setup_refuses_an_unknown_value(variable: str, value: str, choices: str) -> None:
+def test_setup_rejects_unknown_values(variable: str, value: str, choices: str) -> None:
     done = subprocess.run([SETUP], env={**os.environ, variable: value}, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == f"error: unknown {variable} '{value}': use {choices}.\n"
@@ -80,7 +80,7 @@ def test_setup_refuses_an_unknown_value(variable: str, value: str, choices: str)
 
 @pytest.mark.skipif(shutil.which('make') is None, reason='make is not installed')
 @pytest.mark.parametrize(('stack', 'folder'), [('openmmlab', '.venv'), ('onedl', '.venv-onedl')])
-def test_stack_chooses_the_environment(stack: str, folder: str) -> None:
+def test_stack_selects_the_environment(stack: str, folder: str) -> None:
     command = ['make', '--dry-run', '--no-print-directory', 'test', 'demo', 'bench', 'wheel', 'lint', 'types']
     variables = {key: value for key, value in os.environ.items() if key not in ('MAKEFLAGS', 'MAKELEVEL', 'VENV')}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The backbone builds from both toolkits' registries, by its scoped name alone, in a fresh process."""
+"""The backbone builds from both toolkits' registries by its scoped name, in a new process."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 
 BUILD = """
-import swin_backbone.mmcv_ops  # serves mmcv's operators where mmcv has none, and registers nothing
+import swin_backbone.mmcv_ops  # provides mmcv's operators if mmcv has none, and registers nothing
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from {toolkit}.registry import MODELS
@@ -19,13 +19,13 @@ assert stock is not type(model), 'the toolkit keeps its own class under the plai
 
 
 @pytest.mark.parametrize('toolkit', ['mmdet', 'mmseg'])
-def test_builds_by_scoped_name(toolkit: str) -> None:
+def test_backbone_builds_by_its_scoped_name(toolkit: str) -> None:
     code = BUILD.format(toolkit=toolkit)
     result = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
 
-def test_extensions_come_with_the_toolkit_they_extend() -> None:
+def test_extensions_are_registered_after_their_toolkit_is_imported() -> None:
     code = (
         "from swin_backbone.registry import MODELS\n"
         "assert MODELS.get('RepPointsV2Head') is None\n"

@@ -56,8 +56,8 @@ def mmcv_operators() -> str:
         module = importlib.import_module(SERVED_MODULE)
     except Exception:  # no mmcv, no torchvision, or a build for another torch: OSError, RuntimeError, ...
         return 'none'
-    served = module.__spec__ is not None and module.__spec__.origin == ORIGIN
-    return f'{ORIGIN} {sys.modules[ORIGIN].__version__}' if served else 'compiled'
+    through_torchvision = module.__spec__ is not None and module.__spec__.origin == ORIGIN
+    return f'{ORIGIN} {sys.modules[ORIGIN].__version__}' if through_torchvision else 'compiled'
 
 
 install_mmcv_ops()

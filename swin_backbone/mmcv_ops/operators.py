@@ -46,13 +46,13 @@ def missing_operator(name: str) -> Callable[..., NoReturn]:
     if name.startswith('__'):
         raise AttributeError(name)
 
-    def refuse(*_: Any, **__: Any) -> NoReturn:
+    def fail(*_: Any, **__: Any) -> NoReturn:
         raise NotImplementedError(
             f"mmcv's operator {name!r} is not available through torchvision: compile mmcv, with `MMCV=compiled make "
             f'setup` in a checkout, or elsewhere with `{COMPILE}` (needs a C++ compiler and torch 2.13 or older).'
         )
 
-    return refuse
+    return fail
 
 
 def to_full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
