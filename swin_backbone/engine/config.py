@@ -9,15 +9,22 @@ from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.config import config as reading
+from mmengine.config import utils as reading_utils
 from mmengine.config.utils import MODULE2PACKAGE
 
 from swin_backbone.engine.error_explanations import reading_problem, shorten
 from swin_backbone.engine.path_check import check_launcher, check_writable
 from swin_backbone.errors import InputError
 from swin_backbone.files import find_config
+
+# For each base config `mmdet::...`, mmengine reloads the list of installed packages and parses all metafiles of the toolkit
+# again, which takes most of the time of reading a config.
+IS_INSTALLED, LOAD_METAFILE = cache(reading.is_installed), cache(reading_utils.load)
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
@@ -39,7 +46,8 @@ def load_config(name: str, overrides: Sequence[str] | None = None) -> Config:
     name_forks()
     options = parse_overrides(overrides or ())
     try:
-        config = Config.fromfile(path)
+        with patch.object(reading, 'is_installed', IS_INSTALLED), patch.object(reading_utils, 'load', LOAD_METAFILE):
+            config = Config.fromfile(path)
     except Exception as error:
         raise InputError(reading_problem(path, error)) from error
     merge_options(config, options)
