@@ -22,7 +22,7 @@ from swin_backbone.engine.path_check import check_launcher, check_writable
 from swin_backbone.errors import InputError
 from swin_backbone.files import find_config
 
-# For each base config `mmdet::...`, mmengine reloads the list of installed packages and parses all metafiles of the toolkit
+# For each base config `mmdet::...`, mmengine reloads the list of installed packages and parses the toolkit's metafiles
 # again, which takes most of the time of reading a config.
 IS_INSTALLED, LOAD_METAFILE = cache(reading.is_installed), cache(reading_utils.load)
 
