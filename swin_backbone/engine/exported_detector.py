@@ -1,4 +1,4 @@
-"""Detectors as one graph: from an image to boxes, scores, labels and masks, suppression included."""
+"""Detectors as one exportable graph, from an image to boxes, scores, labels and masks after suppression."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,10 +31,10 @@ class Detector(Normalized):
     """A detector that predicts a fixed number of objects in each image.
 
     Args:
-        model: a detector of MMDetection in evaluation mode.
+        model: an MMDetection detector in evaluation mode.
 
     Raises:
-        InputError: the heads of the model are not among those that this class knows.
+        InputError: if the heads of the model are not supported.
     """
 
     onnx_functions = ONNX_FUNCTIONS
@@ -44,40 +44,40 @@ class Detector(Normalized):
         if isinstance(model, TwoStageDetector) and type(model.roi_head) in (StandardRoIHead, CascadeRoIHead):
             heads = as_list(model.roi_head.bbox_head)
             masks = as_list(model.roi_head.mask_head) if model.roi_head.with_mask else []
-            known = type(model.rpn_head) is RPNHead and not model.roi_head.with_shared_head
-            known = known and all(isinstance(head, ConvFCBBoxHead) and not head.custom_activation for head in heads)
-            known = known and all(type(head) is FCNMaskHead and not head.class_agnostic for head in masks)
+            supported = type(model.rpn_head) is RPNHead and not model.roi_head.with_shared_head
+            supported &= all(isinstance(head, ConvFCBBoxHead) and not head.custom_activation for head in heads)
+            supported &= all(type(head) is FCNMaskHead and not head.class_agnostic for head in masks)
             settings = [model.test_cfg.rpn, model.test_cfg.rcnn]
             self.output_names = ('boxes', 'scores', 'labels', *(['masks'] if masks else []))
         else:
-            known = isinstance(model, SingleStageDetector) and type(model.bbox_head) in (ATSSHead, RetinaHead)
-            known = known and model.bbox_head.use_sigmoid_cls
+            supported = isinstance(model, SingleStageDetector) and type(model.bbox_head) in (ATSSHead, RetinaHead)
+            supported = supported and model.bbox_head.use_sigmoid_cls
             settings = [model.test_cfg]
             self.output_names = ('boxes', 'scores', 'labels')
-        if not known:
+        if not supported:
             raise InputError(
                 f'{type(model).__name__} cannot be exported with its heads; ATSS, RetinaNet, Faster, Mask and Cascade '
-                'R-CNN can. Add --backbone to export its backbone, or --raw for the outputs of the head of a detector '
-                'of one stage.'
+                'R-CNN are supported. Add --backbone to export only the backbone, or --raw to export the head outputs '
+                'of a one-stage detector.'
             )
         kinds = {cfg.nms.get('type', 'nms') for cfg in settings if cfg is not None}
         if kinds - {'nms'}:
             raise InputError(
-                f'suppression of type {", ".join(sorted(kinds - {"nms"}))!r} is not in ONNX: set it to nms with '
-                "--cfg-options (model.test_cfg.rcnn.nms.type=nms); scores then differ from the model's."
+                f'suppression of type {", ".join(sorted(kinds - {"nms"}))!r} does not exist in ONNX: set it to nms '
+                "with --cfg-options model.test_cfg.rcnn.nms.type=nms; scores then differ from the model's."
             )
 
         head = model.rpn_head if isinstance(model, TwoStageDetector) else model.bbox_head
-        # A last map of one row would be fixed in the graph.
+        # If the last feature map had a single row, its height would become a constant of the graph.
         self.least_side = max(max(stride) for stride in head.prior_generator.strides) + 1
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Find objects in RGB images ``[B, 3, H, W]`` of values from 0 to 255.
+        """Detect objects in RGB images ``[B, 3, H, W]`` with values from 0 to 255.
 
         Returns:
-            Boxes ``[B, K, 4]`` as corners in pixels, scores ``[B, K]`` in descending order, labels ``[B, K]`` and, of a
-            model with masks, the probability of each object on a grid over its box, ``[B, K, 28, 28]``. Where an image
-            has fewer than K objects, the rest has score 0 and label -1.
+            Boxes ``[B, K, 4]`` as corners in pixels, scores ``[B, K]`` in descending order, labels ``[B, K]`` and, for
+            a model with masks, the mask probabilities of each object on a grid over its box, ``[B, K, 28, 28]``. If
+            an image has fewer than K objects, the remaining entries have score 0 and label -1.
         """
         model: Any = self.model
         size = (image.shape[2], image.shape[3])
@@ -88,30 +88,30 @@ class Detector(Normalized):
         boxes, scores, labels = classify(model.roi_head, maps, proposals, size, model.test_cfg.rcnn)
         if not model.roi_head.with_mask:
             return boxes, scores, labels
-        return boxes, scores, labels, draw(model.roi_head, maps, boxes, labels)
+        return boxes, scores, labels, predict_masks(model.roi_head, maps, boxes, labels)
 
 
 class RawDetector(Normalized):
-    """A detector of one stage as one graph, up to the outputs of its head.
+    """A one-stage detector as one graph, up to the outputs of its head.
 
     Args:
-        model: a detector of MMDetection in evaluation mode.
+        model: an MMDetection detector in evaluation mode.
 
     Raises:
-        InputError: the detector has more than one stage.
+        InputError: if the detector has more than one stage.
     """
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
         if not isinstance(model, SingleStageDetector):
-            raise InputError(f'{type(model).__name__} has no outputs of a head on whole maps: leave --raw out.')
+            raise InputError(f'--raw needs a one-stage detector, got {type(model).__name__}: leave --raw out.')
         self.least_side = max(max(stride) for stride in model.bbox_head.prior_generator.strides) + 1
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Run the head on RGB images ``[B, 3, H, W]`` of values from 0 to 255.
+        """Compute the head outputs for RGB images ``[B, 3, H, W]`` with values from 0 to 255.
 
         Returns:
-            Every map that the head returns, ``[B, C, h, w]``: all levels of its first output, of its second, and so on.
+            Every map of the head, ``[B, C, h, w]``: all levels of its first output, then of its second, and so on.
         """
         model: Any = self.model
         outputs = model.bbox_head(model.extract_feat(self.normalise(image)))
@@ -119,14 +119,14 @@ class RawDetector(Normalized):
 
 
 def one_stage(head: AnchorHead, maps: Sequence[Tensor], size: Size, cfg: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Decode the outputs of a head with anchors as the toolkit does."""
+    """Decode the outputs of an anchor head like MMDetection."""
     outputs = head(maps)
     anchors = head.prior_generator.grid_priors([level.shape[2:] for level in outputs[0]], device=maps[0].device)
     boxes, scores, labels = [], [], []
     for level, priors in enumerate(anchors):
         per_class = rows(outputs[0][level], head.num_classes).sigmoid()
         flat = per_class.flatten(1)
-        # A score in the list is above the threshold, the rest is zero and sorted behind it.
+        # Scores up to the threshold become zero, which sorts them last.
         chosen, index = best(torch.where(flat > cfg.score_thr, flat, 0.0), cfg.nms_pre)
         place, label = index // head.num_classes, index % head.num_classes
         deltas = take(rows(outputs[1][level], 4), place)
@@ -137,14 +137,14 @@ def one_stage(head: AnchorHead, maps: Sequence[Tensor], size: Size, cfg: Any) ->
         labels.append(label)
     corners, values, classes = torch.cat(boxes, 1), torch.cat(scores, 1), torch.cat(labels, 1)
     values = values * large_enough(corners, cfg)
-    # Classes are moved apart, so that no box suppresses one of another class.
+    # Boxes are offset by class, so that boxes of different classes never suppress each other.
     apart = corners + (classes * (corners.max() + 1))[..., None]
     kept = suppress(apart, values, cfg.nms.iou_threshold, 0.0)
     return finish(corners, values * kept, classes, cfg.max_per_img)
 
 
 def propose(head: RPNHead, maps: Sequence[Tensor], size: Size, cfg: Any) -> Tensor:
-    """Regions that may hold an object, ``[B, R, 4]``; all zero where there are fewer."""
+    """Return region proposals ``[B, R, 4]``; missing ones are zero."""
     scores, deltas = head(maps)
     anchors = head.prior_generator.grid_priors([level.shape[2:] for level in scores], device=maps[0].device)
     boxes, values = [], []
@@ -165,7 +165,7 @@ def propose(head: RPNHead, maps: Sequence[Tensor], size: Size, cfg: Any) -> Tens
 
 
 def classify(head: Any, maps: Sequence[Tensor], boxes: Tensor, size: Size, cfg: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Classify and refine regions, in every stage of a cascade."""
+    """Classify and refine region proposals with one box head or a cascade of them."""
     stages, extractors = as_list(head.bbox_head), as_list(head.bbox_roi_extractor)
     batch, number = boxes.shape[0], boxes.shape[1]
     real = (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
@@ -195,8 +195,8 @@ def classify(head: Any, maps: Sequence[Tensor], boxes: Tensor, size: Size, cfg: 
     )
 
 
-def draw(head: Any, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-    """Probability of each object on a grid over its box, ``[B, K, h, w]``: the mean of all stages."""
+def predict_masks(head: Any, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+    """Return mask probabilities of each object on a grid over its box, ``[B, K, h, w]``, averaged over stages."""
     stages, extractors = as_list(head.mask_head), as_list(head.mask_roi_extractor)
     grids = [
         mask_head(extract(extractor, maps, boxes)).sigmoid()
@@ -208,7 +208,7 @@ def draw(head: Any, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Te
 
 
 def extract(extractor: Any, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
-    """Features of regions ``[B * R, C, h, w]``, each from the level that its size belongs to."""
+    """Return RoI features ``[B * R, C, h, w]``, each from the level that matches the region's size."""
     batch, number = boxes.shape[0], boxes.shape[1]
     image = torch.arange(batch, device=boxes.device, dtype=boxes.dtype)[:, None].expand(-1, number)
     regions = torch.cat([image.reshape(-1, 1), boxes.reshape(-1, 4)], 1)
@@ -216,7 +216,7 @@ def extract(extractor: Any, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
     own = extractor.map_roi_levels(regions, len(layers))
     found = []
     for level, layer in enumerate(layers):
-        # Regions of other levels shrink to a point, which costs next to nothing, and are cleared.
+        # Regions of other levels are shrunk to a point, which costs almost nothing, and set to zero below.
         here = (own == level)[:, None]
         points = torch.cat([regions[:, :1], regions[:, 1:] * here], 1)
         features = roi_align(
@@ -227,12 +227,12 @@ def extract(extractor: Any, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
 
 
 def rows(level: Tensor, channels: int) -> Tensor:
-    """A map ``[B, A * C, h, w]`` as ``[B, h * w * A, C]``."""
+    """Reshape a map ``[B, A * C, h, w]`` to ``[B, h * w * A, C]``."""
     return level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, channels)
 
 
 def decode(coder: Any, priors: Tensor, deltas: Tensor, size: Size) -> Tensor:
-    """Boxes ``[..., 4]`` within the image, as the coder of the toolkit computes them."""
+    """Decode boxes ``[..., 4]`` with MMDetection's coder and clip them to the image."""
     found = get_box_tensor(coder.decode(priors.reshape(-1, 4), deltas.reshape(-1, 4)))
     height, width = (torch.full((), side, dtype=found.dtype, device=found.device) for side in size)
     limit = torch.stack([width, height, width, height])
@@ -240,14 +240,14 @@ def decode(coder: Any, priors: Tensor, deltas: Tensor, size: Size) -> Tensor:
 
 
 def large_enough(boxes: Tensor, cfg: Any) -> Tensor:
-    """Whether boxes have more than the least width and height of the settings."""
+    """Return whether boxes are wider and higher than ``min_bbox_size``."""
     least = cfg.get('min_bbox_size', -1)
     sides = boxes[..., 2:] - boxes[..., :2]
     return (sides > least).all(-1) if least >= 0 else torch.ones_like(sides[..., 0], dtype=torch.bool)
 
 
 def finish(boxes: Tensor, scores: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The objects of the highest scores."""
+    """Return the ``count`` objects with the highest scores."""
     value, index = best(scores, count)
     found = value > 0
     return (
@@ -258,5 +258,5 @@ def finish(boxes: Tensor, scores: Tensor, labels: Tensor, count: int) -> tuple[T
 
 
 def as_list(modules: Any) -> list[Any]:
-    """Modules of one or several stages."""
+    """Return the modules of one or several stages as a list."""
     return list(modules) if isinstance(modules, nn.ModuleList) else [modules]

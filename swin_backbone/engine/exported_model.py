@@ -1,4 +1,4 @@
-"""A whole model that was exported to an ONNX file, in the place of the model of the toolkit."""
+"""Prediction with a whole model that was exported to an ONNX file."""
 
 import json
 from pathlib import Path
@@ -13,19 +13,19 @@ from swin_backbone.errors import InputError
 from swin_backbone.export import require
 
 PARTS = {('boxes', 'scores', 'labels'), ('boxes', 'scores', 'labels', 'masks'), ('logits', 'labels')}
-"""Outputs of whole models."""
+"""Output names of exported whole models."""
 
 
 class ExportedModel:
-    """An ONNX file in the place of the model that it was exported from.
+    """An ONNX file that replaces the toolkit model it was exported from.
 
-    Images are padded as the toolkit pads them. A detector clips boxes to the padded image, and here to the image.
+    Images are padded like in the toolkit. Boxes are clipped to the image rather than to the padded image.
 
     Args:
-        file: what ``swin-backbone export`` wrote, without ``--backbone`` and ``--raw``.
+        file: a file written by ``swin-backbone export`` without ``--backbone`` and ``--raw``.
 
     Raises:
-        InputError: onnxruntime is missing, or the file is no whole model.
+        InputError: if onnxruntime is not installed, or the file is not a whole model.
     """
 
     def __init__(self, file: str | Path) -> None:
@@ -37,29 +37,29 @@ class ExportedModel:
         try:
             self.session = onnxruntime.InferenceSession(str(file), providers=[n for n in wanted if n in available])
         except Exception as error:  # onnxruntime raises many types
-            raise InputError(f'{file} is no ONNX file that onnxruntime can load: check the path.') from error
+            raise InputError(f'{file} is not an ONNX file that onnxruntime can load: check the path.') from error
         self.outputs = [output.name for output in self.session.get_outputs()]
         if tuple(self.outputs) not in PARTS:
             raise InputError(
-                f'{file} has the outputs {", ".join(self.outputs)}: predict needs a whole detector or segmenter, which '
-                'swin-backbone export writes without --backbone and --raw.'
+                f'{file} has the outputs {", ".join(self.outputs)}, but predict needs a whole detector or segmenter: '
+                'export it without --backbone and --raw.'
             )
         self.model: Any = None
 
     @property
     def content(self) -> dict[str, Any]:
-        """What a checkpoint of this model would say about its classes and masks."""
+        """Metadata in the form of a checkpoint: the classes, and whether there is a mask head."""
         written = self.session.get_modelmeta().custom_metadata_map.get('dataset_meta', '{}')
         state = {'roi_head.mask_head': None} if 'masks' in self.outputs else {}
         return dict(meta=dict(dataset_meta=json.loads(written)), state_dict=state)
 
     @torch.no_grad()
     def test_step(self, data: dict[str, Any]) -> list[Any]:
-        """Predict a collated batch of the toolkit's pipeline, images of one size."""
+        """Predict a collated batch of the toolkit's pipeline with images of equal size."""
         model = self.model
         batch = model.data_preprocessor(data, False)
         samples, inputs = batch['data_samples'], batch['inputs']
-        # The graph normalises. Padding, which is 0 here, is an average pixel there.
+        # The graph normalises its input, so the normalisation is undone; padding of 0 becomes the mean pixel.
         preprocessor = model.data_preprocessor
         pixels = inputs * preprocessor.std + preprocessor.mean if hasattr(preprocessor, 'mean') else inputs
         found = self.session.run(self.outputs, {'image': pixels.cpu().numpy()})
@@ -76,7 +76,7 @@ class ExportedModel:
         return list(samples)
 
     def instances(self, found: dict[str, Tensor], meta: dict[str, Any]) -> InstanceData:
-        """The objects in one image, in its original size."""
+        """Return the objects in one image, scaled to its original size."""
         height, width = meta['img_shape'][:2]
         real = found['scores'] > 0
         boxes = found['boxes'][real].clamp(min=0).minimum(torch.tensor([width, height, width, height]))
@@ -85,7 +85,7 @@ class ExportedModel:
         if 'masks' in found:
             heads = self.model.roi_head.mask_head
             head: Any = heads[-1] if isinstance(heads, torch.nn.ModuleList) else heads
-            # The head picks the mask of the object's class, which is the only one in the file.
+            # The head selects the mask of the object's class, but the file contains no others.
             grids = found['masks'][real][:, None].expand(-1, head.num_classes, -1, -1)
             if len(boxes):
                 cfg = self.model.test_cfg.rcnn

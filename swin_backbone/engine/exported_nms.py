@@ -1,4 +1,4 @@
-"""Non-maximum suppression with outputs of a fixed size, in PyTorch and in ONNX."""
+"""Non-maximum suppression with outputs of fixed size, in PyTorch and in ONNX."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from torchvision.ops import nms
 
 @torch.library.custom_op('swin_backbone::suppress', mutates_args=())
 def suppress(boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshold: float) -> Tensor:
-    """Find which boxes survive, in each group on its own.
+    """Apply non-maximum suppression to each group of boxes.
 
     Args:
-        boxes: corners ``[G, N, 4]``, in pixels.
+        boxes: corners ``[G, N, 4]`` in pixels.
         scores: ``[G, N]``.
-        iou_threshold: of two boxes that overlap by more, the one of the lower score is dropped.
-        score_threshold: boxes of this score or less are dropped.
+        iou_threshold: if two boxes overlap by more, the one with the lower score is dropped.
+        score_threshold: boxes with this score or less are dropped.
 
     Returns:
         Whether each box is kept, ``[G, N]``.
@@ -34,7 +34,7 @@ def _(boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshold: floa
 
 
 def suppress_in_onnx(boxes: Any, scores: Any, iou_threshold: float, score_threshold: float) -> Any:
-    """:func:`suppress` in ONNX's operators."""
+    """Translate :func:`suppress` to ONNX operators."""
     import onnxscript
     from onnx import TensorProto
 
@@ -54,25 +54,24 @@ def suppress_in_onnx(boxes: Any, scores: Any, iou_threshold: float, score_thresh
 
 
 ONNX_FUNCTIONS = {torch.ops.swin_backbone.suppress.default: suppress_in_onnx}
-"""What :func:`swin_backbone.export.export_onnx` writes for operators that ONNX does not have."""
+"""Custom operator -> function that :func:`swin_backbone.export.export_onnx` translates it with."""
 
 
 def best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Sort by score and cut.
+    """Return the highest scores and their indices.
 
     Args:
-        scores: ``[B, N]``, none below 0.
-        count: how many are wanted, which may be more than N.
+        scores: ``[B, N]``, not negative.
+        count: number of outputs, which may exceed N.
 
     Returns:
-        Scores and indices ``[B, count]``, the highest score first. Where there are fewer, the score is -1 and the index
-        0.
+        Scores in descending order and indices, both ``[B, count]``. Missing entries have score -1 and index 0.
     """
-    # The number of scores depends on the size of the image, and the number of outputs must not.
+    # Pad, because N depends on the image size and the number of outputs must not.
     values, indices = F.pad(scores, (0, count), value=-1.0).topk(count)
     return values, indices * (values >= 0)
 
 
 def take(values: Tensor, indices: Tensor) -> Tensor:
-    """Rows ``[B, K, C]`` of ``[B, N, C]`` at ``[B, K]``."""
+    """Gather the rows ``[B, K, C]`` of ``values [B, N, C]`` at ``indices [B, K]``."""
     return values.gather(1, indices[..., None].expand(-1, -1, values.shape[2]))

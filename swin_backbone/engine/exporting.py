@@ -1,4 +1,4 @@
-"""Whole models in a form that :func:`swin_backbone.export.export_onnx` can write."""
+"""Whole models as modules that :func:`swin_backbone.export.export_onnx` can export."""
 
 import json
 from pathlib import Path
@@ -19,15 +19,15 @@ from swin_backbone.errors import InputError
 
 
 def build_exportable(config: Config, checkpoint: str | Path, part: str) -> nn.Module:
-    """Build a trained model as a module from an image to tensors.
+    """Build a trained model as a module that maps an image to tensors.
 
     Args:
-        config: of a detector or segmenter; changed in place.
-        checkpoint: of the whole model.
-        part: 'model', or 'backbone', which reads normalised images, or 'raw', a detector up to the outputs of its head.
+        config: config of a detector or segmenter; changed in place.
+        checkpoint: checkpoint of the whole model.
+        part: 'model'; 'backbone', which reads normalised images; or 'raw', a detector up to the outputs of its head.
 
     Raises:
-        InputError: the checkpoint is not one of this model, or the model cannot be exported in this form.
+        InputError: if the checkpoint belongs to a different model, or the model cannot be exported in this form.
     """
     set_weights(config, 'none')
     with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet')):
@@ -40,7 +40,7 @@ def build_exportable(config: Config, checkpoint: str | Path, part: str) -> nn.Mo
     if hasattr(model, 'decode_head'):
         whole: Any = Segmenter(model)
     else:
-        # Imported here because a machine may have one of the toolkits only.
+        # Imported here, because only one of the toolkits may be installed.
         from swin_backbone.engine.exported_detector import Detector, RawDetector
 
         whole = RawDetector(model) if part == 'raw' else Detector(model)
@@ -49,13 +49,13 @@ def build_exportable(config: Config, checkpoint: str | Path, part: str) -> nn.Mo
 
 
 class Segmenter(Normalized):
-    """A segmenter of MMSegmentation as one graph, with its normalisation of the image.
+    """An MMSegmentation segmenter as one graph, including the normalisation of the image.
 
     Args:
         model: an EncoderDecoder in evaluation mode; its pooling layers are replaced in place.
 
     Raises:
-        InputError: the model has several decode heads.
+        InputError: if the model has several decode heads.
     """
 
     output_names = ('logits', 'labels')
@@ -64,17 +64,17 @@ class Segmenter(Normalized):
         super().__init__(model)
         if isinstance(model.decode_head, nn.ModuleList):
             raise InputError(
-                f'{type(model).__name__} has several decode heads, and segmenters of one are exported as a whole: '
-                'add --backbone to export its backbone.'
+                f'{type(model).__name__} has several decode heads, but only segmenters with one can be exported as a '
+                'whole: add --backbone to export only the backbone.'
             )
         replace_pooling(model)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Segment RGB images ``[B, 3, H, W]`` of values from 0 to 255.
+        """Segment RGB images ``[B, 3, H, W]`` with values from 0 to 255.
 
         Returns:
-            Logits of the decode head ``[B, classes, h, w]`` in its own resolution, and labels ``[B, H, W]`` of logits
-            that are resized to the image, as the toolkit resizes them.
+            Logits ``[B, classes, h, w]`` at the resolution of the decode head, and labels ``[B, H, W]`` computed from
+            logits that are resized to the image like in the toolkit.
         """
         model: Any = self.model
         logits = model.decode_head(model.extract_feat(self.normalise(image)))
@@ -85,20 +85,20 @@ class Segmenter(Normalized):
 
 
 class AdaptivePooling(nn.Module):
-    """``nn.AdaptiveAvgPool2d`` as two matrix products, whose weights are computed from the size of the map."""
+    """``nn.AdaptiveAvgPool2d`` as two matrix products with weights computed from the size of the map."""
 
     def __init__(self, output_size: int | tuple[int, int]) -> None:
         super().__init__()
         self.output_size = (output_size, output_size) if isinstance(output_size, int) else output_size
 
     def forward(self, x: Tensor) -> Tensor:
-        """Average ``[B, C, H, W]`` within the bins of the output, ``[B, C, rows, columns]``."""
+        """Average ``[B, C, H, W]`` over the bins of the output ``[B, C, rows, columns]``."""
         rows, cols = (bin_weights(size, bins, x) for size, bins in zip(x.shape[2:], self.output_size, strict=True))
         return rows @ x @ cols.transpose(0, 1)
 
 
 def bin_weights(size: int, bins: int, like: Tensor) -> Tensor:
-    """The share of every position in the average of every bin, ``[bins, size]``; a bin holds whatever it touches."""
+    """Return the weight of each position in the average of each bin, ``[bins, size]``; bins may overlap."""
     length = torch.full((), size, dtype=torch.int64, device=like.device)
     index = torch.arange(bins, device=like.device)
     start, end = index * length // bins, ((index + 1) * length + bins - 1) // bins
@@ -108,7 +108,7 @@ def bin_weights(size: int, bins: int, like: Tensor) -> Tensor:
 
 
 def replace_pooling(module: nn.Module) -> None:
-    """Put :class:`AdaptivePooling` in the place of every ``nn.AdaptiveAvgPool2d``."""
+    """Replace every ``nn.AdaptiveAvgPool2d`` by :class:`AdaptivePooling`, in place."""
     for name, child in module.named_children():
         if isinstance(child, nn.AdaptiveAvgPool2d):
             size: Any = child.output_size

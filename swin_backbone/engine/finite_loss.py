@@ -1,4 +1,4 @@
-"""Stops training whose loss is NaN or infinite, names the module where that began, and saves the batch."""
+"""Hook that stops training when the loss is NaN or infinite, reports the first affected module and saves the batch."""
 
 import random
 from collections.abc import Iterator, Mapping
@@ -21,28 +21,28 @@ from swin_backbone.errors import InputError, RunFailure
 from swin_backbone.files import replacing
 
 SKIPPED_IN_A_ROW = 100
-"""Iterations with a loss that is not finite that the loss scaler may skip in a row: skipping changes no weights, so
-waiting longer would not help."""
+"""Consecutive iterations that the loss scaler may skip because the loss is not finite. Skipping does not change the
+weights, so waiting longer would not help."""
 
 EXPLOSION = 100.0
-"""Multiple of the running median above which a gradient norm is worth a warning."""
+"""Multiple of the running median above which a gradient norm causes a warning."""
 
 NORMS, FEWEST_NORMS = 100, 20
-"""Gradient norms that the running median covers, and how many it needs."""
+"""Number of gradient norms in the running median, and the minimum it needs."""
 
 SHOWN = 4
-"""Losses and images that the message names; the log names all images."""
+"""Number of losses and images in the message; the log lists all images."""
 
 
 @dataclass
 class Report:
-    """The first iteration of a row of iterations with a loss that is not finite.
+    """The first of several consecutive iterations with a loss that is not finite.
 
     Attributes:
         iteration: counted from 1.
         losses: the losses that are not finite on this process, by name.
-        cause: which parameter, or which module's output, is not finite.
-        images: paths, or else ids, of the images of the batch.
+        cause: the parameter or module output that is not finite.
+        images: paths or, if unknown, ids of the images in the batch.
         file: where the batch is saved.
     """
 
@@ -54,16 +54,16 @@ class Report:
 
 
 class FiniteLossHook(Hook):
-    """Ends training with :class:`RunFailure` when the loss is not finite.
+    """Stops training with :class:`RunFailure` when the loss is not finite.
 
-    The loss is read before the backward pass, while the weights that produced it still exist. With a loss scaler
+    The loss is checked before the backward pass, while the weights that produced it still exist. With a loss scaler
     (fp16), an iteration counts only if the scaler does not skip its step.
 
     Args:
-        patience: iterations in a row with such a loss that end training; 0 switches the hook off.
+        patience: number of consecutive iterations with such a loss that stop training; 0 disables the hook.
 
     Raises:
-        InputError: ``patience`` is no integer of at least 0.
+        InputError: if ``patience`` is not an integer of at least 0.
     """
 
     priority = 'LOW'  # after the logger, before checkpoints are written
@@ -71,8 +71,8 @@ class FiniteLossHook(Hook):
     def __init__(self, patience: int = 1) -> None:
         if not isinstance(patience, int) or patience < 0:
             raise InputError(
-                f'nonfinite_patience must be an integer of at least 0, got {patience!r}: give the number of '
-                'iterations in a row with a NaN or infinite loss that end training, or 0 to train on.'
+                f'nonfinite_patience must be an integer of at least 0, got {patience!r}: set the number of consecutive '
+                'iterations with a NaN or infinite loss that stop training, or 0 to disable the check.'
             )
         self.patience = patience
         self.scaled = self.warned = False
@@ -80,19 +80,19 @@ class FiniteLossHook(Hook):
         self.forget()
 
     def forget(self) -> None:
-        """Begin a new row of iterations."""
+        """Reset the counts after a finite loss."""
         self.bad = self.skipped = self.undecided = 0
         self.report: Report | None = None
         self.content: dict[str, Any] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Read every loss from now on."""
+        """Wrap ``parse_losses`` of the model so that every loss is checked."""
         if self.patience == 0:
             return
         scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
         self.scaled = scaler is not None and scaler.is_enabled()
         if self.scaled:
-            # Optimizers that skip a step by themselves get the scaler's verdict as an attribute.
+            # Optimizers that handle skipped steps themselves get the scaler's decision as an attribute.
             runner.optim_wrapper.optimizer.register_step_pre_hook(
                 lambda optimizer, args, kwargs: self.stepped.append(getattr(optimizer, 'found_inf', None))
             )
@@ -107,16 +107,16 @@ class FiniteLossHook(Hook):
         model.parse_losses = checked
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Remember what repeats the forward pass of this iteration."""
+        """Save the batch and random state, with which the forward pass of this iteration can be repeated."""
         if self.patience:
             self.stepped.clear()
             self.iteration, self.batch, self.state = runner.iter + 1, data_batch, random_state()
 
     def check(self, runner: Runner, loss: Tensor, logged: Mapping[str, Tensor]) -> None:
-        """Examine the loss of this iteration, before its backward pass.
+        """Check the loss of this iteration before its backward pass.
 
         Raises:
-            RunFailure: it is not finite, and the patience is exhausted.
+            RunFailure: if it is not finite and the patience is exhausted.
         """
         if finite_everywhere(loss):
             if not self.undecided:
@@ -131,7 +131,7 @@ class FiniteLossHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Decide once the loss scaler has, and watch the norm of the gradients."""
+        """Count the iteration once the loss scaler has decided on its step, and check the gradient norm."""
         if self.patience == 0:
             return
         if self.undecided and runner.optim_wrapper.should_update():
@@ -139,10 +139,10 @@ class FiniteLossHook(Hook):
         self.watch_gradients(runner)
 
     def decide(self, runner: Runner, skipped: bool) -> None:
-        """Count the undecided iterations, and stop where that exhausts the patience.
+        """Count the undecided iterations.
 
         Raises:
-            RunFailure: it does.
+            RunFailure: if the patience is exhausted.
         """
         self.skipped = self.skipped + self.undecided if skipped else 0
         self.bad += 0 if skipped else self.undecided
@@ -151,7 +151,7 @@ class FiniteLossHook(Hook):
             self.stop(runner, self.report)
 
     def examine(self, runner: Runner, logged: Mapping[str, Tensor]) -> None:
-        """Find where the numbers stop being finite, by a second forward pass in all processes."""
+        """Find the first module with a non-finite output by repeating the forward pass in all processes."""
         model, rank = unwrap(runner.model), runner.rank
         losses = {name: value.mean().item() for name, value in logged.items() if not torch.isfinite(value).all()}
         parameter = broken_parameter(model)
@@ -168,7 +168,7 @@ class FiniteLossHook(Hook):
             self.content = dict(vars(report), batch=self.batch, random_state=self.state)
 
     def stop(self, runner: Runner, report: Report) -> None:
-        """Save the batch and end training.
+        """Save the batch and stop training.
 
         Raises:
             RunFailure: always.
@@ -185,7 +185,7 @@ class FiniteLossHook(Hook):
         losses, shown = shorten([f'{name} {value}' for name, value in report.losses.items()]), shorten(report.images)
         message = (
             f'the loss is not finite at iteration {report.iteration} ({losses})'
-            f'{f", and {row} times in a row" if row > 1 else ""}: {report.cause}. The batch'
+            f'{f", {row} iterations in a row" if row > 1 else ""}: {report.cause}. The batch'
             f'{f" ({shown})" if shown else ""} and the random state are saved in {report.file}; see '
             '"NaN or infinite loss" in docs/troubleshooting.md.'
         )
@@ -193,22 +193,22 @@ class FiniteLossHook(Hook):
         raise RunFailure(message)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Refuse to write weights that are not finite."""
+        """Check that no non-finite weights are saved."""
         self.refuse_weights(runner, checkpoint['state_dict'] if is_sharded(unwrap(runner.model)) else None)
 
     def after_train(self, runner: Runner) -> None:
-        """Refuse to end with such weights as if the run were fine."""
+        """Check that training does not finish with non-finite weights."""
         self.refuse_weights(runner)
 
     def refuse_weights(self, runner: Runner, gathered: Mapping[str, Tensor] | None = None) -> None:
-        """Stop if a parameter is not finite.
+        """Check that every parameter is finite.
 
         Args:
-            runner: with the model.
-            gathered: its state dict if it is in shards, and only one process examines it.
+            runner: the runner with the model.
+            gathered: the gathered state dict of a sharded model, which only one process has.
 
         Raises:
-            RunFailure: one is not.
+            RunFailure: if a parameter is not finite.
         """
         parameter = broken_parameter(unwrap(runner.model), gathered) if self.patience else None
         if parameter is None:
@@ -216,13 +216,13 @@ class FiniteLossHook(Hook):
         if self.report is not None:
             self.stop(runner, self.report)
         raise RunFailure(
-            f'{parameter} is not finite after iteration {self.iteration}, whose loss was finite: its gradients were '
-            'not, or the learning rate is too high. These weights were not saved; see "NaN or infinite loss" in '
-            'docs/troubleshooting.md.'
+            f'{parameter} is not finite after iteration {self.iteration}, although the loss was finite: the gradients '
+            'were not finite, or the learning rate is too high. These weights were not saved; see "NaN or infinite '
+            'loss" in docs/troubleshooting.md.'
         )
 
     def watch_gradients(self, runner: Runner) -> None:
-        """Warn once of a norm far above the running median; there are norms only where the config clips gradients."""
+        """Warn once if the gradient norm is far above its running median; it is logged only with gradient clipping."""
         history = runner.message_hub.log_scalars.get('train/grad_norm')
         if self.warned or history is None:
             return
@@ -233,23 +233,23 @@ class FiniteLossHook(Hook):
         self.warned = True
         runner.logger.warning(
             f'The gradient norm is {norms[-1]:.3g} at iteration {self.iteration}, {norms[-1] / np.median(before):.0f} '
-            f'times the median of the {len(before)} before; further such norms are not reported.'
+            f'times the median of the previous {len(before)}. This warning is shown only once.'
         )
 
 
 def shorten(names: list[str]) -> str:
-    """The first few names, and how many more there are."""
+    """Join the first :data:`SHOWN` names and the count of the others."""
     more = f' and {len(names) - SHOWN} more' if names[SHOWN:] else ''
     return ', '.join(names[:SHOWN]) + more
 
 
 def unwrap(model: nn.Module) -> Any:
-    """The detector or segmenter inside a wrapper for distributed training."""
+    """Return the model without its wrapper for distributed training."""
     return model.module if is_model_wrapper(model) else model
 
 
 def finite_everywhere(loss: Tensor) -> bool:
-    """Whether a loss is finite on all processes; waits for the device."""
+    """Return whether a loss is finite in all processes; synchronises with the device."""
     finite = torch.isfinite(torch.as_tensor(loss).detach()).all().int()
     if dist.get_world_size() > 1:
         dist.all_reduce(finite, 'min')
@@ -257,7 +257,7 @@ def finite_everywhere(loss: Tensor) -> bool:
 
 
 def leaves(node: Any) -> Iterator[Any]:
-    """What nested dicts, lists and data elements hold."""
+    """Yield the leaves of nested dicts, lists and data elements."""
     if isinstance(node, BaseDataElement):
         node = node.values()
     elif isinstance(node, Mapping):
@@ -270,25 +270,30 @@ def leaves(node: Any) -> Iterator[Any]:
 
 
 def is_finite(output: Any) -> bool:
-    """Whether every floating-point tensor inside the output of a module is finite."""
+    """Return whether every floating-point tensor in the output of a module is finite."""
     tensors = (leaf for leaf in leaves(output) if isinstance(leaf, Tensor))
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors if tensor.is_floating_point())
 
 
 def broken_parameter(model: nn.Module, values: Mapping[str, Tensor] | None = None) -> str | None:
-    """'parameter NAME' of the first parameter that is not finite, or has such a value, and how many more there are."""
+    """Return 'parameter NAME (and N more)' for the first non-finite parameter, or None.
+
+    Args:
+        model: the model.
+        values: values to check instead of the parameters, by parameter name.
+    """
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
     names = [name for name, parameter in parameters.items() if not is_finite((values or parameters)[name])]
     return f'parameter {names[0]}{f" (and {len(names) - 1} more)" if names[1:] else ""}' if names else None
 
 
 def first_broken_output(model: Any, batch: Any, optim_wrapper: Any, state: dict[str, Any]) -> str:
-    """Repeat the forward pass of a training step and name the first module whose output is not finite.
+    """Repeat the forward pass of a training step and return which module output is the first non-finite one.
 
     Args:
-        model: an mmengine ``BaseModel``; its buffers are left as they are.
-        batch: what the data loader gave.
-        optim_wrapper: gives the precision of the forward pass.
+        model: an mmengine ``BaseModel``; its buffers are not changed.
+        batch: the batch from the data loader.
+        optim_wrapper: determines the precision of the forward pass.
         state: the :func:`random_state` before the step.
     """
     found: list[str] = []
@@ -303,7 +308,7 @@ def first_broken_output(model: Any, batch: Any, optim_wrapper: Any, state: dict[
 
     hooks = [module.register_forward_hook(watch(name)) for name, module in model.named_modules()]
     try:
-        # Some models raise an error on NaN, after the place that is searched.
+        # Some models raise an error on NaN, but only after the module that is searched for.
         with suppress(Exception), own_buffers(model), seeded(state), torch.no_grad(), precision:
             model._run_forward(model.data_preprocessor(batch, True), mode='loss')
     finally:
@@ -311,13 +316,13 @@ def first_broken_output(model: Any, batch: Any, optim_wrapper: Any, state: dict[
             hook.remove()
     if not found:
         return 'the output of every module was finite when the forward pass was repeated'
-    name = found[0] or f'{type(model).__name__}, and of no module inside it'
+    name = found[0] or f'{type(model).__name__} itself, not of a submodule'
     return f'the first output that is not finite is that of {name}'
 
 
 @contextmanager
 def own_buffers(model: nn.Module) -> Iterator[None]:
-    """Let a model write into copies of its buffers: the backward pass still needs the statistics of norms."""
+    """Replace the buffers of a model by copies, because the backward pass still needs the statistics of norms."""
     owners = [(module, *found) for module in model.modules() for found in module.named_buffers(recurse=False)]
     for module, name, buffer in owners:
         setattr(module, name, buffer.clone())
@@ -329,7 +334,7 @@ def own_buffers(model: nn.Module) -> Iterator[None]:
 
 
 def random_state() -> dict[str, Any]:
-    """The state of every random generator that a model may use."""
+    """Return the state of every random number generator that a model may use."""
     state = dict(python=random.getstate(), numpy=np.random.get_state(), torch=torch.get_rng_state())
     if torch.cuda.is_available():
         state['cuda'] = torch.cuda.get_rng_state()
@@ -347,7 +352,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 @contextmanager
 def seeded(state: dict[str, Any]) -> Iterator[None]:
-    """Use a :func:`random_state`, and restore the present one afterwards."""
+    """Use a :func:`random_state`, and restore the current one on exit."""
     before = random_state()
     set_random_state(state)
     try:
@@ -357,7 +362,7 @@ def seeded(state: dict[str, Any]) -> Iterator[None]:
 
 
 def images(batch: Any) -> Iterator[str]:
-    """Paths, or else ids, of the images in a batch."""
+    """Yield the paths or, if unknown, the ids of the images in a batch."""
     if isinstance(batch, BaseDataElement):
         name = batch.metainfo.get('img_path', batch.metainfo.get('img_id'))
         if name is not None:

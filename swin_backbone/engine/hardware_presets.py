@@ -1,4 +1,4 @@
-"""Recipes on other machines than the authors': one GPU with the same batch, and bfloat16."""
+"""Options that run a recipe on different hardware: one GPU with the same batch size, and bfloat16."""
 
 from typing import Any
 
@@ -9,19 +9,19 @@ from swin_backbone.engine.config import has_accelerator, recipe_batch_size
 from swin_backbone.errors import InputError
 
 COUNTS_ITERATIONS = ('begin', 'end', 'T_max', 'total_steps', 'step_size', 'milestones', 'periods')
-"""Options of a scheduler that count iterations where it has no ``by_epoch``."""
+"""Scheduler options that count iterations unless ``by_epoch`` is true."""
 
 LOOP_ITERATIONS = ('max_iters', 'val_interval', 'val_begin')
 
 
 def use_one_gpu(config: Config) -> None:
-    """``--one-gpu``: accumulate the gradients of a process to the batch of the recipe.
+    """Apply ``--one-gpu``: accumulate gradients in one process up to the recipe's batch size.
 
-    Everything that counts iterations is multiplied, so that it happens at the same optimizer steps: the schedule, the
-    length of the training, evaluations, checkpoints and averages of weights.
+    Everything that counts iterations is scaled to happen at the same optimizer steps: the schedule, the length of
+    training, evaluations, checkpoints and weight averaging.
 
     Raises:
-        InputError: there are several processes, or the batch of an iteration does not divide that of the recipe.
+        InputError: if there are several processes, or the batch size does not divide that of the recipe.
     """
     if config.get('launcher', 'none') != 'none':
         raise InputError('--one-gpu is for a single process: leave --launcher out.')
@@ -32,9 +32,9 @@ def use_one_gpu(config: Config) -> None:
     if rest or not factor:
         fitting = [size for size in range(1, recipe + 1) if recipe % (size * before) == 0]
         raise InputError(
-            f"--one-gpu cannot make the recipe's batch of {recipe} from iterations of "
-            f'train_dataloader.batch_size={batch} times optim_wrapper.accumulative_counts={before}: set the batch '
-            f'size to one of {", ".join(map(str, fitting))}.'
+            f"--one-gpu cannot accumulate the recipe's batch size of {recipe} with "
+            f'train_dataloader.batch_size={batch} and optim_wrapper.accumulative_counts={before}: set the batch size '
+            f'to one of {", ".join(map(str, fitting))}.'
         )
     if factor > 1:
         wrapper.accumulative_counts = before * factor
@@ -42,7 +42,7 @@ def use_one_gpu(config: Config) -> None:
 
 
 def stretch(config: Config, factor: int) -> None:
-    """Multiply everything in a config that counts iterations of the training."""
+    """Multiply every option of a config that counts training iterations."""
     schedulers = config.get('param_scheduler') or []
     for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
         if not scheduler.get('by_epoch', True):
@@ -57,7 +57,7 @@ def stretch(config: Config, factor: int) -> None:
 
 
 def multiply(options: Any, keys: tuple[str, ...], factor: int) -> None:
-    """Multiply the options of ``keys``, numbers or lists of numbers, that are there."""
+    """Multiply the existing options among ``keys``, which are numbers or lists of numbers, in place."""
     for key in keys:
         value = options.get(key)
         if isinstance(value, (list, tuple)):
@@ -67,15 +67,15 @@ def multiply(options: Any, keys: tuple[str, ...], factor: int) -> None:
 
 
 def use_bfloat16(config: Config) -> None:
-    """``--bf16``: autocast to bfloat16 without loss scaling, in place of the recipe's precision.
+    """Apply ``--bf16``: autocast to bfloat16 without loss scaling, instead of the recipe's precision.
 
     Raises:
-        InputError: no GPU is visible, the GPU has no bfloat16, or the optimizer wrapper is of another kind.
+        InputError: if no GPU is visible, the GPU does not support bfloat16, or the optimizer wrapper is not supported.
     """
     if not has_accelerator():
         raise InputError('--bf16 needs a GPU and none is visible: leave it out to train in float32.')
     if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise InputError('this GPU has no bfloat16 (compute capability 8.0): use --amp for float16.')
+        raise InputError('this GPU does not support bfloat16 (compute capability 8.0): use --amp for float16.')
     wrapper = config.optim_wrapper
     if wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise InputError(f'--bf16 cannot change optim_wrapper.type={wrapper.type}: set its dtype in the config.')

@@ -1,4 +1,4 @@
-"""Hooks that the command lines add to a run."""
+"""Hooks that the commands add to a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +16,12 @@ from swin_backbone.evaluation.gallery import draw_cell, write_sheet
 
 
 class PredictionSheetHook(Hook):
-    """Draws the first images of each evaluation, ground truth beside prediction, into one file.
+    """Draws the first images of each evaluation, ground truth next to prediction, into one file.
 
-    Each sample is drawn at once: kept until the end, the logits of a dozen samples of ADE20K would take gigabytes.
+    Samples are drawn immediately, because keeping the logits of a dozen ADE20K samples would take gigabytes.
 
     Args:
-        out_file: overwritten by each evaluation.
+        out_file: the image file, overwritten by each evaluation.
         count: number of images.
     """
 
@@ -53,33 +53,33 @@ class PredictionSheetHook(Hook):
         self.write()
 
     def draw(self, runner: Runner, loader: Any, outputs: Sequence[Any] | None) -> None:
-        """Draw samples of the data set of a loader until there are enough, on the first process only."""
+        """Draw samples until there are ``count`` of them, in the first process only."""
         if runner.rank == 0:
             missing = self.count - len(self._cells)
             self._cells += [draw_cell(sample, loader.dataset.metainfo) for sample in (outputs or ())[:missing]]
 
     def write(self) -> None:
-        """Write what was drawn, and begin anew."""
+        """Write the drawn samples to the file and clear them."""
         cells, self._cells = self._cells, []
         if cells:
             write_sheet(cells, self.out_file)
 
 
 class WholeModelHook(Hook):
-    """Refuses a checkpoint of another model, of which mmengine would only warn.
+    """Raises an error for a checkpoint of a different model, where mmengine would only warn.
 
     Args:
-        heads: whether the heads must be covered too; False to train on from a model that may have other ones.
+        heads: whether the heads must match too; False to start training from a model with different heads.
     """
 
     def __init__(self, heads: bool = True) -> None:
         self.heads = heads
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Check the checkpoint, and load it where every parameter must be covered; the Runner loads the same again.
+        """Check the checkpoint. With ``heads``, it is also loaded here, and the Runner loads it again.
 
         Raises:
-            InputError: it does not cover the model, or is to be resumed and holds no state of a run.
+            InputError: if it does not match the model, or if a run is resumed from a checkpoint without its state.
         """
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
@@ -91,23 +91,23 @@ class WholeModelHook(Hook):
 
 
 class PendingEvaluationHook(Hook):
-    """Evaluates first where a run is resumed that had trained up to an evaluation and not finished it."""
+    """Repeats the evaluation that was due when a resumed run was interrupted."""
 
     priority = 'LOWEST'
 
     def before_train(self, runner: Runner) -> None:
-        """Called by the Runner once everything is loaded and all other hooks are ready."""
+        """Run the pending evaluation, after everything is loaded and all other hooks are ready."""
         loop = runner.train_loop
         loop._decide_current_val_interval()
         if not runner._resume or runner.val_loop is None or not is_evaluation_due(loop):
             return
         if runner.message_hub.runtime_info.get(EVALUATED) != loop.iter:
-            runner.logger.info(f'The evaluation after iteration {loop.iter} was not finished: it is repeated.')
+            runner.logger.info(f'The evaluation after iteration {loop.iter} was not finished and is repeated.')
             runner.val_loop.run()
 
 
 def is_evaluation_due(loop: Any) -> bool:
-    """Whether a training loop is at an iteration where it evaluates."""
+    """Return whether a training loop evaluates after its current iteration."""
     position, end = loop.iter, loop.max_iters
     if isinstance(loop, EpochBasedTrainLoop):
         if loop.iter != loop.epoch * len(loop.dataloader):

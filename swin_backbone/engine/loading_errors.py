@@ -1,4 +1,4 @@
-"""Name the image when a step of a pipeline fails, or let another one take the place of an unreadable one."""
+"""Pipelines that report which image a step failed on, or skip unreadable images."""
 
 import logging
 from typing import Any
@@ -10,7 +10,7 @@ from swin_backbone.engine.error_explanations import shorten
 from swin_backbone.errors import RunFailure
 
 KNOWN = ('mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'swin_backbone')
-"""Packages whose steps are finished, so that an error in one is about the data or the config."""
+"""Packages whose pipeline steps are tested, so that an error in one is caused by the data or the config."""
 
 LOGGER = logging.getLogger('swin_backbone')
 
@@ -18,11 +18,11 @@ LOGGER = logging.getLogger('swin_backbone')
 class NamingCompose(Compose):
     """A pipeline whose errors name the image.
 
-    With ``ignore_empty=True`` in the step that loads images, an unreadable one is reported and counted, and the data
-    set takes another one in training.
+    If the step that loads images has ``ignore_empty=True``, unreadable images are logged and counted, and the data set
+    uses another image in training.
 
     Args:
-        steps: of a pipeline that is built already.
+        steps: a built pipeline.
     """
 
     def __init__(self, steps: Compose) -> None:
@@ -33,7 +33,7 @@ class NamingCompose(Compose):
         """Apply the steps.
 
         Raises:
-            RunFailure: a step failed.
+            RunFailure: if a step fails.
         """
         image, label_map = str(data.get('img_path')), data.get('seg_map_path')
         for number, step in enumerate(self.transforms):
@@ -43,7 +43,7 @@ class NamingCompose(Compose):
             except Exception as error:
                 if not replace:
                     if type(step).__module__.partition('.')[0] not in KNOWN and not problem_of(image):
-                        raise  # a step of the user's own, which needs its traceback
+                        raise  # the user needs the traceback of a custom step
                     raise RunFailure(failure(image, label_map, f'{number} ({name})', error, number == 0)) from error
                 result = None
             if result is None:
@@ -54,11 +54,11 @@ class NamingCompose(Compose):
         return data
 
     def count(self, image: str) -> None:
-        """Report an image that is replaced, once per process."""
+        """Log an image that is replaced by another one, once per process."""
         if image not in self.replaced:
             self.replaced.add(image)
             LOGGER.warning(
-                'image %s cannot be read (%s): another one takes its place (unreadable in this process: %d)',
+                'image %s cannot be read (%s): another image is used (unreadable images in this process: %d)',
                 image,
                 problem_of(image),
                 len(self.replaced),
@@ -66,10 +66,10 @@ class NamingCompose(Compose):
 
 
 def failure(image: str, label_map: str | None, step: str, error: Exception, first: bool) -> str:
-    """The sentence for a step that failed."""
+    """Return the message for a pipeline step that failed."""
     problem = problem_of(image)
     if problem:
-        remedy = ' or set ignore_empty=True in LoadImageFromFile, and another one takes its place in training'
+        remedy = ', or set ignore_empty=True in LoadImageFromFile to use another image in training'
         return (
             f'image {image} cannot be read ({problem}): replace it, remove it from the data{remedy if first else ""}.'
         )
@@ -82,7 +82,7 @@ def failure(image: str, label_map: str | None, step: str, error: Exception, firs
 
 
 def name_images(data: Any) -> None:
-    """Let the pipelines of a data set, and of those inside it, name the image when a step fails."""
+    """Make the pipelines of a data set and of its inner data sets name the image when a step fails."""
     if isinstance(getattr(data, 'pipeline', None), Compose):
         data.pipeline = NamingCompose(data.pipeline)
     for inner in (getattr(data, 'dataset', None), *getattr(data, 'datasets', ())):

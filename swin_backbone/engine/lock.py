@@ -1,4 +1,4 @@
-"""One run per folder: a file in it names the process that writes there."""
+"""Lock file that allows one run per folder."""
 
 import json
 import os
@@ -13,22 +13,22 @@ from swin_backbone.errors import InputError
 
 NAME = '.running'
 RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
-"""Where launchers say which process this is."""
+"""Environment variables in which launchers set the rank of a process."""
 
 
 def is_first_process() -> bool:
-    """Whether this process is the only one of a run, or the first."""
+    """Return whether this process is the only one of a run or has rank 0."""
     return next((os.environ[name] for name in RANKS if name in os.environ), '0') == '0'
 
 
 @contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
-    """Hold a folder for this run; the first process does it for all.
+    """Lock a folder for this run; the first process does it for all.
 
-    A lock is stale if its process is not running on this machine. It is empty after a run.
+    A lock of this machine is stale if its process is not running any more. The lock file is empty after a run.
 
     Raises:
-        InputError: another process holds it.
+        InputError: if another process uses the folder.
     """
     if not is_first_process():
         yield
@@ -47,10 +47,10 @@ def locked(folder: str | Path) -> Iterator[None]:
 
 
 def check_free(folder: str | Path) -> None:
-    """Refuse a folder that another process holds.
+    """Check that no other process uses a folder.
 
     Raises:
-        InputError: it does.
+        InputError: if one does.
     """
     path = Path(folder) / NAME
     if path.is_file():
@@ -60,7 +60,7 @@ def check_free(folder: str | Path) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[TextIO]:
-    """The lock file; where the system has locks, no other process reads or writes it meanwhile."""
+    """Open the lock file with an exclusive system lock, where the file system supports it."""
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), 'r+') as file:
         with suppress(ImportError, OSError):  # Windows, and file systems without locks
             import fcntl
@@ -70,7 +70,7 @@ def opened(path: Path) -> Iterator[TextIO]:
 
 
 def read(file: TextIO) -> Any:
-    """The content of a lock file; None if it cannot be read."""
+    """Return the content of a lock file; None if it is not valid JSON."""
     with suppress(ValueError):
         return json.load(file)
     return None
@@ -84,36 +84,36 @@ def write(file: TextIO, text: str) -> None:
 
 
 def ourselves() -> dict[str, Any]:
-    """How a lock names this process."""
+    """Return the entries of the lock file that identify this process."""
     return dict(host=socket.gethostname(), pid=os.getpid(), begun=begun(os.getpid()))
 
 
 def begun(pid: int) -> int | None:
-    """When a process began, in the system's own count; None if it is not running, or the system does not say."""
+    """Return the start time of a process in clock ticks since boot; None if it is not running or there is no /proc."""
     with suppress(OSError, ValueError):
-        # Its name, in parentheses, may hold anything.
+        # The process name, in parentheses, may contain spaces and parentheses.
         return int(Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19])
     return None
 
 
 def refuse_holder(path: Path, holder: Any) -> None:
-    """Refuse a lock whose process may be running.
+    """Check that the process of a lock is not running any more.
 
     Raises:
-        InputError: names host, process and time.
+        InputError: if it may be running; the message states host, process id and time.
     """
     if not isinstance(holder, dict) or not {'host', 'pid', 'begun', 'since'} <= holder.keys():
         return
     host, pid = holder['host'], holder['pid']
     who = f'{path.parent} is in use by process {pid} on {host} since {holder["since"]}'
     if host != socket.gethostname():
-        raise InputError(f'{who}: choose another --work-dir, or delete {path} if that process is not running any more.')
+        raise InputError(f'{who}: choose another --work-dir, or delete {path} if that process has ended.')
     if is_running(pid, holder['begun']):
-        raise InputError(f'{who}: wait for it, end it, or choose another --work-dir.')
+        raise InputError(f'{who}: wait until it has finished, stop it, or choose another --work-dir.')
 
 
 def is_running(pid: Any, begun_then: Any) -> bool:
-    """Whether a process is running, and not another one that got its number later."""
+    """Return whether a process is running and its id was not reused by a different one."""
     try:
         os.kill(pid, 0)
     except PermissionError:

@@ -1,4 +1,4 @@
-"""Compare the parts of a model with each other and with the data before a run, and try one batch."""
+"""Checks before a run: whether the parts of a model match each other and the data, and the loss of one batch."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -23,19 +23,19 @@ from swin_backbone.engine.train import StartSummaryHook, build_runner, unwrapped
 from swin_backbone.errors import InputError, RunFailure
 
 SIDE = 64
-"""Of the image that measures the channels of other backbones than ours."""
+"""Side in pixels of the image with which the output channels of third-party backbones are measured."""
 
 SAMPLED_SIZES = 200
-"""Images whose sizes are read, and of which the smallest and the largest make a batch."""
+"""Number of images whose sizes are read to find the smallest and the largest one."""
 
 DIFFERENT_SIZES = ('equal size', 'image size in a batch should be the same')
 
 
 def check_model(config: Config, loaders: Sequence[str]) -> None:
-    """Build the model without memory for its weights, and compare it with itself and with the data of ``loaders``.
+    """Build the model without allocating its weights, and check its parts against each other and the data.
 
     Raises:
-        InputError: channels, classes, images or the batch do not fit.
+        InputError: if channels, classes, image sizes or the batch size do not match.
     """
     ignore_warnings()
     model = build_on_meta(config)
@@ -52,7 +52,7 @@ def check_model(config: Config, loaders: Sequence[str]) -> None:
 
 
 def build_on_meta(config: Config) -> nn.Module:
-    """The model of a config on the meta device, or on the CPU if one of its parts computes while it is built."""
+    """Build the model on the meta device, or on the CPU if its construction needs real tensors."""
     ignore_warnings()
     with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmengine')):
         with suppress(Exception), torch.device('meta'):
@@ -61,7 +61,7 @@ def build_on_meta(config: Config) -> nn.Module:
 
 
 def backbone_channels(config: Config, model: nn.Module) -> list[int] | None:
-    """The channels of the maps of a backbone; None where they cannot be measured."""
+    """Return the channels of a backbone's output maps; None if they cannot be determined."""
     backbone = getattr(model, 'backbone', None)
     if isinstance(backbone, SwinTransformer):
         return [backbone.num_features[index] for index in backbone.out_indices]
@@ -80,7 +80,7 @@ def check_channels(config: Config, channels: list[int] | None) -> None:
     """Compare the channels of backbone, neck and heads.
 
     Raises:
-        InputError: names the part and the channels that it gets.
+        InputError: if they differ; the message names the part and the channels of its input.
     """
     model, giver = config.model, f'model.backbone ({config.model.get("backbone", {}).get("type")})'
     neck = model.get('neck')
@@ -100,20 +100,20 @@ def check_channels(config: Config, channels: list[int] | None) -> None:
 
 
 def heads_of(model: Any) -> Iterator[tuple[str, Any]]:
-    """The heads that get the maps of a neck or backbone, with their paths."""
+    """Yield the heads whose input is the neck or backbone, with their config paths."""
     for key in ('decode_head', 'auxiliary_head', 'rpn_head', 'bbox_head', 'panoptic_head', 'head'):
         heads = model.get(key)
         for index, head in enumerate(heads if isinstance(heads, (list, tuple)) else [heads] if heads else []):
-            # Of several decode heads, later ones get the output of earlier ones too.
+            # In a cascade of decode heads, later heads also get the output of earlier ones.
             if not (key == 'decode_head' and index > 0):
                 yield f'model.{key}.{index}' if isinstance(heads, (list, tuple)) else f'model.{key}', head
 
 
 def check_head(config: Config, path: str, head: Any, giver: str, channels: list[int], neck: bool) -> None:
-    """Compare the channels that one head expects with those that it gets.
+    """Compare the channels that a head expects with those of its input.
 
     Raises:
-        InputError: they differ, or it asks for a map that there is not.
+        InputError: if they differ, or ``in_index`` is out of range.
     """
     wanted, index = head.get('in_channels'), head.get('in_index')
     wanted = list(wanted) if isinstance(wanted, (list, tuple)) else wanted
@@ -125,8 +125,8 @@ def check_head(config: Config, path: str, head: Any, giver: str, channels: list[
         indices = index if isinstance(index, (list, tuple)) else [index]
         if any(not -len(channels) <= one < len(channels) for one in indices):
             raise InputError(
-                f'{config.filename}: {path} has in_index={index}, and {giver} gives {len(channels)} maps: choose '
-                f'from 0 to {len(channels) - 1}.'
+                f'{config.filename}: {path} has in_index={index}, but {giver} has {len(channels)} output maps: use '
+                f'indices from 0 to {len(channels) - 1}.'
             )
         given: Any = [channels[one] for one in indices]
         if isinstance(wanted, int) and len(given) == 1:
@@ -142,19 +142,19 @@ def check_head(config: Config, path: str, head: Any, giver: str, channels: list[
 
 
 def mismatch(config: Config, path: str, part: Any, wanted: Any, giver: str, given: Any) -> str:
-    """The sentence for a part that expects other channels than it gets."""
+    """Return the message for a part whose ``in_channels`` differ from its input."""
     shown = list(wanted) if isinstance(wanted, (list, tuple)) else wanted
     return (
-        f'{config.filename}: {path} ({part.get("type")}) has in_channels={shown}, and {giver} gives {given}: set '
-        f'{path}.in_channels={str(given).replace(" ", "")}.'
+        f'{config.filename}: {path} ({part.get("type")}) has in_channels={shown}, but {giver} outputs {given} '
+        f'channels: set {path}.in_channels={str(given).replace(" ", "")}.'
     )
 
 
 def check_image_channels(config: Config, loaders: Sequence[str]) -> None:
-    """Compare the channels of the backbone with those of the images that mmcv's own step loads.
+    """Compare the input channels of the backbone with those of the images loaded by ``LoadImageFromFile``.
 
     Raises:
-        InputError: they differ.
+        InputError: if they differ.
     """
     wanted = config.model.get('backbone', {}).get('in_channels')
     for loader in loaders:
@@ -166,17 +166,17 @@ def check_image_channels(config: Config, loaders: Sequence[str]) -> None:
             plain = str(loading.get('type')).rpartition('.')[2] == 'LoadImageFromFile'
             if plain and loaded is not None and isinstance(wanted, int) and wanted != loaded:
                 raise InputError(
-                    f'{config.filename}: model.backbone.in_channels is {wanted}, and LoadImageFromFile in {loader} '
-                    f"loads {loaded} (color_type='{colour}'): set in_channels={loaded}, or load the images with a step "
-                    f'that gives {wanted}.'
+                    f'{config.filename}: model.backbone.in_channels is {wanted}, but LoadImageFromFile in {loader} '
+                    f"loads {loaded} (color_type='{colour}'): set in_channels={loaded}, or use a loading step that "
+                    f'returns {wanted} channels.'
                 )
 
 
 def check_head_classes(config: Config, model: nn.Module, loaders: Sequence[str]) -> None:
-    """Compare the number of classes of every head with the classes of the data sets, and these with each other.
+    """Check that all data sets have the same classes and every head has their number.
 
     Raises:
-        InputError: they differ, or a single class would be segmented by a softmax.
+        InputError: if they differ, or a single class would be segmented by a softmax.
     """
     first: tuple[str, tuple[str, ...]] | None = None
     for loader in loaders:
@@ -200,19 +200,19 @@ def check_head_classes(config: Config, model: nn.Module, loaders: Sequence[str])
         number = getattr(module, 'num_classes', None)
         if isinstance(number, int) and number != count and not belongs_elsewhere(name, module):
             raise InputError(
-                f'{config.filename}: model.{name} has {number} classes, and the data set has {count} '
+                f'{config.filename}: model.{name} has {number} classes, but the data set has {count} '
                 f'({shortened(first[1])}): add --classes, or set num_classes={count} in every head.'
             )
     place, most = detection_limit(config, count)
     if place is not None:
         raise InputError(
-            f'{config.filename}: {place[1]} in model.test_cfg is {place[0][place[1]]}, and {count} classes give {most} '
-            f'pairs of a query and a class: set it to at most {most}.'
+            f'{config.filename}: {place[1]} in model.test_cfg is {place[0][place[1]]}, but with {count} classes there '
+            f'are only {most} pairs of a query and a class: set it to at most {most}.'
         )
 
 
 def belongs_elsewhere(name: str, module: nn.Module) -> bool:
-    """Whether a module has other classes than those of the objects."""
+    """Return whether the ``num_classes`` of a module do not refer to the object classes."""
     parts, kind = name.split('.'), type(module).__name__
     if 'RPN' in kind or kind in OTHER_TYPES:
         return True
@@ -220,7 +220,7 @@ def belongs_elsewhere(name: str, module: nn.Module) -> bool:
 
 
 def pools_to_one(model: nn.Module) -> str:
-    """The name of a part that pools an image to one pixel and normalises it over the batch; empty if there is none."""
+    """Return the name of a module with batch norm after pooling to 1x1; empty if there is none."""
     across = torch.distributed.is_initialized() and torch.cuda.is_available()
     for name, module in model.named_modules():
         if isinstance(module, nn.Sequential) and len(module) > 1 and isinstance(module[0], nn.AdaptiveAvgPool2d):
@@ -231,32 +231,32 @@ def pools_to_one(model: nn.Module) -> str:
 
 
 def check_batch(config: Config, pooled: str, batch: int, images: int | None = None) -> None:
-    """Refuse batches of one image where a batch norm would get one value per channel.
+    """Check that no batch has a single image, for which a batch norm after pooling gets one value per channel.
 
     Args:
-        config: of the run.
-        pooled: the part with that norm.
+        config: the config of the run.
+        pooled: name of the module with that norm.
         batch: images per process and iteration.
-        images: in the training data, if the last batch of an epoch may be smaller.
+        images: number of training images, if the last batch of an epoch may be smaller.
 
     Raises:
-        InputError: with what to do.
+        InputError: if there is such a batch; the message has the option to change.
     """
     if batch > 1 and (images is None or images % batch != 1):
         return
-    when = 'train_dataloader.batch_size is 1' if batch == 1 else f'the last batch of {images} images has one image'
+    when = 'train_dataloader.batch_size is 1' if batch == 1 else f'the last batch of {images} images has a single one'
     remedy = 'set it to at least 2' if batch == 1 else 'add --cfg-options train_dataloader.drop_last=True'
     raise InputError(
-        f'{config.filename}: {when}, and the batch norm in model.{pooled} needs more than one value per channel: '
-        f"{remedy}, or give the head norm_cfg=dict(type='GN',num_groups=32)."
+        f'{config.filename}: {when}, but the batch norm in model.{pooled} needs more than one value per channel: '
+        f"{remedy}, or set norm_cfg=dict(type='GN',num_groups=32) in the head."
     )
 
 
 def check_sizes(config: Config, loader: str, pooled: str = '') -> None:
-    """Send the smallest and the largest of some images through a segmenter's pipeline and into one batch.
+    """Check that the smallest and the largest image can be stacked into a batch after a segmenter's pipeline.
 
     Raises:
-        InputError: they do not fit into one.
+        InputError: if their sizes differ after the pipeline.
     """
     options = config[loader]
     training, batch = loader == 'train_dataloader', options.get('batch_size', 1)
@@ -274,7 +274,7 @@ def check_sizes(config: Config, loader: str, pooled: str = '') -> None:
     try:
         items = [data[index] for index in chosen]
     except Exception:
-        return  # a file that cannot be read; the run names it
+        return  # unreadable files are reported by the run
     try:
         preprocess(pseudo_collate(items), training)
     except (RuntimeError, AssertionError) as error:
@@ -287,13 +287,13 @@ def check_sizes(config: Config, loader: str, pooled: str = '') -> None:
             else f'set {loader}.batch_size=1'
         )
         raise InputError(
-            f'{config.filename}: {loader} has batches of {batch} images, and images of different sizes, such as '
-            f'{names}, cannot be stacked after its pipeline: {remedy}.'
+            f'{config.filename}: {loader} has a batch size of {batch}, but images of different sizes, such as {names}, '
+            f'cannot be stacked after its pipeline: {remedy}.'
         ) from error
 
 
 def extremes(data: Any) -> tuple[list[int], str]:
-    """The indices of the smallest and the largest of some images of a data set, and their names and sizes."""
+    """Return the indices of the smallest and largest of :data:`SAMPLED_SIZES` images, and their names and sizes."""
     from PIL import Image
 
     sizes = {}
@@ -309,19 +309,19 @@ def extremes(data: Any) -> tuple[list[int], str]:
 
 
 class StopBeforeTraining(Exception):
-    """Ends a dry run: everything is built, initialised and loaded, and nothing is trained."""
+    """Raised to end a dry run after everything is built and loaded, before the first training step."""
 
 
 class TryBatchHook(Hook):
-    """Computes the loss of one batch when everything is built and loaded, and ends the run there."""
+    """Computes the loss of one batch after everything is built and loaded, and ends the run."""
 
     priority = 'LOWEST'
 
     def before_train(self, runner: Runner) -> None:
-        """Called by the Runner after the summary.
+        """Compute the loss of the first batch.
 
         Raises:
-            RunFailure: the loss is not finite.
+            RunFailure: if the loss is not finite.
             StopBeforeTraining: otherwise.
         """
         model = unwrapped(runner.model)
@@ -340,7 +340,7 @@ class TryBatchHook(Hook):
 
 
 def dry_run(config: Config, recipe_precision: str) -> None:
-    """Build and load everything, print the summary, and compute the loss of one batch; trains and saves nothing."""
+    """Build and load everything, print the summary and compute the loss of one batch, without training or saving."""
     runner = build_runner(config)
     runner.register_hook(WholeModelHook(heads=bool(config.get('resume'))))
     runner.register_hook(StartSummaryHook(recipe_precision))

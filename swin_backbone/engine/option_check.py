@@ -1,4 +1,4 @@
-"""Check the options of a run and the keys of its config, before anything is built or written."""
+"""Checks of the keys and values of a config before anything is built or written."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,22 +11,22 @@ from swin_backbone.errors import InputError
 
 
 def is_whole(least: int) -> Callable[[Any], bool]:
-    """The condition of being an integer of at least ``least``."""
+    """Return a predicate for integers of at least ``least``."""
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def is_count(value: Any) -> bool:
-    """Whether a value is a whole number of at least 1, also as a float: configs divide."""
+    """Return whether a value is a whole number of at least 1; floats are allowed, because configs divide."""
     return is_whole(1)(value) or (isinstance(value, float) and value.is_integer() and value >= 1)
 
 
 def is_positive(value: Any) -> bool:
-    """Whether a value is a finite number above 0."""
+    """Return whether a value is a finite number above 0."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def are_positive(value: Any) -> bool:
-    """Whether a value is a list of finite numbers above 0."""
+    """Return whether a value is a non-empty list of finite numbers above 0."""
     return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(is_positive, value))
 
 
@@ -44,14 +44,14 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ('randomness.seed', lambda v: is_whole(0)(v) and v < 2**32, 'an integer from 0 to 4294967295'),
     ('tta_factors', are_positive, 'a list of numbers above 0, such as [0.75,1.0,1.25]'),
 )
-"""Options with a range: key, condition, and what is expected."""
+"""Allowed values of config keys: key, predicate, and description of the expected value."""
 
 
 def require_training(config: Config) -> None:
-    """Refuse to train with a config that cannot.
+    """Check that a config can be trained.
 
     Raises:
-        InputError: it has no training data, loop or optimizer.
+        InputError: if it has no training data, loop or optimizer.
     """
     missing = [key for key in ('train_dataloader', 'train_cfg', 'optim_wrapper') if not config.get(key)]
     if missing:
@@ -62,10 +62,10 @@ TEST_KEYS = ('test_dataloader', 'test_cfg', 'test_evaluator')
 
 
 def require_test(config: Config, keys: Sequence[str] = TEST_KEYS) -> None:
-    """Refuse to test or predict with a config that cannot.
+    """Check that a config can be used for testing or prediction.
 
     Raises:
-        InputError: it lacks one of ``keys``, or has several test sets where one is needed.
+        InputError: if one of ``keys`` is missing, or the config has several test sets.
     """
     missing = [key for key in keys if config.get(key) is None]
     if missing:
@@ -75,16 +75,16 @@ def require_test(config: Config, keys: Sequence[str] = TEST_KEYS) -> None:
         node = node['dataset']
     if 'pipeline' not in node:
         raise InputError(
-            f'{config.filename}: test_dataloader has {node.get("type") or "no data set"} without a pipeline of its '
-            'own, and tests take one data set: give it the merged annotations.'
+            f'{config.filename}: test_dataloader has {node.get("type") or "no data set"} without a pipeline, but tests '
+            'need a single data set: use one with the merged annotations.'
         )
 
 
 def check_ranges(config: Config) -> None:
-    """Refuse numbers that no run can use, before anything is built or written.
+    """Check the values of a config against :data:`RANGES`.
 
     Raises:
-        InputError: names the key, its value and what is expected.
+        InputError: if a value is invalid; the message has the key, its value and the expected range.
     """
     for key, fits, expected in RANGES:
         node: Any = config

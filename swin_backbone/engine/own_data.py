@@ -1,4 +1,4 @@
-"""Your own data: put the images and annotations of a ``dataset.toml``, or of options, into any shipped config."""
+"""Custom data: use the images and annotations of a ``dataset.toml`` or of command-line options with any config."""
 
 import json
 import logging
@@ -28,8 +28,8 @@ class Split:
     """Images and their annotations.
 
     Attributes:
-        annotations: a file in COCO's format, or for segmenters a folder of label maps.
-        images: the folder of the images; None to look for it.
+        annotations: a file in COCO format or, for segmenters, a folder of label maps.
+        images: the folder of the images; None to search for it.
     """
 
     annotations: Path
@@ -38,13 +38,13 @@ class Split:
 
 @dataclass(frozen=True)
 class OwnData:
-    """Data to train and evaluate on.
+    """Data for training and evaluation.
 
     Attributes:
-        splits: by ``train`` and ``val``.
-        root: where images are looked for.
-        classes: in the order of their labels; None for those of the annotation file.
-        ignore_label_0: whether label 0 of label maps is no class.
+        splits: the splits ``train`` and ``val``.
+        root: the folder in which images are searched.
+        classes: classes in the order of their labels; None for those of the annotation file.
+        ignore_label_0: whether label 0 of label maps is ignored.
     """
 
     splits: dict[str, Split]
@@ -54,10 +54,10 @@ class OwnData:
 
 
 def read_dataset_file(path: str) -> OwnData:
-    """Read a ``dataset.toml``; its paths are relative to its ``root``, and that to the file.
+    """Read a ``dataset.toml``; its paths are relative to ``root``, which is relative to the file.
 
     Raises:
-        InputError: it is not there, is no TOML, or has other keys.
+        InputError: if the file does not exist, is not valid TOML, or has unknown keys.
     """
     try:
         import tomllib
@@ -66,11 +66,11 @@ def read_dataset_file(path: str) -> OwnData:
 
     file = Path(path)
     if not file.is_file():
-        raise InputError(f'--dataset {path} is no file: give a dataset.toml, see docs/own_data.md.')
+        raise InputError(f'--dataset {path} does not exist: give a dataset.toml, see docs/own_data.md.')
     try:
         content = tomllib.loads(file.read_text(encoding='utf-8'))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f'{path} is no TOML ({error}): correct it.') from error
+        raise InputError(f'{path} is not valid TOML ({error}): correct it.') from error
     unknown = [*(set(content) - KEYS)]
     root = file.parent / content.get('root', '.')
     splits = {}
@@ -79,7 +79,7 @@ def read_dataset_file(path: str) -> OwnData:
         if split is None:
             continue
         if not isinstance(split, dict) or 'annotations' not in split:
-            raise InputError(f'{path}: [{name}] has no annotations: name a COCO file or a folder of label maps.')
+            raise InputError(f'{path}: [{name}] has no annotations: set it to a COCO file or a folder of label maps.')
         unknown += [f'{name}.{key}' for key in set(split) - SPLIT_KEYS]
         images = root / split['images'] if 'images' in split else None
         splits[name] = Split(root / split['annotations'], images)
@@ -95,17 +95,17 @@ def read_dataset_file(path: str) -> OwnData:
 
 
 def own_data(dataset: str | None, train_ann: str | None, val_ann: str | None, root: str | None) -> OwnData | None:
-    """What ``--dataset``, ``--train-ann``, ``--val-ann`` and ``--data-root`` describe; None without the first three.
+    """Return the custom data that the options describe; None without --dataset, --train-ann and --val-ann.
 
     Raises:
-        InputError: ``--dataset`` cannot be read or is given beside the others.
+        InputError: if ``--dataset`` cannot be read or is combined with the others.
     """
     named = {'train': train_ann, 'val': val_ann}
     splits = {name: Split(Path(path)) for name, path in named.items() if path is not None}
     if dataset is None:
         return OwnData(splits, Path(root or '.')) if splits else None
     if splits or root:
-        raise InputError('--dataset names all files itself: leave out --train-ann, --val-ann and --data-root.')
+        raise InputError('--dataset defines all files: leave out --train-ann, --val-ann and --data-root.')
     return read_dataset_file(dataset)
 
 
@@ -117,10 +117,10 @@ def choose_data(
     classes: str | None = None,
     no_masks: bool = False,
 ) -> None:
-    """Apply the options on data: your own, or the config's in another folder; ``--classes`` and ``--no-masks``.
+    """Apply the data options: custom data or another data root, ``--classes`` and ``--no-masks``.
 
     Raises:
-        InputError: an option does not fit the config or the data.
+        InputError: if an option does not fit the config or the data.
     """
     if own is not None:
         use_own_data(config, own, None if classes is None else read_classes(classes), splits)
@@ -131,25 +131,25 @@ def choose_data(
 
 
 def use_own_data(config: Config, data: OwnData, classes: Sequence[str] | None, splits: Sequence[str]) -> None:
-    """Let a config read these data, with their classes in every head, data set and evaluator.
+    """Make a config use custom data, with their classes in every head, data set and evaluator.
 
-    Label maps that a segmenter needs of a COCO file are written to ``label_maps`` in the work dir.
+    For a segmenter, a COCO file is converted to label maps in ``label_maps`` in the work dir.
 
     Args:
         config: changed in place; its work dir is set.
-        data: the data.
-        classes: in place of those of the data.
+        data: the custom data.
+        classes: classes to use instead of those of the data.
         splits: which of ``train`` and ``val`` are needed.
 
     Raises:
-        InputError: a split or its files are missing, or the config's model needs other annotations.
+        InputError: if a split or its files are missing, or the config's model needs other annotations.
     """
     for name in splits:
         if name not in data.splits:
-            raise InputError(f'the data have no {name} split: give --{name}-ann, or [{name}] in dataset.toml.')
+            raise InputError(f'the data have no {name} split: add --{name}-ann, or [{name}] in dataset.toml.')
         if not data.splits[name].annotations.exists():
-            raise InputError(f'there are no {name} annotations {data.splits[name].annotations}: check the path.')
-    # The data of the other split are not read, but the config must not name those of another data set.
+            raise InputError(f'the {name} annotations {data.splits[name].annotations} do not exist: check the path.')
+    # A split that is not needed is not read, but it must not refer to a different data set.
     first = data.splits[splits[0]]
     all_splits = {name: data.splits.get(name, first) for name in ('train', 'val')}
     semantic = 'decode_head' in config.model
@@ -159,7 +159,7 @@ def use_own_data(config: Config, data: OwnData, classes: Sequence[str] | None, s
             names = names or read_categories(str(first.annotations))
             names = names if names[0] == BACKGROUND else [BACKGROUND, *names]
         if not names:
-            raise InputError('label maps do not name their classes: give --classes, or classes in dataset.toml.')
+            raise InputError('label maps do not contain class names: add --classes, or classes in dataset.toml.')
         use_maps(config, data, all_splits, names)
     else:
         names = names or read_categories(str(first.annotations))
@@ -168,16 +168,16 @@ def use_own_data(config: Config, data: OwnData, classes: Sequence[str] | None, s
 
 
 def use_coco(config: Config, data: OwnData, splits: dict[str, Split]) -> None:
-    """Let a detector read COCO files."""
+    """Make a detector config read COCO files."""
     if panoptic_sets(config) or any(step.get('with_seg') for step in dicts_in(config.train_dataloader)):
         raise InputError(
-            f'{config.filename} also trains on maps of stuff or panoptic maps, which --train-ann cannot name: choose a '
-            'config without, such as htc_plain_swin_b_6x for htc_swin_b_6x.'
+            f'{config.filename} also trains on stuff or panoptic maps, which --train-ann does not provide: choose a '
+            'config without them, such as htc_plain_swin_b_6x instead of htc_swin_b_6x.'
         )
     for loader, name in SPLIT_OF.items():
         path = splits[name].annotations
         if path.suffix != '.json':
-            raise InputError(f'{path} is no .json file: detectors read annotations in the format of COCO.')
+            raise InputError(f'{path} is not a .json file: detectors need annotations in COCO format.')
         folder = os.path.abspath(splits[name].images or find_images(path, data.root))
         for data_set in find_data_sets(config, (loader,)):
             data_set.update(
@@ -194,7 +194,7 @@ def use_coco(config: Config, data: OwnData, splits: dict[str, Split]) -> None:
 
 
 def use_maps(config: Config, data: OwnData, splits: dict[str, Split], names: Sequence[str]) -> None:
-    """Let a segmenter read label maps, or those that are made of COCO files."""
+    """Make a segmenter config read label maps, which are generated for COCO files."""
     used = {}
     for name in ('train', 'val'):
         split, listing = splits[name], ''
@@ -224,25 +224,25 @@ def use_maps(config: Config, data: OwnData, splits: dict[str, Split], names: Seq
 
 
 def find_images(annotations: Path, root: Path) -> Path:
-    """The folder of the images of an annotation file or of a folder of label maps.
+    """Find the image folder of an annotation file or of a folder of label maps.
 
-    Looked for below the data root, beside the annotations and above: the folder itself, ``images``, a folder of the
-    split's name, and that in ``images``.
+    For the data root, the folder of the annotations and its two parent folders, these folders are tried: the folder
+    itself, ``images``, ``SPLIT`` and ``images/SPLIT``.
 
     Raises:
-        InputError: it is none of them.
+        InputError: if the images are in none of them.
     """
     if annotations.is_file():
         try:
             images = json.loads(annotations.read_text(encoding='utf-8'))['images']
             example = str(images[0]['file_name'])
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise InputError(f'{annotations} is no annotation file in the format of COCO with images.') from error
+            raise InputError(f'{annotations} is not an annotation file in COCO format with images.') from error
         wanted = {example}
     else:
         first = min(annotations.rglob('*.png'), default=None)
         if first is None:
-            raise InputError(f'{annotations} has no label map: give a folder of PNG files, or a COCO file.')
+            raise InputError(f'{annotations} contains no label maps: give a folder of PNG files, or a COCO file.')
         stem = str(first.relative_to(annotations).with_suffix(''))
         wanted = {f'{stem}{ending}' for ending in (*ENDINGS, *map(str.upper, ENDINGS))}
     split = annotations.stem.removeprefix('instances_')
@@ -253,16 +253,16 @@ def find_images(annotations: Path, root: Path) -> Path:
             if folder != annotations and any((folder / name).is_file() for name in wanted):
                 return folder
     raise InputError(
-        f'the images of {annotations}, such as {min(wanted)}, are not in {tried[0]} or {tried[1]}: give the folder of '
+        f'the images of {annotations}, such as {min(wanted)}, are not in {tried[0]} or {tried[1]}: set the folder of '
         'the data with --data-root, or images in dataset.toml.'
     )
 
 
 def one_ending(folder: Path, stems: Sequence[str]) -> str:
-    """The ending of images, which MMSegmentation wants to be one.
+    """Return the suffix of all images; MMSegmentation supports only one.
 
     Raises:
-        InputError: there are several, or an image is missing.
+        InputError: if there are several, or an image is missing.
     """
     endings: dict[str, str] = {}
     for name in (os.path.relpath(path, folder) for path in folder.rglob('*') if path.suffix.lower() in ENDINGS):
@@ -272,5 +272,7 @@ def one_ending(folder: Path, stems: Sequence[str]) -> str:
         return found.pop()
     if '' in found:
         absent = next(stem for stem in stems if stem not in endings)
-        raise InputError(f'there is no image {absent} in {folder}: every label map needs an image of its name.')
-    raise InputError(f'the images in {folder} end in {" and ".join(sorted(found))}: convert them to one format.')
+        raise InputError(f'{folder} contains no image {absent}: every label map needs an image with the same name.')
+    raise InputError(
+        f'the images in {folder} have the suffixes {" and ".join(sorted(found))}: convert them to one format.'
+    )

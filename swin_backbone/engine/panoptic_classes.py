@@ -1,4 +1,4 @@
-"""Things and stuff: the classes of panoptic data sets of MMDetection."""
+"""Thing and stuff classes of panoptic MMDetection data sets."""
 
 import inspect
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from swin_backbone.errors import InputError
 
 
 def is_panoptic(kind: Any) -> bool:
-    """Whether a data set reads panoptic annotations as MMDetection's CocoPanopticDataset does."""
+    """Return whether a data set class reads panoptic annotations like MMDetection's CocoPanopticDataset."""
     try:
         from mmdet.datasets import CocoPanopticDataset
     except ImportError:
@@ -20,15 +20,15 @@ def is_panoptic(kind: Any) -> bool:
 
 
 def panoptic_sets(config: Config) -> list[dict[str, Any]]:
-    """The panoptic data sets of a config."""
+    """Return the panoptic data sets of a config."""
     return [one for one in find_data_sets(config) if is_panoptic(data_set_type(config, one))]
 
 
 def things_among(config: Config, names: Sequence[str]) -> list[str] | None:
-    """The classes that are things by the annotation files of a config; None for a config without panoptic data sets.
+    """Return the classes that are things in the annotation files; None for a config without panoptic data sets.
 
     Raises:
-        InputError: the files are not there, do not say it, contradict each other, or list stuff before things.
+        InputError: if a file is missing, has no ``isthing``, contradicts another one, or lists stuff before things.
     """
     data_sets = panoptic_sets(config)
     if not data_sets:
@@ -37,22 +37,26 @@ def things_among(config: Config, names: Sequence[str]) -> list[str] | None:
     for path in sorted({annotation_file(one) for one in data_sets}):
         if not path:
             raise InputError(
-                f'--classes: {config.filename} separates things from stuff, and its annotation file, which tells them '
-                'apart, is not there: give the folder of the data with --data-root.'
+                f'--classes: {config.filename} separates things from stuff, but its annotation file, which defines '
+                'them, does not exist: set the folder of the data with --data-root.'
             )
         kinds = {one['name']: one.get('isthing') for one in load_categories(path)}
         unknown = [name for name in names if kinds.get(name) not in (0, 1)]
         if unknown:
-            raise InputError(f'{path} does not say whether {unknown[0]} is a thing: add isthing, 0 or 1, to it.')
+            raise InputError(
+                f'{path} does not define whether {unknown[0]} is a thing: add isthing, 0 or 1, to the category.'
+            )
         things = [name for name in names if kinds[name]]
         if things != list(names[: len(things)]):
             stuff = next(name for name in names if not kinds[name])
             raise InputError(
-                f'{path} lists the stuff {stuff} before the thing {things[-1]}, and MMDetection numbers things first: '
-                'list the categories of things before those of stuff.'
+                f'{path} lists the stuff class {stuff} before the thing class {things[-1]}, but MMDetection numbers '
+                'things first: list all thing categories before the stuff categories.'
             )
         if found is not None and things != found:
             other = sorted(set(things) ^ set(found))[0]
-            raise InputError(f'{path} and another annotation file differ on whether {other} is a thing: correct them.')
+            raise InputError(
+                f'{path} and another annotation file disagree on whether {other} is a thing: correct them.'
+            )
         found = things
     return found

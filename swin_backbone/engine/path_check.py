@@ -1,4 +1,4 @@
-"""Check the places that a run reads from and writes to, and what has started it."""
+"""Checks of input and output paths and of the launcher."""
 
 import os
 import tempfile
@@ -9,29 +9,29 @@ from swin_backbone.errors import InputError
 
 
 def check_writable(path: str | os.PathLike[str], option: str) -> None:
-    """Refuse a folder that could not be created or written to; leaves nothing behind.
+    """Check that a folder can be created and written to, without creating it.
 
     Raises:
-        InputError: it is a file, or lies in a place without write access.
+        InputError: if it is a file or not writable.
     """
     folder = Path(path)
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
-        raise InputError(f'{option} {path}: {folder} is a file where a folder is needed: name another folder.')
+        raise InputError(f'{option} {path}: {folder} is a file, not a folder: give another folder.')
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f'{option} {path} cannot be written: {folder}: {reason}. Name another folder.') from error
+        raise InputError(f'{option} {path} cannot be written: {folder}: {reason}. Give another folder.') from error
 
 
 def check_local(source: str, option: str) -> None:
-    """Refuse a path that does not exist; names and URLs are left to the reader.
+    """Check that a local path exists; published names and URLs are checked when they are read.
 
     Raises:
-        InputError: it does not exist.
+        InputError: if it does not exist.
     """
     if not is_remote(source) and not Path(source).expanduser().exists():
         raise InputError(
@@ -48,14 +48,14 @@ STARTERS = {'pytorch': 'torchrun --nproc-per-node N', 'slurm': 'srun', 'mpi': 'm
 
 
 def check_launcher(launcher: str) -> None:
-    """Refuse a launcher that has not started this process.
+    """Check that this process was started by the given launcher.
 
     Raises:
-        InputError: its environment variables are missing.
+        InputError: if the environment variables of the launcher are not set.
     """
     missing = [name for name in LAUNCHER_VARIABLES.get(launcher, ()) if name not in os.environ]
     if missing:
         raise InputError(
-            f'--launcher {launcher} needs the environment of {launcher} and {missing[0]} is not set: start the command '
+            f'--launcher {launcher} needs the environment variable {missing[0]}, which is not set: start the command '
             f'with {STARTERS[launcher]}, or leave --launcher out.'
         )

@@ -1,4 +1,4 @@
-"""Inference in Python: a detector or segmenter that is called with images and returns arrays."""
+"""Inference in Python: a detector or segmenter that maps images to arrays."""
 
 import copy
 import warnings
@@ -29,24 +29,25 @@ from swin_backbone.evaluation.drawing import Image
 
 
 class Predictor:
-    """A detector or segmenter that is called with images, with the test pipeline of its config.
+    """A detector or segmenter that is called with images and applies the test pipeline of its config.
 
-    Everything is built within the toolkit's own registry scope and changes no state of the process, so predictors of
-    both toolkits work beside each other.
+    The model is built inside the toolkit's registry scope without changing global state, so predictors of both
+    toolkits can be used in one process.
 
     Args:
         config: the name of an installed config, the path of a config, or a ``Config``.
-        checkpoint: of the whole model: a path, a URL, a published name, or 'released'; or an ONNX file that
-            ``swin-backbone export`` wrote. Where it was trained on other classes than the config's, or without masks,
-            the model is built as the checkpoint needs it.
-        device: such as 'cpu' or 'cuda:1'; by default the first GPU, or the CPU.
-        classes: the classes of the model, for a checkpoint that does not name them.
-        tta: whether every image is tested at several scales and flips, merged. A two-stage detector averages the scores
-            of the views, so that a threshold means what it means without.
-        bf16: whether the model is run under autocast to bfloat16.
+        checkpoint: the checkpoint of the whole model: a path, a URL, a published name, 'released', or an ONNX file
+            written by ``swin-backbone export``. If it was trained on different classes than the config's, or without
+            masks, the model is adapted to it.
+        device: a device such as 'cpu' or 'cuda:1'; by default the first GPU or, without one, the CPU.
+        classes: the classes of the model, if the checkpoint does not contain them.
+        tta: whether to merge predictions at several scales and flips. A two-stage detector averages the scores of the
+            views, so that score thresholds keep their meaning.
+        bf16: whether to run the model under autocast to bfloat16.
 
     Raises:
-        InputError: the config cannot be tested, the checkpoint is not one of its model, or there is no such device.
+        InputError: if the config cannot be tested, the checkpoint belongs to a different model, or the device does not
+            exist.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class Predictor:
             self.scope = config.get('default_scope', 'mmdet')
             exported = ExportedModel(source) if str(source).endswith('.onnx') else None
             if exported and (tta or bf16):
-                raise InputError(f'{source} is exported: test-time augmentation and bfloat16 need a checkpoint.')
+                raise InputError(
+                    f'{source} is an exported model: test-time augmentation and bfloat16 need a checkpoint.'
+                )
             with self._scope():
                 content = exported.content if exported else read_whole(source)
                 if classes is not None:
@@ -96,20 +99,20 @@ class Predictor:
             yield
 
     def __call__(self, images: Any, *, bgr: bool = False, batch_size: int = 1) -> Any:
-        """Predict one image, or a list of them.
+        """Predict one image or a list of images.
 
         Args:
-            images: an image, or a list: a path, a PIL image, an array ``[H, W, 3]`` or ``[H, W]`` of uint8, or a tensor
-                ``[3, H, W]`` of uint8 or of floats from 0 to 1. Channels are red, green, blue.
-            bgr: whether the channels of arrays are blue, green, red, as OpenCV reads them.
-            batch_size: how many images go through the model together. Only those of one size after resizing do, so
-                that the prediction for an image does not depend on the others.
+            images: an image or a list of images: paths, PIL images, uint8 arrays ``[H, W, 3]`` or ``[H, W]``, or
+                tensors ``[3, H, W]`` of uint8 or of floats from 0 to 1. Channels are in RGB order.
+            bgr: whether the channels of arrays are in BGR order, as read by OpenCV.
+            batch_size: maximum number of images per batch. Only images of equal size after resizing share a batch, so
+                that a prediction does not depend on the other images.
 
         Returns:
-            A :class:`~swin_backbone.engine.prediction.Prediction`, or a list of them.
+            A :class:`~swin_backbone.engine.prediction.Prediction`, or a list of them for a list of images.
 
         Raises:
-            InputError: an image cannot be read, or is of another kind.
+            InputError: if an image cannot be read or has an unsupported type.
         """
         if not isinstance(images, (list, tuple)):
             return self._predict([images], bgr)[0]
@@ -118,7 +121,7 @@ class Predictor:
 
     @torch.no_grad()
     def _predict(self, images: Sequence[Any], bgr: bool) -> list[Prediction]:
-        """Predict images, those of one size together."""
+        """Predict images, batching those of equal size."""
         with self._scope():
             sources = [Path(image) if isinstance(image, (str, Path)) else as_rgb(image, bgr) for image in images]
             items = [self.prepare(self._read(source)) for source in sources]
@@ -132,10 +135,10 @@ class Predictor:
         return [prediction_of(samples[index], self.meta, source) for index, source in enumerate(sources)]
 
     def _read(self, source: Path | Image) -> dict[str, Any]:
-        """What the first step of the pipeline, which loads the image, hands to the others."""
+        """Load an image like the first step of the pipeline and return its output."""
         if isinstance(source, Path):
             if not source.is_file():
-                raise InputError(f'there is no image {source}: check the path.')
+                raise InputError(f'image {source} does not exist: check the path.')
             try:
                 return dict(self.load(dict(img_path=str(source), img_id=0)))
             except Exception as error:
@@ -146,15 +149,16 @@ class Predictor:
         return dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2], img_path='', img_id=0)
 
     def run_model(self, batch: dict[str, Any]) -> list[Any]:
-        """Run the model on a collated batch of the pipeline; returns the toolkit's data samples with predictions."""
+        """Run the model on a collated batch of the pipeline and return the toolkit's data samples with predictions."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             return list(self.model.test_step(batch))
 
 
 def average_scores(config: Config) -> None:
-    """Let a two-stage detector merge its views by their mean scores, unless its config says how it merges them.
+    """Make a two-stage detector average the scores of its views, unless the config defines how to merge them.
 
-    Merged as candidates, an object has the score of its best view, and several times as many objects pass a threshold.
+    If the boxes of all views were merged by NMS instead, an object would get the score of its best view, and several
+    times as many objects would exceed a threshold.
     """
     settings = config.model.get('test_cfg') or {}
     stated = (config.get('tta_model') or {}).get('type')
@@ -163,35 +167,33 @@ def average_scores(config: Config) -> None:
 
 
 def shapes_of(inputs: Any) -> Any:
-    """The shape of an image, or of its views."""
+    """Return the shape of an image, or the shapes of its views."""
     return tuple(shapes_of(view) for view in inputs) if isinstance(inputs, list) else tuple(inputs.shape)
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The named device; by default the first GPU, or the CPU.
+    """Return the named device; by default the first GPU or, without one, the CPU.
 
     Raises:
-        InputError: it cannot hold a tensor.
+        InputError: if no tensor can be created on the device.
     """
     device = name or ('cuda' if torch.cuda.is_available() else 'cpu')
     try:
         return torch.empty(1, device=device).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].rstrip('.')
-        raise InputError(
-            f'device {name} cannot be used ({reason}): give cpu, or cuda where a GPU is visible.'
-        ) from error
+        raise InputError(f'device {name} cannot be used ({reason}): use cpu, or cuda if a GPU is visible.') from error
 
 
 def as_rgb(image: Any, bgr: bool = False) -> Image:
-    """Convert an image in memory to RGB ``[H, W, 3]`` of uint8.
+    """Convert an image in memory to a uint8 RGB array ``[H, W, 3]``.
 
     Args:
-        image: as for :meth:`Predictor.__call__`, except paths.
-        bgr: whether the channels of an array are blue, green, red.
+        image: an image that :meth:`Predictor.__call__` accepts, except paths.
+        bgr: whether the channels of an array are in BGR order.
 
     Raises:
-        InputError: it is no image of a known kind.
+        InputError: if the type, shape or dtype is not supported.
     """
     from PIL import Image as Pillow
     from PIL import ImageOps
@@ -209,7 +211,7 @@ def as_rgb(image: Any, bgr: bool = False) -> Image:
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         found = f'{array.dtype} {tuple(image.shape)}' if isinstance(array, np.ndarray) else type(image).__name__
         raise InputError(
-            f'cannot predict {found}: give a path, a PIL image, an array [H, W, 3] of uint8, or a tensor [3, H, W] of '
+            f'cannot predict {found}: give a path, a PIL image, a uint8 array [H, W, 3], or a tensor [3, H, W] of '
             'uint8 or of floats from 0 to 1.'
         )
     return array[..., ::-1] if bgr and isinstance(image, np.ndarray) else array

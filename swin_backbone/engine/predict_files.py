@@ -1,4 +1,4 @@
-"""Predictions of image files: drawings, JSON, label maps, and one file in COCO's format."""
+"""Predictions for image files: drawings, JSON, label maps, and one file in COCO format."""
 
 import io
 import logging
@@ -23,7 +23,7 @@ LOGGER = logging.getLogger('swin_backbone')
 
 @dataclass
 class CocoFile:
-    """Predicted objects of many images in COCO's format, each with its score; categories are counted from 1."""
+    """Predicted objects of many images in COCO format, with scores; category ids start at 1."""
 
     images: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
@@ -53,24 +53,25 @@ def predict_files(
     only: Sequence[str] | None = None,
     coco: CocoFile | None = None,
 ) -> Iterator[tuple[Path, str]]:
-    """Predict image by image: ``<place>.png`` and ``<place>.json`` below a folder, for label maps also the map.
+    """Predict image files one by one, and write ``<place>.png``, ``<place>.json`` and, for segmenters, the label map.
 
     Args:
         predictor: the model.
-        files: the place of each image, see :func:`~swin_backbone.engine.predict_sources.find_files`.
-        out_dir: the folder.
-        threshold: least score of an object.
-        only: the classes that are written; all of them for None.
-        coco: where the objects are added.
+        files: output path without suffix for each image, relative to ``out_dir``; see
+            :func:`~swin_backbone.engine.predict_sources.find_files`.
+        out_dir: the output folder.
+        threshold: minimum score of an object.
+        only: classes to write; None for all.
+        coco: file object to which the objects are added.
 
     Yields:
-        Each file, and why it was skipped, or nothing.
+        Each file, and why it was skipped (empty if it was not).
     """
     for path, place in files.items():
         problem, dark = problem_and_darkness(path)
         if dark:
             LOGGER.warning(
-                '%s: an image of 12 bits stored in 16, nearly black when read: multiply its values by 16', path
+                '%s: an image of 12 bits stored in 16 is read as nearly black: multiply its values by 16', path
             )
         if not problem:
             found = predictor(path).select(threshold, only)
@@ -81,7 +82,7 @@ def predict_files(
 
 
 def write_prediction(found: Prediction, path: Path, target: Path, threshold: float) -> None:
-    """Write the drawing and the JSON of one image; ``target`` is their name without an ending."""
+    """Write the drawing and the JSON file of one image; ``target`` is their path without suffix."""
     image = found.image
     write_png(Path(f'{target}.png'), draw_captioned(found, image, threshold))
     content: dict[str, Any] = {'file': str(path), 'width': image.shape[1], 'height': image.shape[0]}
@@ -93,7 +94,7 @@ def write_prediction(found: Prediction, path: Path, target: Path, threshold: flo
 
 
 def draw_captioned(found: Prediction, image: Image, threshold: float) -> Image:
-    """Draw a prediction at display size, below a caption."""
+    """Draw a prediction at display size with a caption above it."""
     if 'label_map' in found:
         return side_by_side([draw_labels(image, found['label_map'], found['names'], found.palette)], ['prediction'])
     instances = Instances(found['boxes'], found['labels'], found['scores'], found['masks'])
@@ -107,7 +108,7 @@ def write_png(path: Path, image: Image) -> None:
 
 
 def write_label_map(path: Path, labels: NDArray[np.uint8], palette: Sequence[Colour]) -> None:
-    """Write a PNG whose values are the labels and whose palette shows them in their colours."""
+    """Write a PNG whose pixel values are the labels, with a colour palette."""
     from PIL import Image as Pillow
 
     colours = np.zeros((256, 3), np.uint8)
@@ -120,14 +121,14 @@ def write_label_map(path: Path, labels: NDArray[np.uint8], palette: Sequence[Col
 
 
 def describe(found: Prediction) -> dict[str, Any]:
-    """What is written about a prediction: its ``classes`` or its ``objects``."""
+    """Return a prediction as JSON data: its ``classes`` or its ``objects``."""
     if 'label_map' in found:
         return {'classes': describe_labels(found['label_map'], found['names'])}
     return {'objects': describe_objects(found)}
 
 
 def describe_labels(labels: NDArray[np.uint8], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The classes of a label map, the largest first; ``label`` is their value in the map."""
+    """Return the classes of a label map by decreasing area; ``label`` is their value in the map."""
     values, counts = np.unique(labels[labels < len(names)], return_counts=True)
     order = np.argsort(-counts, kind='stable')
     return [
@@ -142,7 +143,7 @@ def describe_labels(labels: NDArray[np.uint8], names: Sequence[str]) -> list[dic
 
 
 def describe_objects(found: Prediction) -> list[dict[str, Any]]:
-    """Objects, the best first: boxes as (x, y, width, height) in pixels, masks in COCO's run lengths."""
+    """Return objects by decreasing score, with boxes (x, y, width, height) in pixels and masks as COCO RLE."""
     objects = []
     for i, label in enumerate(found['labels']):
         x0, y0, x1, y1 = (round(float(value), 2) for value in found['boxes'][i])
@@ -159,7 +160,7 @@ def describe_objects(found: Prediction) -> list[dict[str, Any]]:
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """COCO's compressed run lengths of a mask ``[H, W]``."""
+    """Encode a mask ``[H, W]`` as COCO's compressed RLE."""
     from pycocotools import mask as coco_mask
 
     encoded = coco_mask.encode(np.asfortranarray(mask, np.uint8))

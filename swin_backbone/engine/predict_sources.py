@@ -1,4 +1,4 @@
-"""What `predict` is pointed at: images, folders, patterns, videos and cameras, and where their outputs go."""
+"""Sources of `predict` (images, folders, patterns, videos and cameras) and their output paths."""
 
 import glob
 import os
@@ -11,24 +11,24 @@ VIDEO_ENDINGS = {'.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg
 
 
 def is_camera(source: str) -> bool:
-    """Whether a source is the number of a camera."""
+    """Return whether a source is a camera number."""
     return source.isdigit() and not Path(source).exists()
 
 
 def is_video(path: Path) -> bool:
-    """Whether the name of a file is that of a video."""
+    """Return whether a file has the suffix of a video."""
     return path.suffix.lower() in VIDEO_ENDINGS
 
 
 def find_files(sources: Sequence[str]) -> dict[Path, Path]:
-    """All files that sources mean: files, patterns, and folders with their folders, hidden ones left out.
+    """Find the files of all sources: files, glob patterns, and folders (recursively, without hidden files).
 
     Returns:
-        For each file the place of its outputs relative to the output folder, without an ending: its own place below
-        the folder that all sources have in common, with its ending if two would collide.
+        The output path of each file relative to the output folder, without suffix: its path relative to the common
+        folder of all sources. The suffix is kept if two outputs would have the same name.
 
     Raises:
-        InputError: a source means nothing.
+        InputError: if a source matches no file.
     """
     files: list[Path] = []
     roots: list[str] = []
@@ -42,8 +42,8 @@ def find_files(sources: Sequence[str]) -> dict[Path, Path]:
         found = [one for one in found if one.is_file()]
         if not found:
             raise InputError(
-                f'there is no file or folder {source}: give images, videos, a folder with them, a pattern in quotes '
-                "such as 'photos/*.jpg', or the number of a camera."
+                f'file or folder {source} does not exist: give images, videos, a folder of them, a quoted pattern '
+                "such as 'photos/*.jpg', or a camera number."
             )
         files += found
         roots += [os.path.abspath(one.parent) for one in found]
@@ -57,19 +57,19 @@ def find_files(sources: Sequence[str]) -> dict[Path, Path]:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """The files in a folder and its folders, hidden ones left out."""
+    """Return the files below a folder, without hidden files and folders."""
     files = [path for path in sorted(folder.rglob('*')) if path.is_file()]
     return [path for path in files if not any(part.startswith('.') for part in path.relative_to(folder).parts)]
 
 
 def check_outputs(files: dict[Path, Path], out_dir: Path) -> None:
-    """Refuse an output folder where a drawing would take the place of an image that is predicted.
+    """Check that no drawing would overwrite an input image.
 
     Raises:
-        InputError: it would.
+        InputError: if one would.
     """
     inputs = {os.path.abspath(path) for path in files}
     for path, place in files.items():
         target = os.path.abspath(f'{out_dir / place}{".mp4" if is_video(path) else ".png"}')
         if target in inputs:
-            raise InputError(f'--out-dir {out_dir}: the drawing would overwrite {target}: name another folder.')
+            raise InputError(f'--out-dir {out_dir}: the drawing would overwrite {target}: give another folder.')

@@ -1,4 +1,4 @@
-"""Predictions of videos and cameras: a drawn video, and a line of JSON for each frame."""
+"""Predictions for videos and cameras: a drawn video, and one line of JSON per frame."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ from swin_backbone.files import replacing
 
 CODEC = 'mp4v'
 DEFAULT_RATE = 25.0
-"""Frames per second of a source that does not say them, as most cameras do not."""
+"""Frames per second of sources that do not report them, such as most cameras."""
 
 
 @contextmanager
@@ -24,20 +24,20 @@ def opened(source: Path | int) -> Iterator[Any]:
     """Open a video file, or a camera by its number.
 
     Raises:
-        InputError: OpenCV cannot.
+        InputError: if OpenCV cannot open it.
     """
     video = cv2.VideoCapture(source if isinstance(source, int) else str(source))
     try:
         if not video.isOpened():
             kind = f'camera {source}' if isinstance(source, int) else f'video {source}'
-            raise InputError(f'{kind} cannot be opened: check that it is there and that OpenCV knows its format.')
+            raise InputError(f'{kind} cannot be opened: check that it exists and that OpenCV supports its format.')
         yield video
     finally:
         video.release()
 
 
 def count_frames(source: Path) -> int:
-    """The number of frames according to the video file."""
+    """Return the number of frames according to the video file."""
     with opened(source) as video:
         return max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
 
@@ -50,21 +50,21 @@ def predict_video(
     only: Sequence[str] | None = None,
     after_frame: Callable[[], Any] = int,
 ) -> int:
-    """Write ``<target>.mp4`` with drawn frames, and ``<target>.jsonl``; a camera is read until Ctrl-C.
+    """Predict a video and write ``<target>.mp4`` with drawn frames and ``<target>.jsonl``; Ctrl-C stops a camera.
 
     Args:
         predictor: the model.
-        source: a video file, or the number of a camera.
-        target: the outputs without an ending.
-        threshold: least score of an object.
-        only: the classes that are shown; all of them for None.
+        source: a video file or a camera number.
+        target: path of the outputs without suffix.
+        threshold: minimum score of an object.
+        only: classes to show; None for all.
         after_frame: called after each frame.
 
     Returns:
         The number of frames.
 
     Raises:
-        InputError: the source cannot be opened or has no frame.
+        InputError: if the source cannot be opened or has no frames.
     """
     count, writer = 0, None
     with opened(source) as video, replacing(Path(f'{target}.mp4')) as drawn, replacing(Path(f'{target}.jsonl')) as text:
@@ -89,12 +89,12 @@ def predict_video(
                 if writer is not None:
                     writer.release()
         if count == 0:
-            raise InputError(f'{source} has no frame that can be read: check the file.')
+            raise InputError(f'{source} has no readable frames: check the file.')
     return count
 
 
 def frames_of(video: Any) -> Iterator[Any]:
-    """The frames of an opened video, BGR ``[H, W, 3]``."""
+    """Yield the frames of an opened video as BGR arrays ``[H, W, 3]``."""
     while True:
         there, frame = video.read()
         if not there:

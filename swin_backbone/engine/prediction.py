@@ -1,4 +1,4 @@
-"""What a model predicts for one image, as plain arrays."""
+"""The prediction for one image as plain arrays."""
 
 import difflib
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ from swin_backbone.evaluation.drawing import Colour, Image, Instances, draw_inst
 from swin_backbone.evaluation.gallery import SCORE_THRESHOLD, as_instances, palette_of, read_image
 
 IGNORED = 255
-"""The label of pixels whose class was not selected."""
+"""Label of pixels whose class was not selected."""
 
 
 class Prediction(dict[str, Any]):
-    """The prediction for one image: a dict of arrays, with methods that draw and convert it.
+    """The prediction for one image: a dict of arrays with methods for drawing and conversion.
 
-    A detector's has ``boxes`` ``[N, 4]`` (left, top, right, bottom in pixels), ``scores`` ``[N]`` from the highest,
-    ``labels`` ``[N]``, and ``masks``, ``[N, H, W]`` of bool or None. A segmenter's has ``label_map`` ``[H, W]``. Both
-    have ``names``: the name of each label, so that ``names[label]`` is a class.
+    Predictions of detectors have ``boxes`` ``[N, 4]`` (left, top, right, bottom in pixels), ``scores`` ``[N]`` in
+    descending order, ``labels`` ``[N]``, and ``masks``, a bool array ``[N, H, W]`` or None. Predictions of segmenters
+    have ``label_map`` ``[H, W]``. Both have ``names``, the list of class names indexed by label.
 
     Attributes:
-        source: the path of the image, or the image itself, RGB ``[H, W, 3]``.
-        palette: a colour for each label.
+        source: the path of the image, or the image itself as an RGB array ``[H, W, 3]``.
+        palette: one colour per label.
     """
 
     def __init__(self, content: dict[str, Any], source: Path | Image, palette: Sequence[Colour]) -> None:
@@ -35,14 +35,14 @@ class Prediction(dict[str, Any]):
 
     @property
     def image(self) -> Image:
-        """The image, RGB ``[H, W, 3]``."""
+        """The image as an RGB array ``[H, W, 3]``."""
         return read_image(str(self.source)) if isinstance(self.source, Path) else self.source
 
     def select(self, threshold: float = 0.0, classes: Sequence[str] | None = None) -> 'Prediction':
-        """The part with a score of at least ``threshold`` and of ``classes``; of a label map, other labels become 255.
+        """Select objects with a score of at least ``threshold`` and of ``classes``; in label maps, others become 255.
 
         Raises:
-            InputError: the model has no class of a name.
+            InputError: if the model has no such class.
         """
         labels = labels_of(classes, self['names'])
         if 'label_map' in self:
@@ -54,7 +54,7 @@ class Prediction(dict[str, Any]):
         return Prediction({**self, **chosen, 'masks': masks}, self.source, self.palette)
 
     def draw(self, threshold: float = SCORE_THRESHOLD) -> Image:
-        """Draw over the image, in its size: RGB ``[H, W, 3]``. Objects below ``threshold`` are left out."""
+        """Draw the prediction on the image and return it as RGB ``[H, W, 3]``, without objects below ``threshold``."""
         if 'label_map' in self:
             return draw_labels(self.image, self['label_map'], self['names'], self.palette, IGNORED, scale=1.0)
         found = self.select(threshold)
@@ -65,10 +65,12 @@ class Prediction(dict[str, Any]):
         """Convert a detector's prediction to ``supervision.Detections``.
 
         Raises:
-            InputError: it is a label map, or supervision is not installed.
+            InputError: if it is a label map, or supervision is not installed.
         """
         if 'label_map' in self:
-            raise InputError("to_supervision() converts objects, and this is a label map: use ['label_map'].")
+            raise InputError(
+                "to_supervision() converts objects, but this prediction is a label map: use ['label_map']."
+            )
         try:
             import supervision
         except ImportError as error:
@@ -84,10 +86,10 @@ class Prediction(dict[str, Any]):
 
 
 def labels_of(classes: Sequence[str] | None, names: Sequence[str]) -> list[int]:
-    """The labels of classes; all of them for None.
+    """Return the labels of classes; all labels for None.
 
     Raises:
-        InputError: there is no class of a name.
+        InputError: if a class does not exist.
     """
     for name in classes or ():
         if name not in names:
@@ -98,12 +100,12 @@ def labels_of(classes: Sequence[str] | None, names: Sequence[str]) -> list[int]:
 
 
 def prediction_of(sample: Any, meta: dict[str, Any], source: Path | Image) -> Prediction:
-    """Convert a data sample of either toolkit after a test.
+    """Convert a data sample of either toolkit with predictions.
 
     Args:
-        sample: with ``pred_sem_seg`` or ``pred_instances``.
-        meta: of the data set, with ``classes`` and, if it has one, ``palette``.
-        source: the image, or its path.
+        sample: data sample with ``pred_sem_seg`` or ``pred_instances``.
+        meta: metainfo of the data set with ``classes`` and, optionally, ``palette``.
+        source: the image or its path.
     """
     names, palette = list(meta['classes']), palette_of(meta)
     if 'pred_sem_seg' in sample:
@@ -111,7 +113,7 @@ def prediction_of(sample: Any, meta: dict[str, Any], source: Path | Image) -> Pr
         return Prediction(dict(label_map=label_map.astype(np.uint8), names=names), source, palette)
     found = as_instances(sample.pred_instances)
     scores: NDArray[np.float32] = np.asarray(found.scores, np.float32)
-    # The toolkit has most results in order already, and masks are large: a slice copies nothing.
+    # Most results are sorted already. A slice avoids copying the masks, which are large.
     in_order = bool((scores[:-1] >= scores[1:]).all())
     order = slice(None) if in_order else np.argsort(-scores, kind='stable')
     content = dict(

@@ -1,4 +1,4 @@
-"""The checkpoint that a run is resumed from: the newest intact one of its folder, or the given one."""
+"""Selection and checks of the checkpoint from which a run is resumed."""
 
 import logging
 import math
@@ -27,16 +27,16 @@ SHOWN = 3
 
 
 def set_resume(config: Config, resume: str | None) -> None:
-    """``--resume``: 'auto' takes the newest intact checkpoint of the work dir, a path that one.
+    """Apply ``--resume``: a path, or 'auto' for the newest intact checkpoint of the work dir.
 
     The run continues with the seed of the checkpoint.
 
     Args:
-        config: with a work dir; changed in place.
-        resume: the option's value; None leaves the decision to the config.
+        config: a config with a work dir; changed in place.
+        resume: the value of the option; None to use the config's ``resume``.
 
     Raises:
-        InputError: the checkpoint named is not there or cannot be resumed, or no checkpoint of the folder is intact.
+        InputError: if the checkpoint does not exist or cannot be resumed, or the folder has no intact checkpoint.
     """
     load_from = config.get('load_from')
     if resume is None and not config.get('resume'):
@@ -48,60 +48,62 @@ def set_resume(config: Config, resume: str | None) -> None:
     if resume == 'auto':
         path = newest_intact(Path(config.work_dir), checkpoint_folder(config), name_patterns(config))
         if path is None:
-            tell(f'--resume: there is no checkpoint in {config.work_dir} yet, the run starts from its beginning')
+            warn(f'--resume: there is no checkpoint in {config.work_dir} yet, the run starts from its beginning')
             config.resume = False
             return
     else:
         path = find_file(resume)
         if not path.is_file():
-            raise InputError(f'--resume {resume} is no file: give a checkpoint, or --resume alone for the newest one.')
+            raise InputError(
+                f'--resume {resume} does not exist: give a checkpoint, or --resume without a value for the newest one.'
+            )
     config.resume, config.load_from = True, str(path)
     take_seed(config, read_state(path)['meta'].get('seed'))
 
 
 def take_seed(config: Config, seed: Any) -> None:
-    """Go on with the seed of the run."""
+    """Use the seed with which the run was started."""
     randomness = config.get('randomness') or {}
     given = randomness.get('seed')
     if isinstance(seed, int) and seed != given:
         if given is not None:
-            tell(f'the run was started with seed {seed}, which it keeps: seed {given} is not used')
+            warn(f'the run was started with seed {seed} and continues with it: seed {given} is not used')
         config.randomness = {**randomness, 'seed': seed}
 
 
-def tell(text: str) -> None:
-    """Warn, in the first process alone."""
+def warn(text: str) -> None:
+    """Log a warning in the first process only."""
     if is_first_process():
         LOGGER.warning(text)
 
 
 def checkpoint_folder(config: Config) -> Path:
-    """Where a run writes its checkpoints: the work dir, or a folder of that name in the hook's ``out_dir``."""
+    """Return the checkpoint folder: the work dir, or a folder with its name in the hook's ``out_dir``."""
     out_dir = (config.default_hooks.checkpoint or {}).get('out_dir')
     work_dir = Path(config.work_dir)
     return work_dir if out_dir is None else Path(out_dir) / work_dir.absolute().name
 
 
 def name_patterns(config: Config) -> tuple[str, ...]:
-    """How the names of a run's checkpoints look."""
+    """Return glob patterns of the checkpoint names of a run."""
     template = (config.default_hooks.checkpoint or {}).get('filename_tmpl')
     own = [template.replace('{}', '*')] if isinstance(template, str) else []
     return (INTERRUPTED, 'epoch_*.pth', 'iter_*.pth', *own)
 
 
 def newest_intact(work_dir: Path, folder: Path, patterns: Sequence[str]) -> Path | None:
-    """The checkpoint that ``last_checkpoint`` points to, or else the newest that can be resumed.
+    """Find the checkpoint in ``last_checkpoint`` or, if it is damaged, the newest one that can be resumed.
 
     Args:
-        work_dir: holds the pointer.
-        folder: holds the checkpoints.
-        patterns: of their names.
+        work_dir: the folder of ``last_checkpoint``.
+        folder: the folder of the checkpoints.
+        patterns: glob patterns of checkpoint names.
 
     Returns:
-        None if there is neither a pointer nor a checkpoint.
+        The checkpoint; None if there is neither a pointer nor a checkpoint.
 
     Raises:
-        InputError: there are, and none can be resumed.
+        InputError: if there are some, but none can be resumed.
     """
     pointed, problems = read_pointer(work_dir, folder)
     found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
@@ -112,26 +114,26 @@ def newest_intact(work_dir: Path, folder: Path, patterns: Sequence[str]) -> Path
             problems.append(str(error))
             continue
         if problems:
-            tell(f'{" ".join(problems)} The run goes on from {path}')
+            warn(f'{" ".join(problems)} The run continues from {path}')
         return path
     if problems:
         raise InputError(
-            f'no checkpoint in {folder} can be resumed: {" ".join(problems)} Name an intact one with --resume FILE, '
+            f'no checkpoint in {folder} can be resumed: {" ".join(problems)} Give an intact one with --resume FILE, '
             f'or remove {POINTER} and the damaged files to start again.'
         )
     return None
 
 
 def read_pointer(work_dir: Path, folder: Path) -> tuple[Path | None, list[str]]:
-    """The checkpoint that ``last_checkpoint`` names, or the reason why it is not used."""
+    """Return the checkpoint that ``last_checkpoint`` points to, or the reason why it is not used."""
     pointer = work_dir / POINTER
     try:
         text = pointer.read_text(encoding='utf-8').strip()
         path = work_dir / text
         if not text or '://' in text or '\0' in text or path.resolve().parent != folder.resolve():
-            return None, [f'{pointer} names {text[:80]!r}, which is no file of {folder}.']
+            return None, [f'{pointer} points to {text[:80]!r}, which is not in {folder}.']
         if not path.is_file():
-            return None, [f'{pointer} names {text}, which is not there.']
+            return None, [f'{pointer} points to {text}, which does not exist.']
     except FileNotFoundError:
         return None, []
     except (OSError, UnicodeDecodeError):
@@ -140,20 +142,20 @@ def read_pointer(work_dir: Path, folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def iteration_of(path: Path) -> float:
-    """After how many iterations a checkpoint was written, without reading its tensors; infinite if that is unknown."""
+    """Return the iteration of a checkpoint without reading its tensors; infinity if it is unknown."""
     try:
         with safe_globals():
             content = torch.load(str(path), map_location='cpu', weights_only=True, mmap=True)
         return float(content['meta']['iter'])
-    except Exception:  # whatever a damaged file makes the reader raise: it is tried, and then reported
+    except Exception:  # damaged files raise many types of errors; they are reported when they are read
         return math.inf
 
 
 def read_state(path: Path) -> Mapping[str, Any]:
-    """What the checkpoint of a run holds.
+    """Read the checkpoint of a run and verify its checksums.
 
     Raises:
-        InputError: it is damaged, or not the state of a run.
+        InputError: if it is damaged, or does not contain the state of a run.
     """
     if zipfile.is_zipfile(path):
         check_sums(path)
@@ -163,10 +165,10 @@ def read_state(path: Path) -> Mapping[str, Any]:
 
 
 def check_sums(path: Path) -> None:
-    """Compare the check sums in a file of ``torch.save``.
+    """Verify the checksums in a file written by ``torch.save``.
 
     Raises:
-        InputError: one differs.
+        InputError: if one differs.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -174,25 +176,27 @@ def check_sums(path: Path) -> None:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
         raise InputError(f'{path} is damaged or incomplete ({error}): copy it again.') from error
     if damaged is not None:
-        raise InputError(f'{path} is damaged (check sum of {damaged}): copy it again.')
+        raise InputError(f'{path} is damaged (wrong checksum of {damaged}): copy it again.')
 
 
 def check_state(content: Mapping[str, Any], source: str) -> None:
-    """Refuse to resume what is not the state of a run.
+    """Check that a checkpoint contains the state of a run.
 
     Raises:
-        InputError: it is not.
+        InputError: if it does not.
     """
     if not {'meta', 'message_hub'} <= content.keys():
-        raise InputError(f'{source} cannot be resumed, it holds weights without the state of a run: {NEW_RUN}')
+        raise InputError(
+            f'{source} cannot be resumed, because it contains weights without the state of a run: {NEW_RUN}'
+        )
     meta = content['meta']
     values = [meta.get(key) for key in POSITION] if isinstance(meta, Mapping) else [None]
     if not all(isinstance(value, int) and value >= 0 for value in values):
-        raise InputError(f'{source} cannot be resumed, it does not say after which epoch and iteration: {NEW_RUN}')
+        raise InputError(f'{source} cannot be resumed, because its epoch and iteration are missing: {NEW_RUN}')
 
 
 def schedule_changes(runner: Runner, checkpoint: Mapping[str, Any]) -> str:
-    """Say where schedule and optimizer of a checkpoint, which are resumed, differ from the config's; '' if nowhere."""
+    """Return a warning if the resumed schedule and optimizer differ from the config's; '' if they do not."""
     found = [
         *changed_schedulers(runner.param_schedulers, checkpoint.get('param_schedulers')),
         *changed_optimizer(runner.optim_wrapper, checkpoint.get('optimizer')),
@@ -201,13 +205,13 @@ def schedule_changes(runner: Runner, checkpoint: Mapping[str, Any]) -> str:
         return ''
     more = f' and {len(found) - SHOWN} more' if len(found) > SHOWN else ''
     return (
-        f'WARNING: learning rate and optimizer go on as the checkpoint has them, not as this config says '
-        f'({"; ".join(found[:SHOWN])}{more}). To train with those of the config, {NEW_RUN}'
+        f'WARNING: learning rate schedule and optimizer are resumed from the checkpoint and differ from the config '
+        f'({"; ".join(found[:SHOWN])}{more}). To use those of the config, {NEW_RUN}'
     )
 
 
 def changed_schedulers(own: Any, saved: Any) -> Iterator[str]:
-    """Differences between built schedulers and the states of others."""
+    """Yield the differences between the config's schedulers and saved states."""
     if isinstance(own, dict) and isinstance(saved, dict):  # of several optimizers
         for name in own:
             yield from changed_schedulers(own[name], saved.get(name))
@@ -215,28 +219,29 @@ def changed_schedulers(own: Any, saved: Any) -> Iterator[str]:
     if not isinstance(own, list) or not isinstance(saved, list):
         return
     if len(own) != len(saved):
-        yield f'{len(saved)} schedulers there, {len(own)} here'
+        yield f'{len(saved)} schedulers in the checkpoint, {len(own)} in the config'
     for scheduler, state in zip(own, saved, strict=False):
         for key, value in state.items() if isinstance(state, dict) else ():
             if re.match(r'_|last_step|verbose|base_values', key) or key not in vars(scheduler):
                 continue
             if not same(vars(scheduler)[key], value):
-                yield f'{type(scheduler).__name__}.{key} is {value} there, {vars(scheduler)[key]} here'
+                name = f'{type(scheduler).__name__}.{key}'
+                yield f'{name} is {value} in the checkpoint, {vars(scheduler)[key]} in the config'
 
 
 def changed_optimizer(wrapper: Any, saved: Any) -> Iterator[str]:
-    """Differences between the options of an optimizer and those of another's state, each named once."""
+    """Yield the differences between the options of the config's optimizer and a saved state, each option once."""
     named = set()
     groups = saved.get('param_groups') if isinstance(saved, dict) else None
     for own, other in zip(getattr(wrapper, 'param_groups', ()), groups or (), strict=False):
         for key in ('initial_lr', 'weight_decay', 'momentum', 'betas', 'eps'):
             if key in own and key in other and key not in named and not same(own[key], other[key]):
                 named.add(key)
-                yield f'{key} is {other[key]} there, {own[key]} here'
+                yield f'{key} is {other[key]} in the checkpoint, {own[key]} in the config'
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equality of numbers and lists; lists and tuples of the same numbers are equal."""
+    """Return whether two numbers or sequences are equal; a list may equal a tuple."""
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
         return list(one) == list(other)
     return bool(one == other)

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written whole, bounded in number, and deleted only once a newer one is complete."""
+"""Checkpoints of a run: atomic writing, and deletion of old ones only after a newer one is complete."""
 
 import os
 import re
@@ -17,10 +17,10 @@ from swin_backbone.files import replacing, write_text
 
 POINTER = 'last_checkpoint'
 INTERRUPTED = 'interrupted.pth'
-"""What a signal leaves; it is deleted once a later checkpoint is complete."""
+"""Checkpoint that is saved when a signal stops a run; it is deleted once a later checkpoint is complete."""
 
 EVALUATED = 'evaluated_at'
-"""Key of the message hub: the iteration of the last evaluation that was finished."""
+"""Message hub key of the iteration of the last finished evaluation."""
 
 BACKEND = 'swin_backbone.whole_files'
 UNFINISHED = re.compile(r'\..+\.pth\.\w{8}\.pth')
@@ -28,21 +28,21 @@ UNFINISHED = re.compile(r'\..+\.pth\.\w{8}\.pth')
 
 
 class WholeFileBackend(LocalBackend):
-    """mmengine's access to local files; a file gets its name once it is complete and on the disk."""
+    """mmengine's local file backend with atomic writes: a file gets its name once it is complete and on disk."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write a file.
+        """Write a file atomically.
 
         Raises:
-            RunFailure: it cannot be written; what was there is kept.
+            RunFailure: if it cannot be written; an existing file is kept.
         """
         try:
             with replacing(Path(filepath)) as part:
                 part.write_bytes(obj)
         except OSError as error:
             raise RunFailure(
-                f'{filepath} cannot be written ({error.strerror or error}): earlier checkpoints are kept. Make room '
-                'or allow writing there, then go on with --resume.'
+                f'{filepath} cannot be written ({error.strerror or error}): earlier checkpoints are kept. Free disk '
+                'space or fix the permissions, then continue with --resume.'
             ) from error
 
 
@@ -50,7 +50,7 @@ register_backend(BACKEND, WholeFileBackend, force=True)
 
 
 class RunCheckpointHook(CheckpointHook):
-    """mmengine's hook in another order: a checkpoint is complete before the one that it replaces is deleted."""
+    """mmengine's hook, except that a checkpoint is completed before the one that it replaces is deleted."""
 
     backend_args: dict[str, Any] | None
     best_ckpt_path: str | None
@@ -62,9 +62,9 @@ class RunCheckpointHook(CheckpointHook):
             self.backend_args = dict(backend=BACKEND)
 
     def before_train(self, runner: Runner) -> None:
-        """Prepare the folder, and delete what a process left that was killed while it wrote."""
+        """Prepare the folder, and delete temporary files of a process that was killed while writing."""
         info = runner.message_hub.runtime_info
-        # Files of these numbers will be deleted: a checkpoint must not name others.
+        # Checkpoints with these numbers will be deleted, so values from a file must be integers.
         info['keep_ckpt_ids'] = [number for number in info.get('keep_ckpt_ids', ()) if isinstance(number, int)]
         super().before_train(runner)
         if self.save_best and len(self.key_indicators) == 1:
@@ -76,23 +76,23 @@ class RunCheckpointHook(CheckpointHook):
                 path.unlink()
 
     def own_best(self, path: str | None) -> str | None:
-        """The best checkpoint of this name in this folder, which may have been moved; None for any other file."""
+        """Return the path of a best checkpoint in the current folder, which may have been moved; None for others."""
         name = os.path.basename(str(path))
         return self.file_backend.join_path(self.out_dir, name) if name.startswith('best_') else None
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any]) -> None:
-        """Note that the evaluation is finished, and keep the best checkpoint."""
+        """Record that the evaluation is finished, and save the best checkpoint."""
         runner.message_hub.update_info(EVALUATED, runner.iter)
         super().after_val_epoch(runner, metrics)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
-        """Write a checkpoint, point to it, then delete those that are too many."""
+        """Write a checkpoint, update ``last_checkpoint``, then delete old checkpoints."""
         self.last_ckpt = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         old: list[int] = []
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
             listed = [*self.keep_ckpt_ids, step]
-            # Together with what is deleted below: killed before that, a run deletes it when it goes on.
+            # The list includes the checkpoint deleted below: if the run is killed before, it is deleted after resuming.
             runner.message_hub.update_info('keep_ckpt_ids', listed)
             self.keep_ckpt_ids.append(step)
             old = listed[: -len(self.keep_ckpt_ids)]
@@ -115,12 +115,14 @@ class RunCheckpointHook(CheckpointHook):
                     self.file_backend.remove(path)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
-        """Write the best checkpoint, then delete the one that was the best before."""
+        """Write the best checkpoint, then delete the previous best one."""
         absent = (
             [name for name in self.key_indicators if name != 'auto' and name not in metrics] if self.save_best else []
         )
         if absent:
-            runner.logger.warning(f'No best checkpoint: there is no {", ".join(absent)} among {", ".join(metrics)}.')
+            runner.logger.warning(
+                f'No best checkpoint is saved: there is no {", ".join(absent)} among the metrics {", ".join(metrics)}.'
+            )
             return
         old: list[str] = []
         with patch.object(self.file_backend, 'remove', old.append):
@@ -130,25 +132,25 @@ class RunCheckpointHook(CheckpointHook):
 
 
 def unfinished(folder: Path) -> Iterator[Path]:
-    """The temporary files of checkpoints in a folder."""
+    """Yield the temporary files of checkpoints in a folder."""
     return (path for path in list(folder.iterdir()) if UNFINISHED.fullmatch(path.name))
 
 
 def point_to(runner: Runner, path: str) -> None:
-    """Write which checkpoint is the newest, relative to the work dir, so that the folder can be moved."""
+    """Write the path of the newest checkpoint to ``last_checkpoint``, relative so that the folder can be moved."""
     relative = path if '://' in path else os.path.relpath(path, runner.work_dir)
     write_text(Path(runner.work_dir) / POINTER, relative)
 
 
 def save_interrupted(runner: Runner, iteration: int) -> Path:
-    """Save a run that stops between two checkpoints of its schedule.
+    """Save a run that is stopped between two scheduled checkpoints.
 
     Args:
-        runner: after ``iteration`` iterations.
-        iteration: counted from 1.
+        runner: the runner after ``iteration`` iterations.
+        iteration: number of finished iterations.
 
     Returns:
-        The file.
+        The checkpoint file.
     """
     hook = next((hook for hook in runner.hooks if isinstance(hook, RunCheckpointHook)), None)
     folder, backend = (hook.out_dir, hook.backend_args) if hook else (runner.work_dir, dict(backend=BACKEND))

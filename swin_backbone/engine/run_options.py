@@ -1,4 +1,4 @@
-"""Options of `train` that each change one thing of a config."""
+"""Small options of `train` that change a config."""
 
 import logging
 import os
@@ -12,18 +12,18 @@ from swin_backbone.errors import InputError
 
 LOGGER = logging.getLogger('swin_backbone')
 COUNTS_EPOCHS = ('begin', 'end', 'T_max', 'total_steps', 'step_size', 'milestones', 'periods')
-"""Options of a scheduler that count epochs where it has ``by_epoch``."""
+"""Scheduler options that count epochs if ``by_epoch`` is true."""
 
 
 def set_epochs(config: Config, epochs: int) -> None:
-    """``--epochs``: train so many epochs, with the schedule of the learning rate shortened or lengthened likewise.
+    """Apply ``--epochs``: train this number of epochs, and scale the learning rate schedule accordingly.
 
     Raises:
-        InputError: the config counts iterations.
+        InputError: if the config counts iterations.
     """
     before = config.train_cfg.get('max_epochs')
     if before is None:
-        raise InputError(f'{config.filename} counts iterations, not epochs: give --max-iters instead of --epochs.')
+        raise InputError(f'{config.filename} counts iterations, not epochs: use --max-iters instead of --epochs.')
     schedulers = config.get('param_scheduler') or []
     for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
         for key in COUNTS_EPOCHS if scheduler.get('by_epoch', True) else ():
@@ -37,35 +37,35 @@ def set_epochs(config: Config, epochs: int) -> None:
 
 
 def scaled(value: Any, factor: float) -> Any:
-    """A number of epochs, or a list of them, times a factor; a number above 0 stays above 0."""
+    """Scale a number of epochs, or a list of them; positive numbers become at least 1."""
     if isinstance(value, (list, tuple)):
         return [scaled(one, factor) for one in value]
     return max(1, round(value * factor)) if value > 0 else value
 
 
 def set_workers(config: Config, workers: int) -> None:
-    """``--workers``: processes that load data; 0 loads them in the process of the training."""
+    """Apply ``--workers``: number of data loading processes; 0 loads data in the training process."""
     for loader in LOADERS:
         if config.get(loader):
             config[loader].update(num_workers=workers, persistent_workers=workers > 0)
 
 
 def skip_validation(config: Config) -> None:
-    """``--no-val``: evaluate nothing, and keep no best checkpoint."""
+    """Apply ``--no-val``: disable evaluation and the best checkpoint."""
     config.val_dataloader = config.val_cfg = config.val_evaluator = None
     if (config.default_hooks.checkpoint or {}).pop('save_best', None):
-        LOGGER.warning('--no-val evaluates nothing, so no best checkpoint is kept (save_best)')
+        LOGGER.warning('--no-val disables evaluation, so no best checkpoint is saved (save_best)')
 
 
 def describe_machine(workers: int) -> str:
-    """The device, threads and workers of a run, with a warning where other programs keep the cores busy."""
+    """Return device, threads and workers of a run, with a warning if other programs use the cores."""
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
-    text = f'{device}, {threads} thread{"s" if threads > 1 else ""}, {workers} workers that load data'
+    text = f'{device}, {threads} thread{"s" if threads > 1 else ""}, {workers} data loading workers'
     load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0.0
     if threads > 1 and load > 1.5 * cores:
         text += (
-            f'; WARNING: the load of the machine is {load:.1f} on {cores} cores, where several threads wait for each '
-            'other: --threads 1 may be much faster'
+            f'; WARNING: the load of the machine is {load:.1f} on {cores} cores, so threads wait for each other: '
+            '--threads 1 may be much faster'
         )
     return text

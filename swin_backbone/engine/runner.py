@@ -1,4 +1,4 @@
-"""mmengine's Runner for our commands: exact resuming, training in shards, the toolkits' words off the screen."""
+"""mmengine's Runner with exact resuming, sharded training and less console output."""
 
 import logging
 import warnings
@@ -32,7 +32,7 @@ from swin_backbone.engine.strategies import divided
 from swin_backbone.errors import InputError, RunFailure
 
 LOOPS = {'EpochBasedTrainLoop': EpochLoop, 'IterBasedTrainLoop': IterationLoop}
-"""What takes the place of mmengine's loops."""
+"""Replacements for mmengine's loops."""
 
 FOR_THE_FILE = (
     '\n' + '-' * 60 + '\nSystem environment',
@@ -46,7 +46,7 @@ FOR_THE_FILE = (
     'Exp name: ',
     'Advance dataloader ',
 )
-"""How messages begin that only the log file gets: several hundred lines a run, most of them the config."""
+"""Beginnings of messages that are written to the log file only: several hundred lines per run, mostly the config."""
 
 ABOUT_THE_TOOLKITS = (
     '``build_loss`` would be deprecated',
@@ -55,46 +55,46 @@ ABOUT_THE_TOOLKITS = (
     '`reduce_zero_label` will be deprecated',
     'To copy construct from a tensor',
 )
-"""Beginnings of warnings that the toolkits' own code causes with any config."""
+"""Beginnings of warnings that the toolkits' code causes with any config."""
 
 
 def quiet_console(logger: MMLogger) -> None:
-    """Keep :data:`FOR_THE_FILE` off the screen; the log file still gets it."""
+    """Hide :data:`FOR_THE_FILE` on the console; they are still written to the log file."""
     for handler in logger.handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.addFilter(lambda record: not record.getMessage().startswith(FOR_THE_FILE))
 
 
 def ignore_warnings() -> None:
-    """Do not show :data:`ABOUT_THE_TOOLKITS`."""
+    """Suppress :data:`ABOUT_THE_TOOLKITS`."""
     for beginning in ABOUT_THE_TOOLKITS:
         warnings.filterwarnings('ignore', message=beginning, category=UserWarning)
 
 
 class QuietRunner(Runner):
-    """mmengine's Runner with a quiet console, exact resuming, and data sets that name an unreadable image."""
+    """mmengine's Runner with less console output, exact resuming, and errors that name unreadable images."""
 
     _train_dataloader: Any
 
     @property
     def strategy(self) -> str:
-        """What the processes of this run share, a key of :data:`swin_backbone.engine.strategies.STRATEGIES`."""
+        """The parallelisation strategy, a key of :data:`swin_backbone.engine.strategies.STRATEGIES`."""
         return str(self.cfg.get('strategy', 'ddp')) if self.distributed else 'ddp'
 
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
-        """Build the model, its backbone in shards if the strategy is to have some."""
+        """Build the model; with the strategy 'fsdp', the backbone is built in shards."""
         if self.strategy == 'fsdp' and isinstance(model, dict):
             model = with_sharded_backbone(model)
         return super().build_model(model)
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
-        """Wrap the model for several processes, or divide it among them."""
+        """Wrap the model for distributed training; with the strategy 'fsdp', shard it."""
         if self.strategy == 'fsdp':
             return shard(model, self.cfg.get('sync_bn'))
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        """Build the optimizer, with its state divided among the processes for the strategy 'zero'."""
+        """Build the optimizer; with the strategy 'zero', its state is divided among the processes."""
         if self.strategy == 'zero' and isinstance(optim_wrapper, dict):
             optim_wrapper = divided(optim_wrapper)
         built = super().build_optim_wrapper(optim_wrapper)
@@ -112,7 +112,7 @@ class QuietRunner(Runner):
     def save_checkpoint(
         self, out_dir: str, filename: str, file_client_args: Any = None, save_optimizer: bool = True, **options: Any
     ) -> None:
-        """Save a checkpoint as one process would; all processes give what they hold."""
+        """Save the same checkpoint as a single process; all processes contribute their shards."""
         with ExitStack() as stack:
             if is_sharded(self.model):
                 weights = whole_weights(self.model)
@@ -123,7 +123,7 @@ class QuietRunner(Runner):
             super().save_checkpoint(out_dir, filename, file_client_args, save_optimizer, **options)
 
     def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
-        """Build the loop with its data loader so that it can start anywhere."""
+        """Build the loop with a data loader that can start at any iteration."""
         if isinstance(loop, BaseLoop) or not isinstance(self._train_dataloader, dict):
             return super().build_train_loop(loop)
         self._train_dataloader = self.build_dataloader(
@@ -135,7 +135,7 @@ class QuietRunner(Runner):
         return super().build_train_loop({**options, 'type': LOOPS.get(kind, kind)})
 
     def scale_lr(self, optim_wrapper: Any, auto_scale_lr: dict[str, Any] | None = None) -> None:
-        """Scale the learning rate by the batch size, which our loader's batch sampler knows and the loader does not."""
+        """Scale the learning rate by the batch size, which our data loader stores in its batch sampler."""
         loader = self._train_dataloader
         if isinstance(loader, DataLoader):
             self._train_dataloader = dict(batch_size=cast(Any, loader.batch_sampler).batch_size)
@@ -145,7 +145,7 @@ class QuietRunner(Runner):
             self._train_dataloader = loader
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
-        """Write checkpoints with our hook where the config asks for mmengine's."""
+        """Replace mmengine's checkpoint hook by :class:`RunCheckpointHook`."""
         hooks = dict(hooks or {})
         own = hooks.get('checkpoint')
         if isinstance(own, dict) and own.get('type') == 'CheckpointHook':
@@ -153,38 +153,35 @@ class QuietRunner(Runner):
         super().register_default_hooks(hooks)
 
     def resume(self, filename: str, *args: Any, **options: Any) -> None:
-        """Take over the state of a run.
+        """Resume the state of a run.
 
         Raises:
-            InputError: it does not fit this run.
+            InputError: if it does not match this run.
         """
         try:
             super().resume(filename, *args, **options)
         except (InputError, RunFailure):
             raise
-        except Exception as error:  # whatever a state of another run makes mmengine and PyTorch stumble over
+        except Exception as error:  # mmengine and PyTorch raise many types for a mismatched state
             raise InputError(
-                f'{filename} cannot be resumed, its state is that of another run or damaged '
+                f'{filename} cannot be resumed, because its state belongs to a different run or is damaged '
                 f'({type(error).__name__}: {shorten(str(error))}): {NEW_RUN}'
             ) from error
 
     def build_logger(self, *args: Any, **options: Any) -> MMLogger:
-        """The Runner logs its environment and its config as soon as this returns."""
+        """Build the logger and filter its console output, before the Runner logs its environment and config."""
         logger = super().build_logger(*args, **options)
         quiet_console(logger)
         return logger
 
     def _maybe_compile(self, target: str) -> None:
-        """Compile the forward pass of the model, whatever the step: what surrounds it cannot be traced.
-
-        That is the optimizer with its groups of parameters, and the check of the loss.
-        """
+        """Compile only the forward pass of the model: the optimizer step and the loss check cannot be traced."""
         if not hasattr(self.model.forward, 'get_compiler_config'):
             super()._maybe_compile('forward')
 
     @staticmethod
     def build_dataloader(*args: Any, **options: Any) -> DataLoader:
-        """The loops call this, and start workers at once."""
+        """Build a data loader whose errors name the image and whose workers ignore stop signals."""
         loader = Runner.build_dataloader(*args, **options)
         name_images(loader.dataset)
         shield_workers(loader)

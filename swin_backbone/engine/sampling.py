@@ -1,4 +1,4 @@
-"""Batches whose place in a run is known: they can start anywhere, and each sample has random numbers of its own."""
+"""Data loading that can start at any position of a run, with random numbers seeded per sample."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -12,7 +12,7 @@ from swin_backbone.engine.random_numbers import seed_sample
 
 
 class SampleIndex(int):
-    """The index of a sample that carries the epoch in which it is drawn, also into worker processes.
+    """The index of a sample together with its epoch, which is passed to worker processes.
 
     Attributes:
         epoch: counted from 0.
@@ -21,22 +21,22 @@ class SampleIndex(int):
     epoch: int
 
     def __new__(cls, index: int, epoch: int = 0) -> 'SampleIndex':
-        """Make an index; pickle calls this with the index alone and sets the epoch afterwards."""
+        """Create an index. Pickle calls this without the epoch and sets it afterwards."""
         self = super().__new__(cls, index)
         self.epoch = epoch
         return self
 
 
 def has_end(sampler: Any) -> bool:
-    """Whether a sampler ends after an epoch; those that do, know which epoch it is."""
+    """Return whether a sampler ends after an epoch; only such samplers have an ``epoch``."""
     return hasattr(sampler, 'epoch')
 
 
 class EpochSampler(Sampler[Any]):
-    """Draws what another sampler draws, as :class:`SampleIndex`.
+    """Wraps a sampler to yield :class:`SampleIndex`.
 
     Args:
-        sampler: of mmengine or a toolkit; with or without an end.
+        sampler: a finite or infinite sampler of mmengine or a toolkit.
     """
 
     def __init__(self, sampler: Any) -> None:
@@ -58,10 +58,10 @@ class EpochSampler(Sampler[Any]):
 
 
 class Sizes:
-    """Remembers the sizes of a data set's images.
+    """Cache of the image sizes of a data set.
 
-    Batches of one orientation ask for the size at every draw, which takes minutes for the draws of a long run when each
-    answer is read from the annotations.
+    Samplers that group images by aspect ratio need the size at every draw. Reading it from the annotations each time
+    takes minutes when a long run is resumed.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -69,7 +69,7 @@ class Sizes:
         self.known: dict[int, dict[str, Any]] = {}
 
     def get_data_info(self, index: int) -> Any:
-        """Width and height of an image; everything that is known of other samples, such as videos."""
+        """Return width and height of an image, or the complete info of other samples, such as videos."""
         found = self.known.get(index)
         if found is None:
             found = self.dataset.get_data_info(int(index))
@@ -79,17 +79,15 @@ class Sizes:
 
 
 class PlacedBatches(BatchSampler):
-    """Batches of another batch sampler from a position on.
-
-    Skipping draws indices and loads nothing.
+    """Batch sampler that can start at any position; skipped batches are drawn, but not loaded.
 
     Args:
-        sampler: draws the indices.
-        batch_size: images of a batch.
-        batches: the config of the batch sampler.
+        sampler: the sampler of indices.
+        batch_size: images per batch.
+        batches: config of the underlying batch sampler.
 
     Attributes:
-        skip: number of batches to leave out when iteration starts next; None for no batches at all.
+        skip: number of batches to skip when iteration starts next; None to yield no batches.
     """
 
     skip: int | None = 0
@@ -110,13 +108,13 @@ class PlacedBatches(BatchSampler):
 
 
 class SeededDataset:
-    """A data set whose samples have random numbers that depend on the seed, their epoch and their index alone.
+    """Wraps a data set so that the random numbers of a sample depend only on the seed, its epoch and its index.
 
-    Everything else is the data set's own, so that hooks and samplers find what they look for.
+    All other attributes are those of the wrapped data set, so that hooks and samplers work unchanged.
 
     Args:
-        dataset: the config of the data set, or the data set.
-        seed: of the run.
+        dataset: the data set or its config.
+        seed: the seed of the run.
     """
 
     def __init__(self, dataset: Any, seed: int) -> None:
@@ -133,7 +131,9 @@ class SeededDataset:
         return self._own['dataset'][index]
 
     def __getattr__(self, name: str) -> Any:
-        if name == '_own' or (name.startswith('__') and name.endswith('__')):  # what pickle asks for before it exists
+        if name == '_own' or (
+            name.startswith('__') and name.endswith('__')
+        ):  # pickle looks these up before _own exists
             raise AttributeError(name)
         return getattr(self._own['dataset'], name)
 
@@ -142,9 +142,9 @@ class SeededDataset:
 
 
 def placed(loader: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """The config of a data loader with :class:`PlacedBatches` and a :class:`SeededDataset`."""
+    """Return the config of a data loader with :class:`PlacedBatches` and a :class:`SeededDataset`."""
     options = dict(loader)
-    # The loader itself would take no drop_last beside a batch sampler.
+    # DataLoader does not accept drop_last together with a batch sampler.
     plain = dict(type=BatchSampler, drop_last=options.pop('drop_last', False))
     options['batch_sampler'] = dict(type=PlacedBatches, batches=options.get('batch_sampler') or plain)
     options['dataset'] = dict(type=SeededDataset, dataset=options['dataset'], seed=seed)

@@ -1,4 +1,4 @@
-"""Models in shards: weights, gradients and optimizer state divided among the processes, block by block (FSDP2)."""
+"""Sharded models: weights, gradients and optimizer state divided among the processes, block by block (FSDP2)."""
 
 import re
 from collections.abc import Iterator
@@ -26,16 +26,16 @@ from swin_backbone.checkpoint.assign import like
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether a model is in shards."""
+    """Return whether a model is sharded."""
     return isinstance(model, FSDPModule)
 
 
 def shard(model: nn.Module, sync_bn: str | None = None) -> nn.Module:
-    """Divide the blocks of a model, and then what is left of it, among the processes.
+    """Shard the blocks of a model, and then its remaining parameters, over all processes.
 
     Args:
-        model: with memory, or with a backbone from :func:`build_in_shards`; changed in place.
-        sync_bn: the config's ``sync_bn``, which names a kind of synchronised batch norms.
+        model: a model with allocated parameters or a backbone from :func:`build_in_shards`; changed in place.
+        sync_bn: the config's ``sync_bn``, the implementation of synchronised batch norms.
     """
     mesh = all_processes()
     if mesh.device_type == 'cpu':
@@ -51,12 +51,12 @@ def shard(model: nn.Module, sync_bn: str | None = None) -> nn.Module:
 
 
 def all_processes() -> DeviceMesh:
-    """The processes of the run, each with its device."""
+    """Return the mesh of all processes of the run."""
     return init_device_mesh(get_device().partition(':')[0], (dist.get_world_size(),))
 
 
 def shard_blocks(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Divide each block that is whole, and then what is left of a model."""
+    """Shard each block that is not sharded yet, and then the remaining parameters of a model."""
     for block in [module for module in model.modules() if isinstance(module, SwinBlock)]:
         if not is_sharded(block):
             fully_shard(block, mesh=mesh)
@@ -64,7 +64,7 @@ def shard_blocks(model: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def make_vectors(model: nn.Module) -> set[str]:
-    """Make parameters that are single numbers vectors, since a number has no shards; return their names."""
+    """Reshape scalar parameters to vectors, because scalars cannot be sharded, and return their names."""
     found = {name: parameter for name, parameter in model.named_parameters() if parameter.dim() == 0}
     for name, parameter in found.items():
         owner, _, leaf = name.rpartition('.')
@@ -74,13 +74,13 @@ def make_vectors(model: nn.Module) -> set[str]:
 
 
 class Draws:
-    """Lets ``nn.init`` fill parameters that are on 'meta' or in shards as it fills whole ones, one at a time.
+    """Makes ``nn.init`` initialise meta and sharded parameters with the same values as in an unsharded model.
 
-    On 'meta' the values are dropped, so that what is drawn later is what it always is, and the state of the generator
-    before them is kept. A parameter in shards is filled from its state, if there is one.
+    For a meta parameter, the values are drawn and dropped, so that later draws do not change, and the generator state
+    before them is saved. A sharded parameter is initialised from its saved state, one parameter at a time.
 
     Attributes:
-        states: of the CPU's generator, by the id of a parameter.
+        states: states of the CPU generator by the id of a parameter.
     """
 
     def __init__(self) -> None:
@@ -88,14 +88,14 @@ class Draws:
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """Replace the functions of ``nn.init`` meanwhile."""
+        """Replace the functions of ``nn.init`` inside the context."""
         with ExitStack() as stack:
             for name in [name for name in vars(nn.init) if re.fullmatch('[a-z].*_', name)]:
                 stack.enter_context(patch.object(nn.init, name, partial(self.fill, getattr(nn.init, name))))
             yield
 
     def fill(self, function: Any, tensor: Tensor, *args: Any, **options: Any) -> Tensor:
-        """Fill a tensor with a function of ``nn.init``."""
+        """Initialise a tensor with a function of ``nn.init``."""
         if not tensor.is_meta and not isinstance(tensor, DTensor):
             return cast(Tensor, function(tensor, *args, **options))
         device = tensor.device
@@ -109,10 +109,10 @@ class Draws:
 
 
 def build_in_shards(options: dict[str, Any]) -> nn.Module:
-    """Build a Swin backbone from its config in shards: on 'meta' first, and then parameter by parameter.
+    """Build a sharded Swin backbone from its config: first on 'meta', then parameter by parameter.
 
-    A process never holds more than its shards and one parameter. The values are those of the same backbone that is
-    built whole after the same seed.
+    A process never allocates more than its shards and one complete parameter. The initial values are the same as
+    without sharding for the same seed.
     """
     draws = Draws()
     with draws.filling(), torch.device('meta'):
@@ -132,7 +132,7 @@ def build_in_shards(options: dict[str, Any]) -> nn.Module:
 
 
 def with_sharded_backbone(model: dict[str, Any]) -> dict[str, Any]:
-    """The config of a model whose backbone, if it is a Swin, is built by :func:`build_in_shards`."""
+    """Return the config of a model with its Swin backbone, if it has one, built by :func:`build_in_shards`."""
     backbone = model.get('backbone')
     kind = backbone.get('type') if isinstance(backbone, dict) else None
     found = MODELS.get(kind) if isinstance(kind, str) else kind
@@ -142,12 +142,12 @@ def with_sharded_backbone(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def build_from(options: dict[str, Any], **changes: Any) -> nn.Module:
-    """Build a backbone from its config and what a detector or segmenter has added to it."""
+    """Build a sharded backbone from its config and the arguments that a detector or segmenter adds to it."""
     return build_in_shards({**options, **changes})
 
 
 def initialise(model: Any) -> None:
-    """Call ``init_weights`` of a model in shards; its heads are whole meanwhile, and may do anything in it."""
+    """Call ``init_weights`` of a sharded model, with its heads unsharded so that they can use any operation."""
     model.unshard()
     model.init_weights()
     values = {name: p.detach().clone() for name, p in model.named_parameters() if not isinstance(p, DTensor)}
@@ -161,17 +161,17 @@ def initialise(model: Any) -> None:
 
 
 def cut_weights(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Replace whole weights that are loaded by the shards of this process, as a pre-hook with module."""
+    """Replace complete weights by the shards of this process: a pre-hook of ``load_state_dict``."""
     for name, parameter in module.named_parameters(recurse=False):
         value = state_dict.get(prefix + name)
         if isinstance(parameter, DTensor) and isinstance(value, Tensor) and not isinstance(value, DTensor):
             value = value.reshape(1) if value.dim() == 0 else value
-            if value.shape == parameter.shape:  # PyTorch reports others
+            if value.shape == parameter.shape:  # PyTorch reports different shapes
                 state_dict[prefix + name] = like(parameter, value, prefix + name)
 
 
 def cut_state(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """Replace a whole state of an optimizer that is loaded by the shards of this process, as its pre-hook."""
+    """Replace a complete optimizer state by the shards of this process: a pre-hook of the optimizer."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group['params']]
     return {
         **state,
@@ -186,12 +186,12 @@ def cut_state(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]:
 
 
 def like_state(parameter: Tensor, value: Tensor) -> Tensor:
-    """A value of the optimizer's for a parameter, in its shards."""
+    """Shard an optimizer state tensor like its parameter."""
     return like(parameter, value.reshape(parameter.shape), 'the state of the optimizer')
 
 
 def whole_weights(model: nn.Module) -> dict[str, Any]:
-    """The state dict of a model in shards, as the model would have it whole; empty tensors in all but one process."""
+    """Return the unsharded state dict of a sharded model in the first process; others get empty tensors."""
     state = model.state_dict()
     for name, value in state.items():
         state[name] = whole(value, name in vars(model)['numbers'])
@@ -199,14 +199,14 @@ def whole_weights(model: nn.Module) -> dict[str, Any]:
 
 
 def is_divided(optim_wrapper: Any) -> bool:
-    """Whether every process has a part of the state of an optimizer."""
+    """Return whether the state of an optimizer is divided among the processes."""
     optimizer = getattr(optim_wrapper, 'optimizer', None)
     shards = any(isinstance(p, DTensor) for group in getattr(optimizer, 'param_groups', ()) for p in group['params'])
     return shards or isinstance(optimizer, ZeroRedundancyOptimizer)
 
 
 def whole_state(model: nn.Module, optim_wrapper: Any) -> dict[str, Any]:
-    """The state of an optimizer as it would be whole, in the first process; the others have something without it."""
+    """Return the complete optimizer state in the first process; the result in other processes is incomplete."""
     if not is_sharded(model):
         with patch.object(optim_wrapper.optimizer, 'consolidate_state_dict', partial(gather, optim_wrapper.optimizer)):
             return dict(optim_wrapper.state_dict())
@@ -223,7 +223,7 @@ def whole_state(model: nn.Module, optim_wrapper: Any) -> dict[str, Any]:
 def gather(optimizer: Any) -> None:
     """Collect the parts of a ZeroRedundancyOptimizer's state in the first process.
 
-    PyTorch's ``consolidate_state_dict`` does the same, but converts every byte by itself: minutes for some hundred MiB.
+    PyTorch's ``consolidate_state_dict`` does the same, but converts single bytes and takes minutes for some 100 MiB.
     """
     optimizer._sync_param_groups(optimizer.param_groups, optimizer.optim.param_groups)
     state = optimizer.optim.state_dict()
@@ -240,7 +240,7 @@ def gather(optimizer: Any) -> None:
 
 
 def whole(value: Any, number: bool = False) -> Any:
-    """What is in shards as a whole in the first process, on the CPU; with ``number``, a vector as a number."""
+    """Gather a sharded tensor on the CPU of the first process; with ``number``, reshape it to a scalar."""
     if not isinstance(value, DTensor):
         return value
     gathered = value.full_tensor()
@@ -250,39 +250,39 @@ def whole(value: Any, number: bool = False) -> Any:
 
 
 class ShardedEvaluationHook(Hook):
-    """Gathers the weights once, not in each pass, where processes do not all evaluate with as many passes.
+    """Gathers the weights once per evaluation if the number of forward passes differs between processes.
 
-    They would wait for each other otherwise: with windows that slide over images, or a sampler that gives some
-    processes more images.
+    Otherwise, processes would wait for each other forever. The numbers differ for sliding-window inference, and for
+    samplers that give some processes more images.
     """
 
     priority = 'VERY_HIGH'
 
     def before_val(self, runner: Runner) -> None:
-        """Prepare a validation."""
+        """Gather the weights for a validation if necessary."""
         self.prepare(runner.model, runner.val_dataloader)
 
     def before_test(self, runner: Runner) -> None:
-        """Prepare a test."""
+        """Gather the weights for a test if necessary."""
         self.prepare(runner.model, runner.test_dataloader)
 
     def after_val(self, runner: Runner) -> None:
-        """Give up whole weights."""
+        """Shard the weights again."""
         release(runner.model)
 
     def after_test(self, runner: Runner) -> None:
-        """Give up whole weights."""
+        """Shard the weights again."""
         release(runner.model)
 
     def prepare(self, model: Any, loader: Any) -> None:
-        """Keep weights whole from the next pass on, if that is necessary."""
+        """Keep weights gathered after the next forward pass if the number of passes may differ."""
         slides = (getattr(model, 'test_cfg', None) or {}).get('mode') == 'slide'
         if slides or not getattr(loader.sampler, 'round_up', True):
             model.set_reshard_after_forward(False)
 
 
 def release(model: Any) -> None:
-    """Leave every process with its shards, as in training."""
+    """Shard all weights again, as in training."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()

@@ -1,4 +1,4 @@
-"""Stop a training between two iterations when a batch system asks for it, and keep signals away from data loaders."""
+"""Stopping of training between two iterations on signals of a batch system, and protection of data loader workers."""
 
 import os
 import signal
@@ -19,13 +19,13 @@ from swin_backbone.engine.run_checkpoints import save_interrupted
 from swin_backbone.errors import RunStopped
 
 STOPPING = (signal.SIGTERM, signal.SIGUSR1)
-"""What ends a job, and what Slurm can send ahead of that."""
+"""Signals that end a job (SIGTERM) or that Slurm can send before (SIGUSR1)."""
 
 KEPT_FROM_WORKERS = {signal.SIGINT, *STOPPING}
 
 
 class StopHook(Hook):
-    """Saves the run and ends it after the iteration in which a signal of :data:`STOPPING` has come."""
+    """Saves the run and stops it after the iteration in which a signal of :data:`STOPPING` was received."""
 
     priority = 'LOWEST'
 
@@ -34,7 +34,7 @@ class StopHook(Hook):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Receive the signals; without this, they end the process at once."""
+        """Handle the signals inside the context; otherwise they end the process immediately."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -46,31 +46,31 @@ class StopHook(Hook):
                 signal.signal(number, handler)
 
     def receive(self, number: int, frame: Any) -> None:
-        """Remember a signal."""
+        """Record a signal."""
         self.received = signal.Signals(number)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Stop, unless gradients are being accumulated, which no checkpoint holds.
+        """Stop, unless gradients are being accumulated, which are not part of checkpoints.
 
         Raises:
-            RunStopped: a signal has come, to any process.
+            RunStopped: if any process received a signal.
         """
         if self.asked(runner) and has_stepped(runner.optim_wrapper):
             self.stop(runner, runner.iter + 1)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Stop within an evaluation, which is then repeated; several processes finish it first.
+        """Stop during an evaluation, which is repeated after resuming. Runs with several processes finish it first.
 
         Raises:
-            RunStopped: a signal has come.
+            RunStopped: if a signal was received.
         """
         if self.received is not None and runner.world_size == 1:
             self.stop(runner, runner.iter)
 
     def asked(self, runner: Runner) -> bool:
-        """Whether any process has received a signal."""
+        """Return whether any process received a signal."""
         if runner.world_size == 1:
             return self.received is not None
         found = torch.tensor(int(self.received or 0), device=get_device())
@@ -79,31 +79,31 @@ class StopHook(Hook):
         return self.received is not None
 
     def stop(self, runner: Runner, iteration: int) -> None:
-        """Save and end.
+        """Save the run and stop it.
 
         Raises:
             RunStopped: always.
         """
         path = save_interrupted(runner, iteration)
         name = self.received.name if self.received else 'a signal'
-        raise RunStopped(f'stopped by {name} after iteration {iteration}, saved in {path}: go on with --resume.')
+        raise RunStopped(f'stopped by {name} after iteration {iteration}, saved in {path}: continue with --resume.')
 
 
 def has_stepped(optim_wrapper: Any) -> bool:
-    """Whether an optimizer wrapper has used all gradients."""
+    """Return whether an optimizer wrapper has applied all accumulated gradients."""
     return not hasattr(optim_wrapper, 'should_update') or bool(optim_wrapper.should_update())
 
 
 def shield_workers(loader: DataLoader[Any]) -> None:
-    """Let the workers of a loader outlive signals that are sent to all processes of a job or a terminal.
+    """Make the workers of a loader ignore signals that are sent to all processes of a job or terminal.
 
-    The main process decides when to end, and needs its workers until then.
+    The main process needs its workers until it stops.
     """
     loader.worker_init_fn = partial(shield, os.getpid(), loader.worker_init_fn)
 
 
 def shield(parent: int, prepare: Callable[[int], None] | None, worker: int) -> None:
-    """Prepare a worker process; it still ends when its parent asks for it."""
+    """Initialise a worker process that handles signals of its parent only."""
     signal.pthread_sigmask(signal.SIG_BLOCK, KEPT_FROM_WORKERS)
     threading.Thread(target=obey, args=(parent,), daemon=True).start()
     if prepare is not None:
@@ -111,7 +111,7 @@ def shield(parent: int, prepare: Callable[[int], None] | None, worker: int) -> N
 
 
 def obey(parent: int) -> None:
-    """End this process when a signal comes from its parent."""
+    """Exit this process when a signal is received from its parent."""
     while signal.sigwaitinfo(KEPT_FROM_WORKERS).si_pid != parent:
         pass
     os._exit(0)

@@ -1,4 +1,4 @@
-"""What the processes of a training divide: nothing (DDP), the optimizer's state (ZeRO), or weights too (FSDP)."""
+"""Strategies of distributed training: DDP, ZeRO (sharded optimizer state) and FSDP (sharded weights as well)."""
 
 from typing import Any
 
@@ -8,29 +8,29 @@ from mmengine.config import Config
 from swin_backbone.errors import InputError
 
 STRATEGIES = {
-    'ddp': 'weights, gradients and optimizer state in each',
-    'zero': 'optimizer state divided among them',
-    'fsdp': 'weights, gradients and optimizer state divided among them, block by block',
+    'ddp': 'weights, gradients and optimizer state in every process',
+    'zero': 'optimizer state divided among the processes',
+    'fsdp': 'weights, gradients and optimizer state divided among the processes, block by block',
 }
-"""The names, and what processes hold."""
+"""Strategy -> memory layout, as shown at the start of a run."""
 
 ZERO = 'ZeroRedundancyOptimizer'
 
 
 def set_strategy(config: Config, strategy: str | None) -> None:
-    """``--strategy``, or else the config's own ``strategy``.
+    """Apply ``--strategy`` or, without it, the config's ``strategy``.
 
     Args:
-        config: with its launcher; changed in place.
+        config: a config with its launcher; changed in place.
         strategy: a key of :data:`STRATEGIES`, or None.
 
     Raises:
-        InputError: it cannot be used with this config.
+        InputError: if the strategy cannot be used with this config.
     """
     if config.get('runner_type') == 'FlexibleRunner':
         raise InputError(
-            f'{config.filename}: runner_type FlexibleRunner cannot resume exactly and is not supported: remove it, and '
-            "write strategy='fsdp' or 'zero', or give --strategy."
+            f'{config.filename}: runner_type FlexibleRunner is not supported, because it cannot resume exactly: remove '
+            "it, and set strategy='fsdp' or 'zero', or use --strategy."
         )
     chosen = strategy or config.get('strategy', 'ddp')
     if not isinstance(chosen, str) or chosen not in STRATEGIES:
@@ -40,8 +40,8 @@ def set_strategy(config: Config, strategy: str | None) -> None:
         return
     if config.launcher == 'none':
         raise InputError(
-            f'strategy {chosen} divides a training among processes, and there is one: add --gpus N, start the command '
-            'with torchrun or srun and --launcher, or give --strategy ddp.'
+            f'strategy {chosen} needs several processes: add --gpus N, start the command with torchrun or srun and '
+            '--launcher, or use --strategy ddp.'
         )
     problem = no_zero(config) if chosen == 'zero' else no_fsdp(config)
     if problem:
@@ -49,56 +49,56 @@ def set_strategy(config: Config, strategy: str | None) -> None:
 
 
 def no_zero(config: Config) -> str:
-    """Why the optimizer of a config cannot be divided, with a remedy; empty if it can."""
+    """Return why ZeRO cannot be used with a config, and what to do; empty if it can."""
     name = optimizer_name(config)
     if not name:
-        return 'several optimizers: give --strategy ddp.'
+        return 'several optimizers: use --strategy ddp.'
     if name != ZERO and not isinstance(getattr(torch.optim, name, None), type):
-        return f"the optimizer {name}, which is none of PyTorch's own: choose one of torch.optim, or --strategy fsdp."
+        return f'the optimizer {name}, which is not in torch.optim: use one of torch.optim, or --strategy fsdp.'
     return ''
 
 
 def no_fsdp(config: Config) -> str:
-    """Why a config cannot be trained in shards, with a remedy; empty if it can."""
+    """Return why FSDP cannot be used with a config, and what to do; empty if it can."""
     hooks = [type_name(hook) for hook in config.get('custom_hooks') or ()]
     average = next((name for name in hooks if name.endswith('EMAHook')), None)
     wrapper = type_name(config.get('model_wrapper_cfg') or dict(type='MMDistributedDataParallel'))
     if average:
-        return f'averaged weights ({average}), which copy the whole model: remove the hook, or give --strategy zero.'
+        return f'averaged weights ({average}), which copy the whole model: remove the hook, or use --strategy zero.'
     if any(type_name(init) not in ('Pretrained', 'PretrainedInit') for init in initialisers(config)):
-        return 'init_cfg of the backbone of another type than Pretrained: remove it, or give --strategy zero.'
+        return 'an init_cfg of the backbone whose type is not Pretrained: remove it, or use --strategy zero.'
     if not optimizer_name(config):
-        return 'several optimizers: give --strategy ddp.'
+        return 'several optimizers: use --strategy ddp.'
     if optimizer_name(config) == ZERO:
-        return f'{ZERO}, which divides the state already: name the optimizer itself, or give --strategy zero.'
+        return f'{ZERO}, which divides the state already: set its inner optimizer instead, or use --strategy zero.'
     if config.get('find_unused_parameters'):
-        return 'find_unused_parameters=True: in every process all parameters must get gradients; give --strategy zero.'
+        return 'find_unused_parameters=True, because all parameters must get gradients: use --strategy zero.'
     if wrapper != 'MMDistributedDataParallel':
         return f'the model wrapper {wrapper}: remove model_wrapper_cfg.'
     if config.get('compile'):
-        return 'compile=True: remove it, or give --strategy ddp.'
+        return 'compile=True: remove it, or use --strategy ddp.'
     return ''
 
 
 def initialisers(config: Config) -> list[Any]:
-    """What ``init_cfg`` of the backbone of a config lists."""
+    """Return the ``init_cfg`` of a config's backbone as a list."""
     init = (config.model.get('backbone') or {}).get('init_cfg') or []
     return list(init) if isinstance(init, (list, tuple)) else [init]
 
 
 def optimizer_name(config: Config) -> str:
-    """The type of the optimizer of a config; empty if there are several."""
+    """Return the type of the optimizer of a config; empty if there are several."""
     return type_name(config.optim_wrapper.get('optimizer') or {})
 
 
 def type_name(part: Any) -> str:
-    """The name of the type of a part of a config, without a scope."""
+    """Return the name of the type of a config dict, without its scope."""
     kind = part.get('type', '') if isinstance(part, dict) else type(part)
     return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
 
 
 def divided(optim_wrapper: dict[str, Any]) -> dict[str, Any]:
-    """The config of an optimizer wrapper whose optimizer has its state divided among the processes (ZeRO, stage 1)."""
+    """Return the config of an optimizer wrapper with the optimizer state divided among processes (ZeRO stage 1)."""
     optimizer = optim_wrapper['optimizer']
     if type_name(optimizer) == ZERO:
         return optim_wrapper

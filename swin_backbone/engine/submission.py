@@ -1,4 +1,4 @@
-"""Files for the servers that score test sets whose truth is not published: COCO test-dev and ADE20K."""
+"""Submission files for the evaluation servers of COCO test-dev and ADE20K."""
 
 import json
 import zipfile
@@ -13,19 +13,19 @@ from swin_backbone.errors import InputError
 
 COCO_TEST = ('annotations/image_info_test-dev2017.json', 'test2017/')
 ADE_TEST = ('images/testing', '../release_test/testing', 'release_test/testing')
-"""Where the test images may lie, relative to the data root; the last two are how the archive unpacks."""
+"""Possible folders of the test images relative to the data root; the last two are those of the unpacked archive."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What is being made for a server.
+    """Predictions for an evaluation server.
 
     Attributes:
-        split: the images predicted, as file names of submissions call them.
-        public: whether ``split`` is the servers' test set, and not the config's own test split for want of it.
-        folder: where the files go.
-        name: of the method, in file names.
-        detection: COCO's server, else ADE20K's.
+        split: name of the predicted split in the file names of submissions.
+        public: whether ``split`` is the test set of the server, not the test split of the config.
+        folder: the output folder.
+        name: name of the method in file names.
+        detection: whether the server is COCO's instead of ADE20K's.
     """
 
     split: str
@@ -35,34 +35,37 @@ class Submission:
     detection: bool
 
     def finish(self) -> list[Path]:
-        """Pack what the metric has written into the files to upload."""
+        """Pack the predictions written by the metric into files for upload and return their paths."""
         return pack_coco(self) if self.detection else pack_ade20k(self)
 
 
 def format_for_server(config: Config, folder: str) -> Submission:
-    """Let a test write predictions for a server instead of scoring them.
+    """Make a test write predictions for a server instead of scoring them.
 
-    The server's test images are used if the data root has them, else the config's own test split.
+    The server's test images are used if they are in the data root, otherwise the test split of the config.
 
     Args:
         config: changed in place.
-        folder: where the files go.
+        folder: the output folder.
 
     Raises:
-        InputError: the config's metric has no server.
+        InputError: if there is no server for the config's metric.
     """
     out = Path(folder)
     evaluator = config.test_evaluator[0] if isinstance(config.test_evaluator, list) else config.test_evaluator
     kind = evaluator.type.rpartition('.')[2]
     if kind not in ('CocoMetric', 'IoUMetric'):
-        raise InputError(f'--format-only knows the servers of COCO and ADE20K, and {kind} is the metric of neither.')
+        raise InputError(
+            f'--format-only supports the servers of COCO (CocoMetric) and ADE20K (IoUMetric), not the metric {kind}: '
+            'leave it out.'
+        )
     name = Path(config.filename).stem
     data_set = innermost(config.test_dataloader.dataset)
-    # The config copies what it is given: only what it holds may be changed.
+    # A Config copies assigned values, so change the copy inside the config.
     config.test_evaluator = evaluator
     evaluator = config.test_evaluator
     evaluator.format_only = True
-    # No truth is read: the images may have none.
+    # The images may have no ground truth.
     drop_annotations(data_set)
     if kind == 'CocoMetric':
         evaluator.outfile_prefix = str(out / 'raw' / 'results')
@@ -77,7 +80,7 @@ def format_for_server(config: Config, folder: str) -> Submission:
 
 
 def use_coco_test(data_set: Any, evaluator: Any) -> bool:
-    """Switch to test-dev where the data root has it; whether it has."""
+    """Switch to COCO test-dev if it is in the data root, and return whether it is."""
     root = Path(data_set.data_root)
     if not all((root / part).exists() for part in COCO_TEST):
         return False
@@ -87,7 +90,7 @@ def use_coco_test(data_set: Any, evaluator: Any) -> bool:
 
 
 def use_ade20k_test(data_set: Any) -> bool:
-    """Switch to ADE20K's test images where the data root has them; whether it has."""
+    """Switch to ADE20K's test images if they are in the data root, and return whether they are."""
     folder = next((folder for folder in ADE_TEST if (Path(data_set.data_root) / folder).is_dir()), None)
     if folder is None:
         return False
@@ -97,12 +100,12 @@ def use_ade20k_test(data_set: Any) -> bool:
 
 
 def drop_annotations(data_set: Any) -> None:
-    """Take the steps that read truth out of a pipeline, views included."""
+    """Remove the steps that read ground truth from the pipeline of a data set."""
     data_set.pipeline = without_annotations(data_set.pipeline)
 
 
 def without_annotations(pipeline: Any) -> list[Any]:
-    """A pipeline without the steps that read ground truth; a ``TestTimeAug`` contains lists of alternative steps."""
+    """Return a pipeline without the steps that read ground truth, also inside ``TestTimeAug``."""
     kept = []
     for step in pipeline:
         if isinstance(step, (list, tuple)):
@@ -116,7 +119,7 @@ def without_annotations(pipeline: Any) -> list[Any]:
 
 
 def pack_coco(submission: Submission) -> list[Path]:
-    """One zip per track, named as COCO's server asks: ``detections_<split>_<name>_results.zip`` with the JSON in it."""
+    """Write one zip per track as COCO's server requires: ``detections_<split>_<name>_results.zip`` with the JSON."""
     packed = []
     for kind in ('bbox', 'segm'):
         raw = submission.folder / 'raw' / f'results.{kind}.json'
@@ -125,7 +128,7 @@ def pack_coco(submission: Submission) -> list[Path]:
         predictions = json.loads(raw.read_text(encoding='utf-8'))
         if kind == 'segm':
             for prediction in predictions:
-                # The server would take the box's area for the mask's.
+                # With a box, the server would use the area of the box instead of the mask.
                 prediction.pop('bbox', None)
         stem = f'detections_{submission.split}_{submission.name}_results'
         target = submission.folder / kind / f'{stem}.zip'
@@ -140,7 +143,7 @@ def pack_coco(submission: Submission) -> list[Path]:
 
 
 def pack_ade20k(submission: Submission) -> list[Path]:
-    """One zip of label images, 1 to 150 and 0 for none, under the names of the photographs."""
+    """Write one zip of label maps (1 to 150, 0 for none) with the file names of the images."""
     labels = sorted((submission.folder / 'labels').glob('*.png'))
     target = submission.folder / f'ade20k_{submission.split}_{submission.name}.zip'
     with zipfile.ZipFile(target, 'w', zipfile.ZIP_STORED) as archive:

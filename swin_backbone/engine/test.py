@@ -1,4 +1,4 @@
-"""Testing runs: unrounded scores, files for test servers, and an HTML report."""
+"""Test runs: unrounded scores, submission files, and an HTML report."""
 
 import logging
 import time
@@ -37,17 +37,17 @@ def run_test(
     submission: Submission | None = None,
     released: Weights | None = None,
 ) -> dict[str, Any]:
-    """Evaluate a checkpoint; leaves ``summary.json`` and ``predictions.png`` in the work dir.
+    """Evaluate a checkpoint and write ``summary.json`` and ``predictions.png`` to the work dir.
 
     Args:
         config: a prepared config; ``load_from`` is the checkpoint.
-        views: how many views of an image the config tests, for the record.
-        show_dir: where to write a report with images, tables and curves.
-        submission: what the config writes for a server instead of scoring.
-        released: what is published about the checkpoint; its scores are logged and written beside the measured ones.
+        views: number of views per image in the config, which is recorded in the summary.
+        show_dir: folder for a report with images, tables and curves.
+        submission: the submission that the config writes instead of scores.
+        released: published facts about the checkpoint, whose scores are compared with the measured ones.
 
     Raises:
-        InputError: the checkpoint is of another model.
+        InputError: if the checkpoint belongs to a different model.
     """
     if submission is None:
         use_own_types(config)
@@ -75,10 +75,10 @@ def run_test(
         print_log(beside_published(metrics, published, images, released.images), 'current')
     if submission is not None:
         for path in submission.finish():
-            print_log(f'For the server: {path}', 'current')
+            print_log(f'Submission file: {path}', 'current')
         if not submission.public:
             print_log(
-                f'These are predictions for {submission.split!r}: the test set was not found under the data root.',
+                f'The test set was not found in the data root: these are predictions for {submission.split!r}.',
                 'current',
                 logging.WARNING,
             )
@@ -88,13 +88,13 @@ def run_test(
 
 
 def beside_published(metrics: dict[str, Any], published: Mapping[str, float], images: int, of: int) -> str:
-    """A line with measured scores beside the published ones.
+    """Return a line that compares measured with published scores.
 
     Args:
-        metrics: what the test returned.
-        published: scores as fractions of 1 by their names in ``summary.json``.
-        images: how many were tested.
-        of: how many the published scores were measured on.
+        metrics: the metrics returned by the test.
+        published: published scores as fractions, keyed by their names in ``summary.json``.
+        images: number of tested images.
+        of: number of images of the published scores.
     """
     measured = flatten_metrics(metrics)
     pairs = [
@@ -103,7 +103,7 @@ def beside_published(metrics: dict[str, Any], published: Mapping[str, float], im
         if name in measured
     ]
     if not pairs:
-        return 'No score was published for this test of the released model.'
+        return 'No scores were published for this kind of test of the released model.'
     other = '' if images == of else f'; this test has {images} images, the published one had {of}'
     return f'Measured: {", ".join(pairs)}{other}'
 
@@ -112,10 +112,10 @@ FOLDER = 'images'
 
 
 class GalleryHook(Hook):
-    """Writes ground truth beside prediction of every tested image to ``<folder>/images``.
+    """Writes drawings of every tested image, ground truth next to prediction, to ``<folder>/images``.
 
     Args:
-        folder: the report's folder.
+        folder: the folder of the report.
     """
 
     priority = 'LOW'
@@ -135,23 +135,23 @@ class GalleryHook(Hook):
             mmcv.imwrite(drawing[..., ::-1].copy(), str(self.folder / self.name_for(Path(sample.img_path))))
 
     def name_for(self, path: Path) -> str:
-        """A file name for the drawing of an image that differs from those before."""
+        """Return a unique file name for the drawing of an image."""
         name = path.stem if path.stem not in self._names else f'{path.parent.name}_{path.name}'
         self._names.add(path.stem)
         return f'{name}.png'
 
 
 def report_of_run(runner: Runner, folder: Path, metrics: dict[str, Any], facts: dict[str, Any]) -> Path:
-    """Write the report on a finished test; its images are those that :class:`GalleryHook` drew.
+    """Write the report of a finished test with the images drawn by :class:`GalleryHook`.
 
     Args:
-        runner: after ``test()``, on the first process.
-        folder: of the report.
-        metrics: what the test returned.
-        facts: about the run: ``checkpoint``, ``views`` and ``seconds``.
+        runner: the runner after ``test()``, in the first process.
+        folder: the folder of the report.
+        metrics: the metrics returned by the test.
+        facts: ``checkpoint``, ``views`` and ``seconds`` of the run.
 
     Returns:
-        The page.
+        The HTML file.
     """
     checkpoint, seconds, images = facts['checkpoint'], facts['seconds'], len(runner.test_dataloader.dataset)
     listed = {
@@ -170,7 +170,7 @@ def report_of_run(runner: Runner, folder: Path, metrics: dict[str, Any], facts: 
 
 
 def sections_of(runner: Runner) -> list[Section]:
-    """Build the sections on the metrics of the run that keep more than their scores."""
+    """Build the report sections of metrics that store curves or a confusion matrix."""
     sections = []
     for metric in runner.test_evaluator.metrics:
         if getattr(metric, 'evaluations', None):

@@ -1,4 +1,4 @@
-"""Training and testing runs, built by mmengine's Runner from a prepared config."""
+"""Training runs with mmengine's Runner, and the summary at their start."""
 
 import importlib.util
 import logging
@@ -37,7 +37,7 @@ from swin_backbone.mmcv_ops import mmcv_operators
 
 
 def build_runner(config: Config) -> Runner:
-    """The Runner of a config; synchronised norms become plain ones where no GPU could synchronise them."""
+    """Build the Runner of a config; without a GPU, synchronised batch norms are replaced by plain ones."""
     ignore_warnings()
     if 'runner_type' in config:
         runner = RUNNERS.build(config)
@@ -55,19 +55,19 @@ def build_runner(config: Config) -> Runner:
 
 
 def train(config: Config, recipe_precision: str) -> None:
-    """Train and evaluate; leaves ``summary.json``, ``curves.png`` and ``predictions.png`` in the work dir.
+    """Train and evaluate, and write ``summary.json``, ``curves.png`` and ``predictions.png`` to the work dir.
 
     Raises:
-        InputError: another process is using the work dir.
-        RunFailure: the loss was not finite, or a file could not be written; there is no summary then.
-        RunStopped: a signal has ended the run after saving it.
+        InputError: if another process is using the work dir.
+        RunFailure: if the loss is not finite or a file cannot be written; no summary is written then.
+        RunStopped: if a signal stopped the run, after saving it.
     """
     with locked(config.work_dir):
         run(config, recipe_precision)
 
 
 def run(config: Config, recipe_precision: str) -> None:
-    """Train in a folder that no other process uses."""
+    """Train in a locked work dir."""
     runner = build_runner(config)
     runner.register_hook(WholeModelHook(heads=bool(config.get('resume'))))
     runner.register_hook(StartSummaryHook(recipe_precision))
@@ -83,23 +83,23 @@ def run(config: Config, recipe_precision: str) -> None:
         metrics = last_metrics(runner)
         report = write_summary(runner.work_dir, metrics, **facts)
         draw_curves(Path(runner.work_dir), Path(runner.work_dir) / 'curves.png')
-        beside = 'predictions.png and curves.png' if runner.val_loop is not None else 'curves.png'
-        runner.logger.info(f'Result: {headline(metrics)}; {report}, {beside} beside it')
+        images = 'predictions.png and curves.png' if runner.val_loop is not None else 'curves.png'
+        runner.logger.info(f'Result: {headline(metrics)}; see {report}, and {images} in the same folder')
 
 
 def last_metrics(runner: Runner) -> dict[str, Any]:
-    """The scores of the last evaluation during training, from the Runner's message hub."""
+    """Return the scores of the last evaluation during training, from the Runner's message hub."""
     scalars = runner.message_hub.log_scalars
     return {name[4:]: float(history.current()) for name, history in scalars.items() if is_metric(name)}
 
 
 def is_metric(name: str) -> bool:
-    """Whether a scalar of the message hub is an evaluation result, not a time."""
+    """Return whether a scalar of the message hub is a score, not a time."""
     return name.startswith('val/') and name not in ('val/time', 'val/data_time')
 
 
 def run_facts(runner: Runner, seconds: float) -> dict[str, Any]:
-    """Facts about the run that belong to its scores."""
+    """Return the facts about a run that are recorded in its summary."""
     return dict(
         config=runner.cfg.filename,
         iterations=runner.iter,
@@ -112,10 +112,10 @@ def run_facts(runner: Runner, seconds: float) -> dict[str, Any]:
 
 
 class StartSummaryHook(Hook):
-    """Logs a summary when everything is built and loaded, right before the first iteration.
+    """Logs a summary of the run before its first iteration, after everything is built and loaded.
 
     Args:
-        recipe_precision: what the config asked for, before it was fitted to this machine.
+        recipe_precision: the precision in the config, before it was adapted to this machine.
     """
 
     priority = 'VERY_LOW'
@@ -125,14 +125,14 @@ class StartSummaryHook(Hook):
         self.loaded = self.changed = ''
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Called by the Runner with the content of ``load_from``."""
+        """Describe the checkpoint of ``load_from``."""
         if runner._load_from:
             self.loaded = describe_whole(runner._load_from, checkpoint, unwrapped(runner.model))
         if runner._resume:
             self.changed = schedule_changes(runner, checkpoint)
 
     def before_train(self, runner: Runner) -> None:
-        """Called by the Runner after weights and checkpoints are loaded."""
+        """Log the summary, after weights and checkpoints are loaded."""
         found = describe(runner, self.recipe_precision, self.loaded)
         found['schedule'] += f'; {self.changed}' if self.changed else ''
         lines = [f'  {name:<10} {text}' for name, text in found.items()]
@@ -140,12 +140,12 @@ class StartSummaryHook(Hook):
 
 
 def unwrapped(model: Any) -> Any:
-    """The model inside the wrapper of a distributed run."""
+    """Return the model without the wrapper of a distributed run."""
     return model.module if is_model_wrapper(model) else model
 
 
 def describe(runner: Runner, recipe_precision: str, loaded: str) -> dict[str, str]:
-    """Model, weights, data, batch, schedule and precision of a run; ``loaded`` is the sentence on ``load_from``."""
+    """Return the lines of the summary by name; ``loaded`` describes the checkpoint of ``load_from``."""
     model = unwrapped(runner.model)
     return {
         'model': describe_model(model),
@@ -163,7 +163,7 @@ def describe(runner: Runner, recipe_precision: str, loaded: str) -> dict[str, st
 
 
 def describe_model(model: nn.Module) -> str:
-    """Class names and parameter counts."""
+    """Describe the classes and parameter counts of a model."""
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     names = f'{type(model).__name__} on {type(model.backbone).__name__}'
@@ -171,7 +171,7 @@ def describe_model(model: nn.Module) -> str:
 
 
 def describe_weights(runner: Runner, model: nn.Module, loaded: str) -> str:
-    """Where the weights come from and how much of the backbone they cover."""
+    """Describe the source of the weights and how much of the backbone they cover."""
     if runner._resume and runner.iter > 0:
         return f'resumed after {runner.iter} iterations, from {runner._load_from}'
     if loaded:
@@ -184,9 +184,9 @@ def describe_weights(runner: Runner, model: nn.Module, loaded: str) -> str:
 
 
 def describe_whole(source: str, content: dict[str, Any], model: nn.Module) -> str:
-    """Which parameters of a model a checkpoint of a whole model does not have, or has in another shape.
+    """Describe a loaded whole model, including parameters that are missing or have a different shape.
 
-    Our backbones translate other layouts, and are checked where the checkpoint is loaded.
+    Swin backbones are left out, because they are checked when the checkpoint is loaded.
     """
     state = {name.removeprefix('module.'): value for name, value in content.get('state_dict', content).items()}
     backbones = tuple(f'{name}.' for name, module in model.named_modules() if isinstance(module, SwinTransformer))
@@ -195,21 +195,23 @@ def describe_whole(source: str, content: dict[str, Any], model: nn.Module) -> st
     if not absent:
         return f'whole model from {source}'
     first = absent[0]
-    shapes = f'{tuple(state[first].shape)} there, {tuple(own[first].shape)} here' if first in state else 'not there'
+    shapes = 'missing'
+    if first in state:
+        shapes = f'{tuple(state[first].shape)} in the file, {tuple(own[first].shape)} in the model'
     listed = ', '.join(absent[:12]) + (', ...' if len(absent) > 12 else '')
     return (
-        f'model from {source}; WARNING: {len(absent)} of the {len(own)} parameters outside the backbone are not in it '
-        f'or have another shape and start from scratch: {listed} ({first}: {shapes})'
+        f'model from {source}; WARNING: {len(absent)} of the {len(own)} parameters outside the backbone are missing or '
+        f'have a different shape and are newly initialised: {listed} ({first}: {shapes})'
     )
 
 
 def shape_of(value: Any) -> tuple[int, ...]:
-    """The shape of a value; a number counts as a vector of one, which it is in shards."""
+    """Return the shape of a value; scalars have shape (1,), as in sharded models."""
     return tuple(value.shape) or (1,)
 
 
 def describe_data(runner: Runner) -> str:
-    """Images to train on and to evaluate on."""
+    """Describe the number of training and validation images."""
     text = f'{len(runner.train_dataloader.dataset)} training images'
     if runner.val_loop is not None:
         text += f', {len(runner.val_dataloader.dataset)} validation images'
@@ -217,7 +219,7 @@ def describe_data(runner: Runner) -> str:
 
 
 def describe_batch(runner: Runner) -> str:
-    """Images per optimiser step against the recipe's, and what became of the learning rate."""
+    """Describe the images per optimizer step, compared with the recipe's, and the learning rate."""
     per_process = runner.cfg.train_dataloader.batch_size
     accumulated = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
     batch = runner.world_size * per_process * accumulated
@@ -234,7 +236,7 @@ def describe_batch(runner: Runner) -> str:
 
 
 def describe_processes(runner: Runner) -> dict[str, str]:
-    """What several processes share."""
+    """Describe the strategy of a run with several processes."""
     if runner.world_size == 1:
         return {}
     strategy = runner.cfg.get('strategy', 'ddp')
@@ -242,7 +244,7 @@ def describe_processes(runner: Runner) -> dict[str, str]:
 
 
 def describe_norms(runner: Runner, batch: int) -> str:
-    """What accumulated gradients do not keep of the recipe: the images that a batch norm sees."""
+    """Describe how many images batch norms see if gradients are accumulated."""
     seen = runner.world_size * runner.cfg.train_dataloader.batch_size
     if seen == batch or not any(isinstance(module, _BatchNorm) for module in runner.model.modules()):
         return ''
@@ -250,7 +252,7 @@ def describe_norms(runner: Runner, batch: int) -> str:
 
 
 def describe_schedule(runner: Runner) -> str:
-    """Length of the training."""
+    """Describe the length of training."""
     loop = runner.train_loop
     epoch = len(runner.train_dataloader)
     accumulated = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
@@ -259,7 +261,7 @@ def describe_schedule(runner: Runner) -> str:
 
 
 def describe_precision(runner: Runner, recipe: str) -> str:
-    """The arithmetic of the run, and what the recipe asked for where that differs."""
+    """Describe the precision of the run, and that of the recipe if it differs."""
     actual = precision_of(type(runner.optim_wrapper).__name__, getattr(runner.optim_wrapper, 'cast_dtype', None))
     if actual == recipe:
         return actual
@@ -267,26 +269,26 @@ def describe_precision(runner: Runner, recipe: str) -> str:
 
 
 def precision_of(wrapper: str, dtype: Any) -> str:
-    """A name for the arithmetic of an optimiser wrapper."""
+    """Return a name for the precision of an optimizer wrapper."""
     if wrapper != 'AmpOptimWrapper':
         return 'float32'
     return f'mixed precision ({str(dtype).removeprefix("torch.") if dtype else "float16"})'
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package can be imported."""
+    """Return whether a package is installed."""
     return importlib.util.find_spec(package) is not None
 
 
 def set_trackers(config: Config, wandb_project: str | None) -> None:
-    """Send curves to TensorBoard where it is installed, and to a project of Weights & Biases if one is named.
+    """Log curves to TensorBoard if it is installed, and to a project of Weights & Biases if one is given.
 
     Args:
-        config: changed in place; what it sends already stays.
+        config: changed in place; its existing backends are kept.
         wandb_project: name of the project, or None.
 
     Raises:
-        InputError: Weights & Biases is asked for and not installed.
+        InputError: if ``wandb_project`` is given but wandb is not installed.
     """
     backends = list(config.visualizer.get('vis_backends') or [dict(type='LocalVisBackend')])
     present = {backend['type'] for backend in backends}
@@ -294,7 +296,7 @@ def set_trackers(config: Config, wandb_project: str | None) -> None:
         if 'TensorboardVisBackend' not in present:
             backends.append(dict(type='TensorboardVisBackend'))
     else:
-        print_log('No curves for TensorBoard: pip install tensorboard.', 'current', logging.INFO)
+        print_log('No curves are logged to TensorBoard: pip install tensorboard.', 'current', logging.INFO)
     if wandb_project is not None:
         if not is_installed('wandb'):
             raise InputError('--wandb needs the package wandb, which is not installed: run pip install wandb.')

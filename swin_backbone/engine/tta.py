@@ -1,11 +1,13 @@
-"""Multi-scale testing of any config: ``--tta``.
+"""Multi-scale testing of any config (``--tta``).
 
-A view is the image at a multiple of the config's test size, as it is or mirrored. The papers state the multiples for
-segmentation; for detection they do not. A config that wants others than the default lists them as ``tta_factors``, or
-has a whole ``tta_pipeline``. Multiples (``scale_factor``) in the latter count from the config's test size too, not from
-the size of each image as MMSegmentation 1.x takes them: the papers scaled the test size, and only so is the view of
-factor 1 the plain test. ``tta_flip = False`` leaves the mirrored views out. ``tta_merge = 'proposals'`` merges the
-views of a two-stage detector as the original code does.
+A view is the image at a multiple of the config's test size, with or without a horizontal flip. The papers state the
+multiples for segmentation, but not for detection. These config keys change the defaults:
+
+- ``tta_factors``: the multiples.
+- ``tta_flip = False``: no flipped views.
+- ``tta_pipeline``: a complete pipeline. Its ``scale_factor`` is relative to the config's test size, not to the size of
+  each image as in MMSegmentation 1.x: the papers scaled the test size, and factor 1 must equal the plain test.
+- ``tta_merge = 'proposals'``: merge the views of a two-stage detector like the original code.
 """
 
 import copy
@@ -17,10 +19,10 @@ from mmengine.config import Config, ConfigDict
 from swin_backbone.errors import InputError
 
 SEGMENTATION_FACTORS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-"""What the papers test UPerNet with, each also mirrored (Swin paper, appendix A2.3)."""
+"""Factors with which the papers test UPerNet, each also flipped (Swin paper, appendix A2.3)."""
 
 DETECTION_FACTORS = (0.75, 1.0, 1.25, 1.5)
-"""Short sides of 600 to 1200 pixels for a test size of 800; the papers give no list for detection."""
+"""Short sides of 600 to 1200 pixels for a test size of 800; the papers do not list factors for detection."""
 
 STOCK_MODELS = {'DetTTAModel', 'SegTTAModel'}
 RESIZES = {'Resize', 'FixScaleResize', 'ResizeShortestEdge'}
@@ -29,19 +31,19 @@ META_KEYS = ('img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip
 
 
 def use_tta(config: Config, factors: Sequence[float] | None = None, flips: Sequence[bool] | None = None) -> int:
-    """Let a config test every image in several views and merge them.
+    """Make a config test every image in several views and merge their predictions.
 
     Args:
-        config: of a detector or segmenter; changed in place.
-        factors: multiples of the test size, in place of the config's ``tta_factors``, ``tta_pipeline`` or the default.
-        flips: whether each multiple is seen as it is, mirrored, or both, in place of the config's ``tta_flip``; a
-            ``tta_pipeline`` says so itself.
+        config: config of a detector or segmenter; changed in place.
+        factors: multiples of the test size; by default ``tta_factors`` or ``tta_pipeline`` of the config.
+        flips: flip values of the views, e.g. ``(False, True)``; by default according to ``tta_flip`` of the config.
+            Ignored for a ``tta_pipeline``.
 
     Returns:
         The number of views.
 
     Raises:
-        InputError: the test pipeline has a form that views cannot be made from.
+        InputError: if views cannot be derived from the test pipeline.
     """
     detection = config.get('default_scope') != 'mmseg'
     data_set = innermost(config.test_dataloader.dataset)
@@ -60,21 +62,21 @@ def use_tta(config: Config, factors: Sequence[float] | None = None, flips: Seque
 
 
 def innermost(data_set: Any) -> Any:
-    """The data set inside its wrappers."""
+    """Return the data set inside its wrappers."""
     while 'dataset' in data_set:
         data_set = data_set['dataset']
     return data_set
 
 
 def tta_model(stated: dict[str, Any] | None, detection: bool, merge: str | None = None) -> dict[str, Any]:
-    """The config of the model that merges: the config's own, except that the toolkits' give way to ours.
+    """Return the config of the merging model: a custom ``tta_model`` or, instead of the toolkits', this package's.
 
     Raises:
-        InputError: ``merge``, the config's ``tta_merge``, is given for another model than ``InstanceTTAModel``.
+        InputError: if ``merge``, the config's ``tta_merge``, is given for a model that does not support it.
     """
     own = stated if stated and stated['type'] not in STOCK_MODELS else None
     if merge is not None and (own or not detection):
-        raise InputError('tta_merge is for detectors without a tta_model of their own: leave it out.')
+        raise InputError('tta_merge is for detectors without a custom tta_model: leave it out.')
     if own:
         return dict(own)
     if not detection:
@@ -85,11 +87,11 @@ def tta_model(stated: dict[str, Any] | None, detection: bool, merge: str | None 
 
 
 def views_of(test_pipeline: Sequence[Any], factors: Sequence[float], flips: Sequence[bool]) -> list[Any]:
-    """The test pipeline with its resize in several sizes, and mirroring after it."""
+    """Return the test pipeline with several sizes for its resize step, followed by flips."""
     steps = copy.deepcopy(list(test_pipeline))
     resize = find_resize(steps)
     if resize is None:
-        # Right after the image is read: what follows must see the view.
+        # Directly after loading, because all following steps must process the view.
         position = next((i for i, step in enumerate(steps) if not step['type'].startswith('LoadImage')), len(steps))
         sizes = [dict(type='Resize', scale_factor=float(factor), keep_ratio=True) for factor in factors]
     else:
@@ -102,18 +104,18 @@ def views_of(test_pipeline: Sequence[Any], factors: Sequence[float], flips: Sequ
 
 
 def find_resize(steps: Sequence[Any]) -> Any | None:
-    """The step that brings images to the test size."""
+    """Find the step that resizes images to the test size."""
     found = [step for step in steps if step['type'].rpartition('.')[2] in RESIZES]
     if len(found) > 1:
         raise InputError(
-            'the test pipeline resizes more than once, so its test size is unclear: give the config a tta_pipeline '
-            'with absolute sizes.'
+            'the test pipeline has several resize steps, so the test size is ambiguous: add a tta_pipeline with '
+            'absolute sizes to the config.'
         )
     return found[0] if found else None
 
 
 def resized(resize: Any, factor: float) -> Any:
-    """The same step at a multiple of its size."""
+    """Return a resize step with its size multiplied."""
     step = copy.deepcopy(resize)
     for key in SIZES:
         if step.get(key) is not None:
@@ -122,21 +124,21 @@ def resized(resize: Any, factor: float) -> Any:
 
 
 def multiply(size: Any, factor: float) -> Any:
-    """A length in pixels, a ratio, or a pair of either, times a factor; pixels stay whole numbers."""
+    """Multiply a length in pixels, a ratio, or a pair of either; lengths stay integers."""
     if isinstance(size, (list, tuple)):
         return tuple(multiply(part, factor) for part in size)
     return int(size * factor) if isinstance(size, int) else size * factor
 
 
 def with_meta_keys(step: Any) -> Any:
-    """A step that packs also passes on what merging needs."""
+    """Add the keys that merging needs to the ``meta_keys`` of a packing step."""
     if 'meta_keys' in step:
         step['meta_keys'] = tuple(dict.fromkeys((*step['meta_keys'], *META_KEYS)))
     return step
 
 
 def count_from_test_size(tta_pipeline: Sequence[Any], test_pipeline: Sequence[Any]) -> list[Any]:
-    """A config's ``tta_pipeline`` with multiples of the image's size taken as multiples of the test size."""
+    """Return a ``tta_pipeline`` with its scale factors applied to the test size instead of the image size."""
     pipeline = copy.deepcopy(list(tta_pipeline))
     resize = find_resize(test_pipeline)
     if resize is None:
@@ -150,7 +152,7 @@ def count_from_test_size(tta_pipeline: Sequence[Any], test_pipeline: Sequence[An
 
 
 def count_views(pipeline: Sequence[Any]) -> int:
-    """How many views a pipeline makes of an image."""
+    """Return the number of views that a pipeline produces per image."""
     views = 1
     for step in pipeline:
         for alternatives in step.get('transforms', []) if step['type'].endswith('TestTimeAug') else []:

@@ -1,4 +1,4 @@
-"""Check the types and keys of a config against the registries, before anything is built or written."""
+"""Checks of the types and keys of a config against the registries, before anything is built or written."""
 
 import difflib
 from typing import Any
@@ -29,7 +29,7 @@ SECTIONS: dict[str, Registry] = {
     **dict.fromkeys(LOADERS, root.DATASETS),
     **dict.fromkeys(EVALUATORS, root.METRICS),
 }
-"""The registry of the dicts in a section of a config; models are left to :mod:`~swin_backbone.engine.model_check`."""
+"""Registry of the dicts in each section of a config; :mod:`~swin_backbone.engine.model_check` checks models."""
 
 PARTS: dict[str, Registry] = {
     'vis_backends': root.VISBACKENDS,
@@ -40,17 +40,17 @@ PARTS: dict[str, Registry] = {
     'batch_sampler': root.DATA_SAMPLERS,
     'collate_fn': root.FUNCTIONS,
 }
-"""The registry of the dicts under a key inside a section."""
+"""Registry of the dicts under a key inside a section."""
 
 TAKEN_BEFORE = {'type', '_scope_', 'priority', 'convert_to_iter_based', 'optimizer', 'paramwise_cfg', 'constructor'}
-"""Keys that mmengine takes out before it calls a constructor."""
+"""Keys that mmengine removes before it calls a constructor."""
 
 
 def check_types(config: Config) -> None:
-    """Check the type and the keys of every part outside the model that mmengine builds by its type.
+    """Check the type and keys of every part outside the model that mmengine builds by its type.
 
     Raises:
-        InputError: there is no such type, or its constructor has no such argument.
+        InputError: if a type is not registered, or its constructor does not accept a key.
     """
     for section, registry in SECTIONS.items():
         for path, node in dicts_with_paths(config.get(section), section):
@@ -60,7 +60,7 @@ def check_types(config: Config) -> None:
 
 
 def registry_of(path: str, registry: Registry) -> Registry | None:
-    """The registry of a part by the last word of its path; None for parts that something else than mmengine builds."""
+    """Return the registry of a part by the last key of its path; None for parts that mmengine does not build."""
     words = [word for word in path.split('.') if not word.isdigit()]
     if len(words) == 1 or words[-1] in ('dataset', 'datasets') or (len(words) == 2 and words[0] == 'default_hooks'):
         return registry
@@ -68,7 +68,7 @@ def registry_of(path: str, registry: Registry) -> Registry | None:
 
 
 def is_foreign(config: Config, path: str) -> bool:
-    """Whether a step is one of albumentations, which lie inside a step of type Albu."""
+    """Return whether a step is an albumentations transform, i.e. inside a step of type Albu."""
     parents = {
         name: node.get('type') for name, node in dicts_with_paths(config.get(path.split('.')[0]), path.split('.')[0])
     }
@@ -79,7 +79,7 @@ def check_type(config: Config, path: str, node: dict[str, Any], registry: Regist
     """Check one part.
 
     Raises:
-        InputError: as :func:`check_types`.
+        InputError: see :func:`check_types`.
     """
     kind = node['type']
     with registry.switch_scope_and_registry(node.get('_scope_') or config.get('default_scope')) as scoped:
@@ -88,7 +88,7 @@ def check_type(config: Config, path: str, node: dict[str, Any], registry: Regist
             raise InputError(f'{config.filename}: {path}: {unknown_type(KeyError(kind), kind, scoped)}')
     known = arguments_of(made)
     unknown = [key for key in node if key not in known and key not in TAKEN_BEFORE]
-    if is_open(made):  # other keys may be meant for what it builds itself; one that nearly is an argument is not
+    if is_open(made):  # unknown keys may be valid keyword arguments; report only likely misspellings
         unknown = [key for key in unknown if difflib.get_close_matches(key, known, n=1, cutoff=0.85)]
     if unknown:
         raise InputError(f'{config.filename}: {path} ({kind}) {describe_unknown(unknown, path, made, config)}')

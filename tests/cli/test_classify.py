@@ -52,7 +52,7 @@ def test_accuracy_beside_the_published_one(weights: Path, folders: Path, capsys:
     other = weights.rename(weights.with_name('mine.pth'))
     run(other, folders, '--limit', 6, '--image-size', 64)
     *_, here, remark = capsys.readouterr().out.splitlines()
-    assert here.split()[-1] == '6' and remark.startswith('no scores were published for')
+    assert here.split()[-1] == '6' and remark.startswith('no published scores are known for')
     other.rename(weights)
 
 
@@ -74,11 +74,14 @@ def test_throughput(weights: Path, capsys: pytest.CaptureFixture) -> None:
 
 REFUSED = {
     'nothing to do': ([], 'nothing to classify'),
-    'no such folder': (['nowhere'], 'there is no image or folder nowhere'),
-    'two validation sets': (['{val}', '{val}'], 'evaluate it alone'),
-    'a limit without an evaluation': (['{val}/0', '--limit', '2'], '--limit is for an evaluation'),
+    'no such folder': (['nowhere'], 'image or folder nowhere does not exist'),
+    'two validation sets': (['{val}', '{val}'], 'must be the only PATH'),
+    'a limit without an evaluation': (['{val}/0', '--limit', '2'], '--limit is for evaluation'),
     'an empty batch': (['{val}', '--batch-size', '0'], '--batch-size must be at least 1'),
-    'names of other classes': (['{val}/0', '--names', '{weights}.txt'], 'has 1 lines, the checkpoint 1000 classes'),
+    'names of other classes': (
+        ['{val}/0', '--names', '{weights}.txt'],
+        'has 1 lines, but the checkpoint has 1000 classes',
+    ),
     'names that are no text': (['{val}/0', '--names', '{weights}'], 'cannot be read'),
 }
 

@@ -133,7 +133,7 @@ def test_missing_weights_end_the_run_before_training(shapes: Path, tmp_path: Pat
     ('tool', 'args', 'message'),
     [
         ('train', ['configs/none.py'], 'there is no config'),
-        ('train', [DETECTION, '--data-root', 'nowhere'], 'is no folder'),
+        ('train', [DETECTION, '--data-root', 'nowhere'], 'is not a folder'),
         ('train', [DETECTION, '--max-iters', '0'], 'must be at least 1'),
         ('train', [DETECTION, '--max-iters', 'many'], 'invalid int value'),
         ('train', [DETECTION, '--fast'], 'unrecognized arguments'),

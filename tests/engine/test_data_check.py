@@ -300,7 +300,9 @@ def test_an_unreadable_image_is_named(kind: str, tmp_path: Path, caplog: pytest.
     assert f'image {path} {expected}' in str(error.value)
     replacing = pipeline(ignore_empty=True)
     assert replacing(dict(img_path=str(path))) is None and replacing(dict(img_path=str(path))) is None
-    assert caplog.text.count(f'image {path} cannot be read') == 1 and 'unreadable in this process: 1' in caplog.text
+    assert (
+        caplog.text.count(f'image {path} cannot be read') == 1 and 'unreadable images in this process: 1' in caplog.text
+    )
 
 
 def test_a_step_that_fails_names_the_image(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_an_exported_file_predicts_what_its_checkpoint_predicts(
 def test_a_file_that_cannot_be_predicted_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / 'model.onnx'
     file.write_bytes(b'no model')
-    with pytest.raises(InputError, match='is no ONNX file that onnxruntime can load'):
+    with pytest.raises(InputError, match='is not an ONNX file that onnxruntime can load'):
         Predictor('upernet_swin_demo', file)
     monkeypatch.setattr(Session, 'module', SimpleNamespace(output_names=('stride4', 'stride8'), metadata={}))
     monkeypatch.setattr(onnxruntime, 'InferenceSession', Session)

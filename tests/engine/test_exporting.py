@@ -173,7 +173,7 @@ def test_heads_that_are_not_known_are_refused(tmp_path: Any) -> None:
     path = tmp_path / 'model.pth'
     torch.save({'state_dict': state}, path)
     soft = load_config('cascade_swin_demo', ['model.test_cfg.rcnn.nms.type=soft_nms'])
-    with pytest.raises(InputError, match="'soft_nms' is not in ONNX"):
+    with pytest.raises(InputError, match="'soft_nms' does not exist in ONNX"):
         build_exportable(soft, path, 'model')
     backbone = build_exportable(load_config('cascade_swin_demo', None), path, 'backbone')
     assert len(backbone(torch.randn(1, 3, 40, 60))) == 4

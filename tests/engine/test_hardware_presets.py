@@ -91,7 +91,7 @@ def test_decay_and_warm_up_multiply_as_in_the_original() -> None:
     [
         (dict(launcher='pytorch'), 'is for a single process'),
         ({'train_dataloader.batch_size': 3}, 'set the batch size to one of 1, 2, 4, 8, 16'),
-        ({'train_dataloader.batch_size': 32}, "cannot make the recipe's batch of 16"),
+        ({'train_dataloader.batch_size': 32}, "cannot accumulate the recipe's batch size of 16"),
         (dict(auto_scale_lr=None), '--one-gpu needs auto_scale_lr.base_batch_size'),
     ],
 )
@@ -120,7 +120,7 @@ def test_what_has_no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: including_emulation)
     config = counted_configs.config('cascade_swin_t_3x')
-    with pytest.raises(InputError, match='has no bfloat16'):
+    with pytest.raises(InputError, match='does not support bfloat16'):
         hardware_presets.use_bfloat16(config)
     monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: True)
     config.optim_wrapper.type = 'ApexOptimWrapper'

@@ -95,11 +95,11 @@ CONFIG_OPTIONS = {
     'neck': ('model.neck.in_channels=[256,512,1024,2048]', 'set model.neck.in_channels=[32,64,128,256]'),
     'out_indices': (
         'model.backbone.out_indices=(1,2,3)',
-        'gives [64, 128, 256]: set model.neck.in_channels=[64,128,256]',
+        'outputs [64, 128, 256] channels: set model.neck.in_channels=[64,128,256]',
     ),
-    'head behind the neck': ('model.rpn_head.in_channels=256', 'model.neck (FPN) gives 64: set model.rpn_head.in_ch'),
-    'image channels': ('model.backbone.in_channels=4', 'model.backbone.in_channels is 4, and LoadImageFromFile in'),
-    'number of classes': ('model.roi_head.mask_head.num_classes=80', 'has 80 classes, and the data set has 6 (circle'),
+    'head behind the neck': ('model.rpn_head.in_channels=256', 'model.neck (FPN) outputs 64 channels: set model.rpn'),
+    'image channels': ('model.backbone.in_channels=4', 'model.backbone.in_channels is 4, but LoadImageFromFile in'),
+    'number of classes': ('model.roi_head.mask_head.num_classes=80', 'has 80 classes, but the data set has 6 (circle'),
     'classes that are a string': ('train_dataloader.dataset.metainfo.classes=star', "write a tuple, as in ('star',)"),
     'several files': (
         'train_dataloader.dataset.ann_file=[a.json,b.json]',
@@ -131,16 +131,16 @@ ZERO = [
     for key in ('reduce_zero_label', 'pipeline.1.reduce_zero_label')
 ]
 SEGMENTATION_OPTIONS = {
-    'batch of one': (['train_dataloader.batch_size=1'], 'batch_size is 1, and the batch norm in model.decode_head.psp'),
+    'batch of one': (['train_dataloader.batch_size=1'], 'batch_size is 1, but the batch norm in model.decode_head.psp'),
     'last batch of one': (
         ['train_dataloader.batch_size=5', 'train_dataloader.sampler.type=DefaultSampler'],
-        'the last batch of 6 images has one image',
+        'the last batch of 6 images has a single one',
     ),
     'map index': (
         ['model.auxiliary_head.in_index=5'],
-        'has in_index=5, and model.backbone (swin_backbone.SwinTransformer)',
+        'has in_index=5, but model.backbone (swin_backbone.SwinTransformer)',
     ),
-    'map channels': (['model.auxiliary_head.in_channels=64'], 'gives 128: set model.auxiliary_head.in_channels=128'),
+    'map channels': (['model.auxiliary_head.in_channels=64'], 'outputs 128 channels: set model.auxiliary_head.in_ch'),
     'ending': (['train_dataloader.dataset.img_suffix=.png'], 'but 6 *.jpg: set img_suffix=.jpg'),
     'label 0 in one place': (ZERO[:1], 'reduce_zero_label is False in the data set and True in LoadAnnotations'),
     'label 0 in one data set': (ZERO[:2], 'reduce_zero_label is False in train_dataloader, True in val_dataloader'),
@@ -162,8 +162,8 @@ COMMAND_OPTIONS = {
     'seed': (['--seed', '-1'], 'randomness.seed must be an integer from 0 to 4294967295, got -1'),
     'work dir that is a file': (['--work-dir', __file__], f'--work-dir {__file__}: {__file__} is a file'),
     'work dir without access': (['--work-dir', '/proc/absent/run'], '--work-dir /proc/absent/run cannot be written'),
-    'launcher pytorch': (['--launcher', 'pytorch'], 'RANK is not set: start the command with torchrun'),
-    'launcher slurm': (['--launcher', 'slurm'], 'SLURM_PROCID is not set: start the command with srun'),
+    'launcher pytorch': (['--launcher', 'pytorch'], 'variable RANK, which is not set: start the command with torchrun'),
+    'launcher slurm': (['--launcher', 'slurm'], 'variable SLURM_PROCID, which is not set: start the command with srun'),
     'launcher mpi': (['--launcher', 'mpi'], 'is not set: start the command with mpirun'),
     'weights': (['--weights', 'absent/swin.pth'], '--weights absent/swin.pth does not exist'),
     'classes': (['--classes', 'circle,squar'], "class 'squar' is not in"),
@@ -189,7 +189,7 @@ TEST_OPTIONS = {
     'report': (['--show-dir', __file__], f'--show-dir {__file__}: {__file__} is a file'),
     'several test sets': (
         ['--cfg-options', "test_dataloader.dataset={'type':'ConcatDataset','_delete_':True,'datasets':[]}"],
-        'ConcatDataset without a pipeline of its own',
+        'ConcatDataset without a pipeline, but tests need',
     ),
 }
 
@@ -222,7 +222,7 @@ def test_options_of_testing(kind: str, shapes: Path, tmp_path: Path, capsys: pyt
     [
         (['--score-threshold', 'nan'], '--score-threshold must be from 0 to 1, got nan'),
         (['--device', 'gpu'], '--device gpu cannot be used'),
-        (['--out-dir', __file__], 'is a file where a folder is needed'),
+        (['--out-dir', __file__], 'is a file, not a folder'),
     ],
 )
 def test_options_of_predicting(
@@ -393,4 +393,4 @@ def test_the_summary_names_weights_that_were_not_loaded(shapes: Path) -> None:
     assert describe_whole('model.pth', content, model) == 'whole model from model.pth'
     set_head_classes(config, 2)
     text = describe_whole('model.pth', content, build_model(config))
-    assert 'WARNING: 12 of the' in text and 'roi_head.bbox_head.0.fc_cls.weight: (7, 256) there, (3, 256) here' in text
+    assert 'WARNING: 12 of the' in text and 'roi_head.bbox_head.0.fc_cls.weight: (7, 256) in the file, (3, 256)' in text

@@ -150,7 +150,7 @@ def test_images_are_found(data: Path, tmp_path: Path) -> None:
         ('clases = []', 'unknown key clases'),
         ('[train]\nimages = "a"', r'\[train\] has no annotations'),
         ('[train]\nannotations = "a"\nimgs = "b"', r'unknown key train\.imgs'),
-        ('no toml', 'is no TOML'),
+        ('no toml', 'is not valid TOML'),
     ],
 )
 def test_bad_files_are_refused(toml: str, message: str, tmp_path: Path) -> None:
@@ -162,8 +162,8 @@ def test_bad_files_are_refused(toml: str, message: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (dict(dataset='none.toml'), 'is no file'),
-        (dict(dataset='dataset.toml', train_ann='train.json'), 'names all files itself'),
+        (dict(dataset='none.toml'), 'does not exist'),
+        (dict(dataset='dataset.toml', train_ann='train.json'), 'defines all files'),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
@@ -174,5 +174,5 @@ def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
 
 def test_a_missing_split_is_named(data: Path) -> None:
     own = own_data(None, str(data / 'train.json'), None, str(data))
-    with pytest.raises(InputError, match='no val split: give --val-ann'):
+    with pytest.raises(InputError, match='no val split: add --val-ann'):
         choose_data(load('atss_swin_t_3x', data / 'work'), own, ('train', 'val'))

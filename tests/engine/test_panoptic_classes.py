@@ -115,8 +115,8 @@ def edit(root: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (lambda c: c['categories'][0].pop('isthing'), 'does not say whether circle is a thing'),
-        (lambda c: c['categories'][0].update(isthing=0), 'lists the stuff circle before the thing cross'),
+        (lambda c: c['categories'][0].pop('isthing'), 'does not define whether circle is a thing'),
+        (lambda c: c['categories'][0].update(isthing=0), 'lists the stuff class circle before the thing class cross'),
         (lambda c: c['categories'][5].update(isthing=0), 'disagree on whether cross is a thing'),
     ],
 )
@@ -127,7 +127,7 @@ def test_files_that_do_not_tell_things_from_stuff(change: Any, message: str, own
 
 
 def test_without_the_file_nobody_knows_the_things(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r'separates things from stuff.*is not there'):
+    with pytest.raises(InputError, match=r'separates things from stuff.*does not exist'):
         name_classes(load(tmp_path), ['bolt', 'floor'])
     assert things_among(counted_configs.config('mask2former_swin_t_50e'), ['bolt']) is None
 

@@ -76,10 +76,10 @@ def flip(path: Path) -> None:
         (lambda folder: cut(folder / 'iter_15.pth'), r'iter_15\.pth is (damaged or )?incomplete'),
         (lambda folder: flip(folder / 'iter_15.pth'), r'iter_15\.pth is damaged'),
         (lambda folder: (folder / 'iter_15.pth').write_bytes(b''), r'iter_15\.pth is empty'),
-        (lambda folder: (folder / 'iter_15.pth').unlink(), r'names iter_15\.pth, which is not there'),
-        (lambda folder: (folder / POINTER).write_text('http://example.com/iter_15.pth'), 'which is no file of'),
-        (lambda folder: (folder / POINTER).write_text('../other/iter_15.pth'), 'which is no file of'),
-        (lambda folder: (folder / POINTER).write_bytes(b'\xff\xfe\x00'), '(cannot be read|which is no file of)'),
+        (lambda folder: (folder / 'iter_15.pth').unlink(), r'points to iter_15\.pth, which does not exist'),
+        (lambda folder: (folder / POINTER).write_text('http://example.com/iter_15.pth'), 'which is not in'),
+        (lambda folder: (folder / POINTER).write_text('../other/iter_15.pth'), 'which is not in'),
+        (lambda folder: (folder / POINTER).write_bytes(b'\xff\xfe\x00'), '(cannot be read|which is not in)'),
         (lambda folder: (folder / POINTER).unlink(), ''),
     ],
 )
@@ -90,10 +90,10 @@ def test_damage_falls_back_to_the_newest_intact_checkpoint(
     damage(tmp_path)
     config = toy_config(tmp_path, False)
     set_resume(config, 'auto')
-    kept = not said or 'no file of' in said
+    kept = not said or 'which is not in' in said
     assert config.resume and Path(config.load_from).name == ('iter_15.pth' if kept else 'iter_12.pth')
     if said:
-        assert re.search(said, caplog.text) and 'The run goes on from' in caplog.text
+        assert re.search(said, caplog.text) and 'The run continues from' in caplog.text
 
 
 def test_nothing_intact_is_an_error_and_nothing_at_all_a_new_run(
@@ -114,8 +114,11 @@ def test_nothing_intact_is_an_error_and_nothing_at_all_a_new_run(
 @pytest.mark.parametrize(
     ('change', 'said'),
     [
-        (dict(param_scheduler=dict(type='CosineAnnealingLR', by_epoch=False, T_max=30)), 'T_max is 15 there, 30 here'),
-        (dict(optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.2))), 'initial_lr is 0.1 there, 0.2 here'),
+        (
+            dict(param_scheduler=dict(type='CosineAnnealingLR', by_epoch=False, T_max=30)),
+            'T_max is 15 in the checkpoint, 30 in',
+        ),
+        (dict(optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.2))), 'initial_lr is 0.1 in the checkpoint, 0.2 in'),
         (dict(), ''),
     ],
 )

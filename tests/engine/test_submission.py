@@ -88,5 +88,5 @@ def test_steps_that_read_truth_are_taken_out_of_views_too() -> None:
 def test_other_metrics_have_no_server(shapes: Path, tmp_path: Path) -> None:
     config = demo_config(DETECTION, shapes)
     config.test_evaluator = dict(type='VOCMetric')
-    with pytest.raises(InputError, match='VOCMetric is the metric of neither'):
+    with pytest.raises(InputError, match='not the metric VOCMetric'):
         format_for_server(config, str(tmp_path))

@@ -73,9 +73,12 @@ def with_stuff(config: Any) -> None:
     ('change', 'message'),
     [
         (without_validation, 'has 1 and 0: join them with ConcatDataset'),
-        (on_one_set, 'trains on its validation data already'),
+        (on_one_set, 'already trains on its validation data'),
         (of_another_type, 'cannot add validation data of type LVISV1Dataset'),
-        (with_stuff, r"folder for 'seg': add it with --cfg-options val_dataloader.dataset.data_prefix.seg=FOLDER"),
+        (
+            with_stuff,
+            r'needs data_prefix\.seg of the validation data.*val_dataloader\.dataset\.data_prefix\.seg=FOLDER',
+        ),
     ],
 )
 def test_what_cannot_be_joined(change: Any, message: str, shapes: Path) -> None:
@@ -96,8 +99,8 @@ def test_a_run_on_both_sets_with_accumulated_gradients(shapes: Path, tmp_path: P
     log = done.stdout + done.stderr
     assert done.returncode == 0, log[-3000:]
     for text in (
-        'this run evaluates nothing',
-        'no best checkpoint is kept',
+        'evaluation is disabled',
+        'no best checkpoint is saved',
         '8 training images\n',
         '4 = 1 process(es) x 2 images x 2 accumulated step(s), as in the recipe',
         'batch norms see 2 images at a time, not 4',

@@ -78,7 +78,7 @@ def test_an_unclear_test_size_is_refused() -> None:
     config = read('detection/cascade_swin_t_3x.py')
     pipeline = config.test_dataloader.dataset.pipeline
     config.test_dataloader.dataset.pipeline = [*pipeline[:2], *pipeline[1:]]
-    with pytest.raises(InputError, match='resizes more than once'):
+    with pytest.raises(InputError, match='has several resize steps'):
         use_tta(config)
 
 

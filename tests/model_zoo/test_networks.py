@@ -1,4 +1,4 @@
-"""The cost of Swin-Mixer and Video Swin beside the published numbers."""
+"""The cost of Swin-Mixer and Video Swin compared with the published numbers."""
 
 import pytest
 
@@ -20,15 +20,17 @@ from swin_backbone.model_zoo.complexity import measure_backbone
         ('video', 'large', 224, None, 604e9),
     ],
 )
-def test_costs_are_the_published_ones(network: str, variant: str, side: int, params: int | None, flops: float) -> None:
+def test_costs_equal_the_published_ones(
+    network: str, variant: str, side: int, params: int | None, flops: float
+) -> None:
     cost = measure_backbone(variant, 1, (side, side), network=network)
     assert cost.params == (params or cost.params)
     assert cost.flops == pytest.approx(flops, rel=0.01)
     assert cost.shape == (side, side)
 
 
-def test_the_command(capsys: pytest.CaptureFixture) -> None:
+def test_the_command_counts_other_networks(capsys: pytest.CaptureFixture) -> None:
     complexity.main(['--variant', 'tiny', '--network', 'video'])
     assert capsys.readouterr().out == '27.85M parameters, 87.76G multiply-adds at 32x224x224\n'
-    with pytest.raises(InputError, match='--network counts a --variant'):
+    with pytest.raises(InputError, match='--network needs --variant'):
         complexity.main(['--variant', 'base', '--network', 'mixer', '--memory'])
