@@ -1,4 +1,4 @@
-"""The command `swin-backbone doctor`, from a checkout, also where the package is not installed."""
+"""Run `swin-backbone doctor` from a checkout without installing the package."""
 
 import sys
 from pathlib import Path

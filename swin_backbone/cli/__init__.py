@@ -1,6 +1,6 @@
-"""The console script ``swin-backbone COMMAND`` and what all commands share: exit codes, errors and clean output.
+"""The console script ``swin-backbone COMMAND``, with exit codes, error messages and output handling of all commands.
 
-A command is a module of this package with a ``main(argv)``. Before one runs, only the standard library is imported.
+A command is a module of this package with a ``main(argv)``. Before it runs, only the standard library is imported.
 """
 
 import argparse
@@ -23,26 +23,26 @@ from swin_backbone.errors import InputError, RunFailure, RunStopped
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_STOPPED = 75
-"""A run that a signal ended and that has saved its state: EX_TEMPFAIL of sysexits.h, try again later."""
+"""Exit code of a run that was stopped by a signal after saving its state: EX_TEMPFAIL of sysexits.h."""
 EXIT_INTERRUPTED = 130
 EXIT_CLOSED_PIPE = 141
-"""What a shell reports for a command that SIGPIPE ended: its reader, such as `head`, has left."""
+"""Exit code that a shell reports for a command ended by SIGPIPE, because its reader, such as `head`, has exited."""
 
 NEEDED = ('torch', 'numpy', 'safetensors', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'torchvision', 'cv2', 'pycocotools')
-"""Packages whose absence means another interpreter than the one that the project was installed for."""
+"""Packages whose absence suggests that the wrong Python interpreter is used."""
 
 
 COMMANDS = {
     'train': 'train a detector or segmenter from a config',
     'test': 'evaluate a checkpoint, at one scale or several',
-    'predict': 'predict images: drawings and JSON',
+    'predict': 'predict images and videos; write drawings and JSON',
     'classify': 'evaluate a classifier on ImageNet, or classify images',
-    'export': 'write a backbone or a whole model as an ONNX file or a PyTorch program',
-    'convert': "write a backbone's weights in another implementation's layout",
-    'complexity': 'count parameters and multiply-adds beside the published numbers',
+    'export': 'export a backbone or a whole model to ONNX or torch.export',
+    'convert': 'convert the weights of a backbone to the layout of another implementation',
+    'complexity': 'count parameters and multiply-adds, and compare them with the published numbers',
     'benchmark': 'measure speed against other implementations',
-    'ablate': "run the ablations of the Swin paper's Tables 4, 5 and 6",
-    'prepare-data': 'generate, check or download a data set',
+    'ablate': 'run the ablations of the Swin and Swin V2 papers',
+    'prepare-data': 'generate, check, download, convert or split a data set',
     'visualize': 'draw feature energy and window attention of an image',
     'check-configs': 'train each config for one step and evaluate one image',
     'configs': 'list the configs that are installed with the package',
@@ -51,7 +51,7 @@ COMMANDS = {
 
 
 def usage() -> str:
-    """The text of ``swin-backbone --help``."""
+    """Return the text of ``swin-backbone --help``."""
     lines = [f'  {name:<15}{summary}' for name, summary in COMMANDS.items()]
     return '\n'.join(
         [
@@ -60,14 +60,14 @@ def usage() -> str:
             'commands:',
             *lines,
             '',
-            '`swin-backbone COMMAND --help` shows the options of a command. A CONFIG is a path, or the name of an',
-            'installed config such as cascade_swin_t_3x.',
+            '`swin-backbone COMMAND --help` shows the options of a command. CONFIG is a path or the name of an',
+            'installed config, such as cascade_swin_t_3x.',
         ]
     )
 
 
 def main(command: str | None = None) -> NoReturn:
-    """Run a command with the arguments of the process; without ``command``, its name is the first argument."""
+    """Run a command with the arguments of the process; by default, the first argument is its name."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # `nohup` and `&` ignore it
         signal.signal(signal.SIGINT, interrupt)
     arguments = sys.argv[1:]
@@ -75,10 +75,10 @@ def main(command: str | None = None) -> NoReturn:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Answer Ctrl-C: end at once while modules are imported, which may swallow or repeat an exception.
+    """Handle Ctrl-C: exit immediately during imports, which may swallow or repeat an exception.
 
     Raises:
-        KeyboardInterrupt: nothing is being imported.
+        KeyboardInterrupt: if no module is being imported.
     """
     while frame is not None:
         if frame.f_code.co_filename.startswith('<frozen importlib'):
@@ -89,10 +89,10 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def dispatch(argv: Sequence[str] | None) -> None:
-    """Run the command that the first argument names.
+    """Run the command given by the first argument.
 
     Raises:
-        InputError: there is no such command.
+        InputError: if there is no such command.
     """
     name, rest = (argv[0], argv[1:]) if argv else ('--help', [])
     if name in ('-h', '--help'):
@@ -110,7 +110,7 @@ def dispatch(argv: Sequence[str] | None) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one sentence, without the usage block above it."""
+    """Argument parser whose errors are one sentence without a usage block."""
 
     def __init__(self, description: str, example: str, **options: Any) -> None:
         options.setdefault('prog', ' '.join(example.split()[:2]))
@@ -118,15 +118,15 @@ class Parser(argparse.ArgumentParser):
             description=description,
             epilog=f'example:\n  {example}',
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            **options,  # a sub-command's parser is given its `prog`
+            **options,  # argparse passes `prog` to the parsers of sub-commands
         )
 
     def error(self, message: str) -> NoReturn:
-        """End with the message alone; the usage block would bury it."""
+        """Exit with the message only, without the usage block."""
         self.exit(EXIT_USAGE, f'error: {self.prog}: {message}{self.hint(message)}. See {self.prog} --help.\n')
 
     def hint(self, message: str) -> str:
-        """What an option that is not known may mean."""
+        """Return a suggestion for an unknown option."""
         unknown = message.removeprefix('unrecognized arguments: ').split('=')[0].split()
         if not message.startswith('unrecognized') or not unknown:
             return ''
@@ -139,7 +139,7 @@ class Parser(argparse.ArgumentParser):
 
 @contextmanager
 def results_only() -> Iterator[TextIO]:
-    """Standard output for a command's results alone; whatever packages print meanwhile goes to standard error."""
+    """Reserve standard output for the results of a command; other output is redirected to standard error."""
     output = sys.stdout
     with redirect_stdout(sys.stderr):
         yield output
@@ -148,20 +148,20 @@ def results_only() -> Iterator[TextIO]:
 def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> NoReturn:
     """Run ``main(argv)`` and end the process with the project's exit codes.
 
-    0 on success, 2 with one sentence for an :class:`~swin_backbone.errors.InputError`, 1 for any other failure, with a
-    traceback unless it is a :class:`~swin_backbone.errors.RunFailure`, 75 for a run that a signal stopped and that can
-    go on, 130 when interrupted, 141 without a word when nobody reads the output any more.
+    0: success; 1: failure, with a traceback unless it is a :class:`~swin_backbone.errors.RunFailure`; 2: an
+    :class:`~swin_backbone.errors.InputError`, with one sentence; 75: stopped by a signal, can be resumed; 130:
+    interrupted; 141: the reader of the output has exited, without a message.
     """
-    # Raised inside the toolkits at import; a user's error must be the only thing on standard error.
+    # Raised when the toolkits are imported; error messages should be the only output on standard error.
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
     code = outcome(main, argv)
     if code == EXIT_INTERRUPTED:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must not disturb what ends now
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the shutdown
     sys.exit(EXIT_CLOSED_PIPE if flush() else code)
 
 
 def outcome(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> Any:
-    """The exit code of ``main(argv)``, after printing its error, if any."""
+    """Run ``main(argv)``, print its error, if any, and return the exit code."""
     try:
         main(argv)
     except InputError as error:
@@ -193,29 +193,29 @@ def outcome(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | 
 
 
 def missing_package(name: str) -> str:
-    """What to do where a package that commands need is not installed."""
+    """Return the message for a required package that is not installed."""
     from swin_backbone.doctor import activation, environment
 
     place = environment()
     remedy = (
-        f'activate the environment: {activation(place)}' if place else '`swin-backbone doctor` says how to install it'
+        f'activate the environment: {activation(place)}' if place else '`swin-backbone doctor` shows how to install it'
     )
     return f'{name} is not installed for {sys.executable}: {remedy}.'
 
 
 def reader_left() -> bool:
-    """Whether standard output or standard error is a pipe that nobody reads any more."""
+    """Return whether standard output or standard error is a pipe whose reader has exited."""
     poller = select.poll()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, AttributeError):  # no stream of the system's, or none at all
+        with suppress(OSError, AttributeError):  # the stream has no file descriptor, or is None
             poller.register(stream.fileno(), 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poller.poll(0))
 
 
 def flush() -> bool:
-    """Write what is still held back; whether nobody was there to read it.
+    """Flush the output streams, and return whether the reader of one has exited.
 
-    Such a stream leads nowhere from now on, else Python would complain about the rest while it shuts down.
+    Such a stream is redirected to the null device, because Python would otherwise print an error at shutdown.
     """
     lost = False
     for stream in filter(None, (sys.stdout, sys.stderr)):

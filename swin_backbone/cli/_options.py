@@ -1,4 +1,4 @@
-"""Options that the training and testing command lines share."""
+"""Options that several commands share."""
 
 import argparse
 import os
@@ -10,22 +10,20 @@ LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
 def add_run_options(parser: Parser) -> None:
-    """Add work dir, config overrides, launcher and data root to a parser."""
+    """Add the options that ``train`` and ``test`` share: work dir, data, config overrides and launcher."""
     parser.add_argument('--work-dir', metavar='DIR', help='output folder (default: work_dirs/<config name>)')
     parser.add_argument('--data-root', metavar='DIR', help='replace the data root of the config')
     parser.add_argument(
         '--classes', metavar='A,B,C|FILE', help='classes to train and test on, or a file with one per line'
     )
-    parser.add_argument('--dataset', metavar='TOML', help='your own data, described in a dataset.toml')
-    parser.add_argument(
-        '--val-ann', metavar='FILE|DIR', help='your own validation annotations: COCO JSON or label maps'
-    )
+    parser.add_argument('--dataset', metavar='TOML', help='custom data, described in a dataset.toml')
+    parser.add_argument('--val-ann', metavar='FILE|DIR', help='custom validation annotations: COCO JSON or label maps')
     parser.add_argument('--no-masks', action='store_true', help='train and test boxes only, for data without masks')
     parser.add_argument(
         '--data-check',
         choices=('sample', 'full', 'none'),
         default='sample',
-        help='check annotations and a sample of the images and label maps before the run, all of them, or nothing '
+        help='files to check before the run: annotations and a sample of the images and label maps, all files, or none '
         '(default: %(default)s)',
     )
     add_config_options(parser)
@@ -39,24 +37,24 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what a run computes on."""
+    """Add ``--device``, ``--threads`` and ``--workers`` to a parser."""
     parser.add_argument('--device', metavar='NAME', help='cpu, cuda or cuda:N (default: a GPU if there is one)')
     parser.add_argument('--threads', type=int, metavar='N', help='CPU threads of PyTorch')
     parser.add_argument('--workers', type=int, metavar='N', help='data loading processes; 0 loads in the main process')
 
 
 def use_machine(device: str | None, threads: int | None) -> None:
-    """Apply ``--device`` and ``--threads``, before CUDA is first used.
+    """Apply ``--device`` and ``--threads`` before CUDA is initialised.
 
     Raises:
-        InputError: there is no such device.
+        InputError: if the device does not exist.
     """
     if threads is not None:
         os.environ['OMP_NUM_THREADS'] = str(threads)
     if device is not None:
         kind, _, number = device.partition(':')
         if kind not in ('cpu', 'cuda') or (number and not number.isdigit()) or (kind == 'cpu' and number):
-            raise InputError(f'--device {device} is unknown: give cpu, cuda or cuda:N.')
+            raise InputError(f'--device {device} is unknown: use cpu, cuda or cuda:N.')
         visible = os.environ.get('CUDA_VISIBLE_DEVICES')
         if kind == 'cpu':
             os.environ['CUDA_VISIBLE_DEVICES'] = ''
@@ -68,16 +66,16 @@ def use_machine(device: str | None, threads: int | None) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     if device is not None and device != 'cpu' and not torch.cuda.is_available():
-        raise InputError(f'--device {device}: no such GPU is visible: give cpu, or check nvidia-smi.')
+        raise InputError(f'--device {device}: no such GPU is visible: use cpu, or check nvidia-smi.')
 
 
 def export_local_rank(args: argparse.Namespace) -> None:
-    """Launchers of old PyTorch pass the local rank as an option, new ones in the environment."""
+    """Set LOCAL_RANK from the option with which launchers of old PyTorch versions pass the local rank."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
 
 
 def leave_together() -> None:
-    """Let processes without GPUs end together: one that leaves while another still talks over gloo aborts it."""
+    """Wait for all gloo processes before exiting, because an early exit of one aborts the others."""
     from torch import distributed
 
     if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == 'gloo':

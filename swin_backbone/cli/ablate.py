@@ -1,4 +1,4 @@
-"""Run the ablations of the papers: Swin's Tables 4, 6 and 9 and Swin V2's 1 and 6 by training, Table 5 by timing."""
+"""Ablations of the papers: Tables 4, 6 and 9 of Swin and 1 and 6 of Swin V2 by training, Swin's Table 5 by timing."""
 
 import argparse
 import sys
@@ -13,15 +13,15 @@ from swin_backbone.errors import InputError
 
 TIMED = 'table5'
 OWN_RECIPES = ('table9',)
-"""Tables whose rows have recipes of their own: nothing to choose, and no demo."""
+"""Tables with a fixed recipe for each row, without options that select a recipe and without a demo."""
 
 ABOUT = {
     'table4': 'scores with and without shifted windows and for each position encoding',
     'table5': 'speed of each attention method',
     'table6': 'scores of each attention method',
     'table9': 'scores of SGD and AdamW with convolutional backbones',
-    'v2-position': "scores of V2's position biases under windows of other sizes",
-    'v2-architecture': "scores of V2's norms and similarity, added one by one",
+    'v2-position': "scores of V2's position biases at window sizes other than the trained one",
+    'v2-architecture': "scores of V2's normalization and attention changes, added one by one",
 }
 PAPER_TABLES = ('table4', 'table6')
 DENSE = tuple(task for task in TASKS if task != 'classification')
@@ -29,10 +29,10 @@ V2_TABLES = {'v2-position': 'Swin V2 paper, Table 1', 'v2-architecture': 'Swin V
 
 
 def build_parser() -> Parser:
-    """The options of the command line."""
+    """Build the argument parser."""
     parser = Parser(
-        'Run an ablation of the Swin papers and show its numbers beside theirs. Finished runs are kept: repeat the '
-        'command\nto continue after an interruption.',
+        'Run an ablation of the Swin papers and compare its numbers with the published ones. Finished runs are kept:\n'
+        'repeat the command to continue after an interruption.',
         'swin-backbone ablate table4 --task segmentation --demo\n'
         '  swin-backbone ablate table4 --task detection --data-root data/coco --weights none --launcher pytorch '
         '--gpus 8\n  swin-backbone ablate table5 --shape 224 224 --batch 64',
@@ -48,10 +48,10 @@ def build_parser() -> Parser:
         if name in OWN_RECIPES:
             table.set_defaults(demo=False, task='detection', config=None)
         else:
-            table.add_argument('--demo', action='store_true', help='on generated data, or on small inputs for table5')
+            table.add_argument('--demo', action='store_true', help='use generated data, or small inputs for table5')
         table.add_argument('--rows', nargs='+', metavar='NAME', help='rows to run (default: all)')
         table.add_argument(
-            '--work-dir', metavar='DIR', help='runs and tables (default: work_dirs/ablate, or ablate-demo with --demo)'
+            '--work-dir', metavar='DIR', help='output folder (default: work_dirs/ablate, or ablate-demo with --demo)'
         )
         if name == TIMED:
             add_timing_options(table)
@@ -63,21 +63,21 @@ def build_parser() -> Parser:
 
 
 def add_choice_of_recipe(parser: Parser, tasks: Sequence[str]) -> None:
-    """The options of Tables 4 and 6 about what is trained."""
-    parser.add_argument('--task', choices=tasks, default='segmentation', help='(default: %(default)s)')
-    parser.add_argument('--config', metavar='CONFIG', help="the config that the rows change (default: the paper's)")
+    """Add the options that select the recipe to train."""
+    parser.add_argument('--task', choices=tasks, default='segmentation', help='task to train (default: %(default)s)')
+    parser.add_argument('--config', metavar='CONFIG', help="base config of the rows (default: the paper's)")
     if 'classification' in tasks:
         parser.add_argument(
             '--pretrain',
             nargs='?',
             const='',
             metavar='DIR',
-            help='train each row as a classifier first, on ImageNet-1K in DIR, and start from its weights',
+            help='pre-train each row as a classifier on ImageNet-1K in DIR, and start from these weights',
         )
 
 
 def add_training_options(parser: Parser) -> None:
-    """The options of Tables 4, 6 and 9."""
+    """Add the options of tables whose rows are trained."""
     parser.add_argument('--data-root', metavar='DIR', help='replace the data root of the config')
     parser.add_argument(
         '--weights', metavar='SOURCE|none', help='backbone weights; {row} is replaced by the name of the row'
@@ -95,7 +95,7 @@ def add_training_options(parser: Parser) -> None:
     parser.add_argument('--jobs', type=int, default=1, metavar='N', help='concurrent runs (default: 1)')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher of each run')
     parser.add_argument('--gpus', type=int, metavar='N', help='processes of each run, with a launcher (default: 1)')
-    parser.add_argument('--redo', action='store_true', help='delete and repeat runs with other options')
+    parser.add_argument('--redo', action='store_true', help='delete and repeat runs that had different options')
     elsewhere = parser.add_mutually_exclusive_group()
     elsewhere.add_argument(
         '--print-commands', action='store_true', help='print the command of each run without starting it'
@@ -105,15 +105,17 @@ def add_training_options(parser: Parser) -> None:
         '--slurm-options',
         nargs='+',
         metavar='KEY=VALUE',
-        help="parameters of submitit's AutoExecutor (timeout_min=600)",
+        help="parameters of submitit's AutoExecutor, such as timeout_min=600",
     )
 
 
 def add_timing_options(parser: Parser) -> None:
-    """The options of Table 5."""
+    """Add the options of Table 5."""
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='image size (default: 224 224)')
     parser.add_argument('--batch', type=int, metavar='N', help='batch size (default: 64; 8 on a CPU, 1 with --demo)')
-    parser.add_argument('--variants', nargs='+', choices=VARIANTS, metavar='NAME', help='(default: tiny small base)')
+    parser.add_argument(
+        '--variants', nargs='+', choices=VARIANTS, metavar='NAME', help='sizes to time (default: tiny small base)'
+    )
     parser.add_argument(
         '--dtype', choices=['float32', 'float16', 'bfloat16'], help='half precision by autocast (default: float32)'
     )
@@ -131,30 +133,30 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse, and refuse impossible numbers."""
+    """Parse the arguments and check numbers and combinations of options."""
     args = build_parser().parse_args(argv)
     for name in ('max_iters', 'jobs', 'gpus', 'batch', 'rounds'):
         value = getattr(args, name, None)
         if value is not None and value < 1:
             raise InputError(f'--{name.replace("_", "-")} must be at least 1, got {value}.')
     if getattr(args, 'gpus', None) and args.launcher == 'none':
-        raise InputError('--gpus is for runs of several processes: add --launcher pytorch.')
+        raise InputError('--gpus needs a launcher: add --launcher pytorch.')
     if getattr(args, 'slurm_options', None) and not args.slurm:
-        raise InputError('--slurm-options are for jobs of Slurm: add --slurm.')
+        raise InputError('--slurm-options needs --slurm: add it.')
     return args
 
 
 def choose_seeds(numbers: Sequence[int]) -> list[int]:
-    """The given seeds; a single number is their count."""
+    """Return the seeds; a single number N means seeds 0 to N-1."""
     seeds = list(range(numbers[0])) if len(numbers) == 1 else list(numbers)
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         given = ' '.join(map(str, numbers))
-        raise InputError(f'--seeds must be how many, or several different numbers from 0 up, got {given}.')
+        raise InputError(f'--seeds must be a number of seeds or several different seeds of at least 0, got {given}.')
     return seeds
 
 
 def train_rows(args: argparse.Namespace) -> None:
-    """Tables 4, 6 and 9."""
+    """Train the rows of a table."""
     from swin_backbone.ablations.process_pool import Launch
     from swin_backbone.ablations.runs import make_plan
     from swin_backbone.ablations.sweep import Sweep
@@ -203,11 +205,11 @@ def submit_rows(sweep: Any, launch: Any, options: Sequence[str] | None) -> None:
     parameters = parse_overrides(options or (), '--slurm-options', 'timeout_min=600')
     executor = make_executor(sweep.plan.report_dir / 'slurm', parameters)
     jobs = submit(sweep, executor, launch)
-    print(f'{len(jobs)} jobs submitted; once they have ended, the same command without --slurm writes the table')
+    print(f'{len(jobs)} jobs submitted; when they have finished, run the same command without --slurm for the table')
 
 
 def make_demo_data(args: argparse.Namespace) -> None:
-    """Generate the data of the demo, unless they exist."""
+    """Generate the demo data if they do not exist."""
     from swin_backbone.ablations.demo_data import make_classes, make_data
 
     if args.task == 'classification':
@@ -219,12 +221,12 @@ def make_demo_data(args: argparse.Namespace) -> None:
 
 
 def say(line: str) -> None:
-    """Tell what happens, at once even into a file."""
+    """Print a progress line without buffering."""
     print(line, flush=True)
 
 
 def time_methods(args: argparse.Namespace) -> None:
-    """Table 5."""
+    """Time the attention methods of Table 5."""
     from swin_backbone.ablations.pages import write_speed
     from swin_backbone.ablations.speed import make_protocol, measure
 

@@ -1,4 +1,4 @@
-"""Time our backbone against other implementations, in one process on one input."""
+"""Benchmarks of this package's backbone against other implementations, in one process with the same input."""
 
 import sys
 from collections.abc import Sequence
@@ -14,26 +14,28 @@ CONFIG = 'mask_rcnn_swin_t_1x'
 
 
 def build_parser() -> Parser:
-    """The options of the command line."""
+    """Build the argument parser."""
     parser = Parser(
-        'Time the backbone against other implementations, in turns in one process; medians after a warm-up.',
+        'Time the backbone against other implementations, interleaved in one process. Times are medians after a '
+        'warm-up.',
         'swin-backbone benchmark backbone --against mmdet --shape 800 1216',
     )
     parser.add_argument(
         'what',
         choices=['backbone', 'attention', 'model', 'gpu', 'throughput', 'memory'],
-        help='the backbone; the shifted attention of every stage; a whole model: backbone, heads, post-processing; '
-        "and with options of their own (benchmark gpu --help): everything on a GPU, the rows of the Swin paper's "
-        'Tables 1 and 8, and memory over a long training',
+        help='the backbone, the shifted attention of every stage, or a whole model with heads and post-processing. '
+        'With different options (see benchmark gpu --help): gpu, everything on a GPU; throughput, Tables 1 and 8 of '
+        'the Swin paper; memory, memory use during a long training',
     )
     parser.add_argument(
         '--against',
         nargs='+',
         metavar='NAME',
-        help='mmdet, mmseg, timm, torchvision, transformers (default: all installed); the first is the reference',
+        help='implementations: mmdet, mmseg, timm, torchvision, transformers (default: all installed); the first is '
+        'the reference',
     )
-    parser.add_argument('--config', metavar='CONFIG', help=f'the model to build (default: {CONFIG})')
-    parser.add_argument('--variant', default='tiny', help='a named size (default: %(default)s)')
+    parser.add_argument('--config', metavar='CONFIG', help=f'config of the whole model (default: {CONFIG})')
+    parser.add_argument('--variant', default='tiny', help='size of the backbone (default: %(default)s)')
     parser.add_argument('--version', type=int, default=1, choices=[1, 2], help='Swin version (default: %(default)s)')
     parser.add_argument(
         '--shape', type=int, nargs=2, default=[800, 1216], metavar=('H', 'W'), help='image size (default: 800 1216)'
@@ -43,17 +45,15 @@ def build_parser() -> Parser:
         type=float,
         nargs='+',
         metavar='MP',
-        help='instead of --shape: images of two by three of these areas in megapixels, of the backbone',
+        help='time the backbone at these image areas in megapixels, with an aspect ratio of 2:3, instead of --shape',
     )
-    parser.add_argument('--plot', metavar='FILE', help='with --areas: plot time and memory over the area to a PNG')
-    parser.add_argument('--batch', type=int, default=1, metavar='N', help='images (default: %(default)s)')
+    parser.add_argument('--plot', metavar='FILE', help='with --areas: plot time and memory over the area as PNG')
+    parser.add_argument('--batch', type=int, default=1, metavar='N', help='batch size (default: %(default)s)')
     parser.add_argument(
         '--dtype', choices=DTYPES, default='float32', help='half precision uses autocast (default: %(default)s)'
     )
-    parser.add_argument('--train', action='store_true', help='time forward and backward instead of forward')
-    parser.add_argument(
-        '--compile', action='store_true', help='apply torch.compile to every backbone, which takes minutes'
-    )
+    parser.add_argument('--train', action='store_true', help='time forward and backward pass instead of inference')
+    parser.add_argument('--compile', action='store_true', help='apply torch.compile to every backbone (takes minutes)')
     parser.add_argument('--warm-up', type=int, metavar='N', help='untimed rounds (default: 2; 50 on a GPU)')
     parser.add_argument('--rounds', type=int, metavar='N', help='timed rounds (default: 9; 30 on a GPU)')
     parser.add_argument('--json', metavar='FILE', help='also write the results to a file')
@@ -61,30 +61,32 @@ def build_parser() -> Parser:
 
 
 def build_gpu_parser() -> Parser:
-    """The options of ``benchmark gpu``."""
+    """Build the argument parser of ``benchmark gpu``."""
     parser = Parser(
-        'Measure the Triton kernels and whole backbones on a GPU: the most important rows first, written as they come.',
+        'Measure the Triton kernels and whole backbones on a GPU. The most important rows are measured first, and '
+        'results are written after each row.',
         'swin-backbone benchmark gpu --out work_dirs/gpu',
         prog='swin-backbone benchmark gpu',
     )
     parser.add_argument(
-        '--budget', type=float, default=300.0, metavar='SECONDS', help='time to spend (default: %(default)g)'
+        '--budget', type=float, default=300.0, metavar='SECONDS', help='time limit (default: %(default)g)'
     )
     parser.add_argument(
-        '--out', default='work_dirs/gpu', metavar='FOLDER', help='for gpu.md and gpu.json (default: %(default)s)'
+        '--out', default='work_dirs/gpu', metavar='FOLDER', help='folder of gpu.md and gpu.json (default: %(default)s)'
     )
     return parser
 
 
 def build_throughput_parser() -> Parser:
-    """The options of ``benchmark throughput``."""
+    """Build the argument parser of ``benchmark throughput``."""
     parser = Parser(
-        "Time the classifiers of the Swin paper's Tables 1 and 8 beside the paper's images per second on a V100.",
+        "Time the classifiers of the Swin paper's Tables 1 and 8, and compare them with the paper's images per second "
+        'on a V100.',
         'swin-backbone benchmark throughput --rows swin-t-224 swin-t-384 deit-s-224',
         prog='swin-backbone benchmark throughput',
     )
-    parser.add_argument('--rows', nargs='+', metavar='NAME', help="(default: Swin's; the others need timm)")
-    parser.add_argument('--batch', type=int, metavar='N', help='images (default: 64; 1 on a CPU)')
+    parser.add_argument('--rows', nargs='+', metavar='NAME', help='rows (default: Swin only; the others need timm)')
+    parser.add_argument('--batch', type=int, metavar='N', help='batch size (default: 64; 1 on a CPU)')
     parser.add_argument(
         '--dtype', choices=DTYPES, default='float32', help='half precision uses autocast (default: %(default)s)'
     )
@@ -122,26 +124,34 @@ def measure_throughput(argv: Sequence[str]) -> None:
 
 
 def build_memory_parser() -> Parser:
-    """The options of ``benchmark memory``."""
+    """Build the argument parser of ``benchmark memory``."""
     parser = Parser(
-        'Train on images of varying size, and compare memory, open files and workers at the start and at the end.',
+        'Train on images of varying sizes, and compare memory, open files and workers at the start and at the end.',
         'swin-backbone benchmark memory --plot memory.png',
         prog='swin-backbone benchmark memory',
     )
-    parser.add_argument('--iterations', type=int, default=500, metavar='N', help='(default: %(default)s)')
-    parser.add_argument('--variant', default='tiny', help='a named size (default: %(default)s)')
+    parser.add_argument(
+        '--iterations', type=int, default=500, metavar='N', help='training iterations (default: %(default)s)'
+    )
+    parser.add_argument('--variant', default='tiny', help='size of the backbone (default: %(default)s)')
     parser.add_argument(
         '--sides',
         type=int,
         nargs=2,
         default=[32, 256],
         metavar='PIXELS',
-        help='smallest and largest side of an image (default: 32 256)',
+        help='smallest and largest image side (default: 32 256)',
     )
     parser.add_argument('--config', metavar='CONFIG', help='train the model of a config on its data instead')
-    parser.add_argument('--data-root', metavar='DIR', help='with --config: its data')
-    parser.add_argument('--workers', type=int, default=2, metavar='N', help='with --config (default: %(default)s)')
-    parser.add_argument('--plot', metavar='FILE', help='plot everything over the iterations as PNG')
+    parser.add_argument('--data-root', metavar='DIR', help='with --config: replace the data root of the config')
+    parser.add_argument(
+        '--workers',
+        type=int,
+        default=2,
+        metavar='N',
+        help='with --config: data loading processes (default: %(default)s)',
+    )
+    parser.add_argument('--plot', metavar='FILE', help='plot all measurements over the iterations as PNG')
     parser.add_argument('--json', metavar='FILE', help='also write the results to a file')
     return parser
 
@@ -187,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(arguments)
     if args.what in apart:
         raise InputError(
-            f'benchmark {args.what} has other options: write {args.what} first, and see benchmark {args.what} --help.'
+            f'benchmark {args.what} has different options: put {args.what} first, and see benchmark {args.what} --help.'
         )
     import torch
 
@@ -221,15 +231,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def check(args: Any) -> None:
-    """Raise InputError for options that do not fit together."""
+    """Check the options.
+
+    Raises:
+        InputError: if a value is invalid, or options cannot be combined.
+    """
     if min(*args.shape, args.batch, args.rounds) < 1 or args.warm_up < 0:
         raise InputError('--shape, --batch and --rounds must be at least 1 and --warm-up at least 0: change them.')
     if args.what == 'model' and args.train:
-        raise InputError('model times a prediction, which has no backward pass: leave --train out.')
+        raise InputError('--train is not for model, which times a prediction without a backward pass: leave it out.')
     if args.areas and (args.what != 'backbone' or args.compile):
-        raise InputError('--areas is for the backbone without --compile: leave one of them out.')
+        raise InputError('--areas is for backbone without --compile: leave one of them out.')
     if args.plot and not args.areas:
-        raise InputError('--plot draws time over the image area: give the areas with --areas.')
+        raise InputError('--plot draws time over the image area: add --areas.')
     if args.what != 'model' and args.config:
         raise InputError(f'--config is for model only: leave it out, or time model instead of {args.what}.')
     if args.what != 'backbone' and args.compile:
@@ -237,13 +251,13 @@ def check(args: Any) -> None:
 
 
 def area_shape(megapixels: float) -> tuple[int, int]:
-    """Height and width of an image of two by three with about this area, in multiples of 32 pixels."""
+    """Return height and width, in multiples of 32 pixels, of an image of aspect ratio 2:3 with about this area."""
     unit = (megapixels * 1e6 / 6) ** 0.5
     return max(1, round(2 * unit / 32)) * 32, max(1, round(3 * unit / 32)) * 32
 
 
 def measure_areas(args: Any, device: str) -> tuple[list[Any], dict[str, str]]:
-    """Return the timings of the backbone at every area, and what was left out; the part names the size."""
+    """Return the timings of the backbone at every area, with the size as part, and the skipped implementations."""
     rows: list[Any] = []
     left_out: dict[str, str] = {}
     for shape in args.areas:
@@ -255,7 +269,7 @@ def measure_areas(args: Any, device: str) -> tuple[list[Any], dict[str, str]]:
 
 
 def measure(args: Any, device: str) -> tuple[list[Any], dict[str, str]]:
-    """Return the timings, and the implementations that were left out with the reason."""
+    """Return the timings, and the reason for each skipped implementation."""
     import torch
 
     from swin_backbone.benchmark import implementations
@@ -285,7 +299,7 @@ def measure(args: Any, device: str) -> tuple[list[Any], dict[str, str]]:
 
 
 def time_part(args: Any, found: Any, part: str, calls: dict[str, Any], x: Any) -> tuple[list[Any], dict[str, str]]:
-    """Time one call of every implementation that has it."""
+    """Time one call of every implementation that provides it."""
     import torch
 
     from swin_backbone.benchmark import timing

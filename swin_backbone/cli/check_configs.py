@@ -10,28 +10,30 @@ from swin_backbone.errors import InputError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print a row for each trial; the exit code is 1 if one failed."""
+    """Print a row for each trial, and exit with code 1 if one failed."""
     parser = Parser(__doc__, 'swin-backbone check-configs configs/detection/*.py --data-root data/shapes')
-    parser.add_argument('configs', metavar='CONFIG', nargs='*', help='(default: all installed configs but the demos)')
+    parser.add_argument(
+        'configs', metavar='CONFIG', nargs='*', help='configs (default: all installed ones except demos)'
+    )
     parser.add_argument(
         '--data-root',
         metavar='DIR',
         nargs='+',
         default=[],
-        help="data in COCO's or ADE20K's layout; each config is tried on every folder with its layout",
+        help='data in the layout of COCO or ADE20K; each config is tried on every folder with its layout',
     )
     parser.add_argument('--side', type=int, default=128, metavar='N', help='image height (default: %(default)s)')
-    parser.add_argument('--markdown', metavar='FILE', type=Path, help='also write a page about the results')
+    parser.add_argument('--markdown', metavar='FILE', type=Path, help='also write the results as a Markdown page')
     parser.add_argument(
         '--toolkits',
         action='store_true',
-        help="instead compare MMSwinTransformer with the toolkits' own class over all their Swin configs; "
-        '--markdown updates the results in docs/compatibility.md',
+        help="compare MMSwinTransformer with the toolkits' class on all their Swin configs instead; --markdown updates "
+        'the results in docs/compatibility.md',
     )
     args = parser.parse_args(argv)
     if args.toolkits:
         if args.configs or args.data_root:
-            raise InputError('--toolkits takes neither configs nor data: it compares every config that they install.')
+            raise InputError('--toolkits compares all configs of the toolkits: leave CONFIG and --data-root out.')
         compare_toolkits(args.markdown)
         return
     with results_only() as output:
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for trial in try_each(plan([str(path) for path in paths], args.data_root, args.side)):
             print(trial.row(), file=output, flush=True)
             trials.append(trial)
-            if args.markdown:  # after each trial, so that an interrupted run leaves its results
+            if args.markdown:  # after each trial, so that an interrupted run keeps its results
                 command = shlex.join(['swin-backbone', 'check-configs', *(sys.argv[1:] if argv is None else argv)])
                 write_text(args.markdown, as_markdown(trials, args.side, command))
         failed = sum(bool(trial.failure) for trial in trials)
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def compare_toolkits(page: Path | None) -> None:
-    """Print a row for each backbone and each family of the toolkits' configs; the exit code is 1 if one differs."""
+    """Print a row for each backbone and family of the toolkits' configs, and exit with code 1 if one differs."""
     with results_only() as output:
         from swin_backbone.files import write_text
         from swin_backbone.model_zoo import toolkit_backbones, toolkit_models

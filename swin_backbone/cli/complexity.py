@@ -1,4 +1,4 @@
-"""Count parameters and multiply-adds as the papers do, beside the published numbers."""
+"""Count parameters and multiply-adds as the papers do, and compare them with the published numbers."""
 
 import json
 from collections.abc import Sequence
@@ -15,20 +15,22 @@ GPUS = 8
 
 
 def build_parser() -> Parser:
-    """The options of the command line."""
+    """Build the argument parser."""
     parser = Parser(
-        'Count parameters and multiply-adds of configs, or of a backbone alone, as the papers do.',
+        'Count parameters and multiply-adds of configs, or of a single backbone, as the papers do.',
         'swin-backbone complexity cascade_swin_t_3x --shape 800 1280\n  swin-backbone complexity --variant base',
     )
-    parser.add_argument('configs', metavar='CONFIG', nargs='*', help='(default: all installed configs but the demos)')
-    parser.add_argument('--variant', metavar='NAME', help='count only this backbone; needs only torch')
+    parser.add_argument(
+        'configs', metavar='CONFIG', nargs='*', help='configs (default: all installed ones except demos)'
+    )
+    parser.add_argument('--variant', metavar='NAME', help='count only a backbone of this size; requires only torch')
     parser.add_argument(
         '--network',
         choices=['swin', 'mixer', 'video'],
         default='swin',
-        help='of --variant: Swin Transformer (default), Swin-Mixer, or Video Swin for a clip of 32 frames',
+        help='network of --variant: Swin Transformer (default), Swin-Mixer, or Video Swin for a clip of 32 frames',
     )
-    parser.add_argument('--version', type=int, choices=[1, 2], default=1, help='of --variant (default: 1)')
+    parser.add_argument('--version', type=int, choices=[1, 2], default=1, help='Swin version of --variant (default: 1)')
     parser.add_argument(
         '--shape',
         type=int,
@@ -45,30 +47,36 @@ def build_parser() -> Parser:
         action='store_true',
         help='estimate GPU memory of training: parameters, gradients, AdamW states, activations',
     )
-    parser.add_argument('--gpus', type=int, metavar='N', help='for --memory with ZeRO (default: 8)')
-    parser.add_argument('--classification', action='store_true', help="count the papers' classifiers, as a page")
+    parser.add_argument('--gpus', type=int, metavar='N', help='number of GPUs for --memory with ZeRO (default: 8)')
+    parser.add_argument(
+        '--classification', action='store_true', help="count the papers' classifiers, and print them as Markdown"
+    )
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
     parser.add_argument(
-        '--markdown', metavar='FILE', type=Path, help='write a page, and those that belong to it, instead of printing'
+        '--markdown', metavar='FILE', type=Path, help='write Markdown pages to FILE and next to it instead of printing'
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print a table or JSON, or write a page."""
+    """Print a table or JSON, or write Markdown pages."""
     args = build_parser().parse_args(argv)
     if args.variant and (args.configs or args.markdown):
-        raise InputError('--variant counts a backbone alone: leave the configs and --markdown out.')
+        raise InputError('--variant counts a single backbone: leave CONFIG and --markdown out.')
     if args.window is not None and not args.variant:
-        raise InputError('--window is for a backbone alone, a config has its own: add --variant, or leave it out.')
+        raise InputError('--window is for a single backbone: add --variant, or leave it out.')
     if args.network != 'swin' and (not args.variant or args.memory or args.version == 2):
-        raise InputError('--network counts a --variant: leave configs, --memory and --version out.')
+        raise InputError(
+            '--network needs --variant and cannot be combined with --memory or --version: change the options.'
+        )
     if args.memory and not (args.variant or args.configs):
-        raise InputError('--memory estimates what you name: give a config, or --variant.')
+        raise InputError('--memory needs a CONFIG or --variant: add one.')
     if args.gpus is not None and (not args.memory or args.gpus < 1):
-        raise InputError('--gpus says over how many GPUs --memory divides the states, at least 1: correct it.')
+        raise InputError(
+            '--gpus is the number of GPUs for --memory and must be at least 1: add --memory, or change it.'
+        )
     if args.classification and (args.configs or args.variant or args.memory or args.json or args.shape):
-        raise InputError('--classification counts networks of its own: leave everything but --markdown out.')
+        raise InputError('--classification can only be combined with --markdown: leave the other options out.')
     shape = args.shape and (args.shape[0], args.shape[1])
     with results_only() as output:
         if args.classification:
@@ -106,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def print_memory(args: Any, shape: tuple[int, int] | None, output: TextIO) -> None:
-    """Print what training each network needs on a GPU."""
+    """Print the GPU memory needed to train each network."""
     from swin_backbone.model_zoo import memory
 
     if args.variant:

@@ -9,9 +9,9 @@ from swin_backbone.files import installed_configs
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the name, the title and, on request, the path of each installed config."""
+    """Print the name and title of each installed config; with ``--json``, also its path."""
     parser = Parser('List the configs that are installed with the package.', 'swin-backbone configs')
-    parser.add_argument('--json', action='store_true', help='a list of {name, title, path}')
+    parser.add_argument('--json', action='store_true', help='print a list of {name, title, path}')
     args = parser.parse_args(argv)
     rows = []
     for name, path in installed_configs().items():

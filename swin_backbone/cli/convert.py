@@ -1,4 +1,4 @@
-"""Write a backbone's weights in the layout of another implementation."""
+"""Convert the weights of a backbone to the layout of another implementation."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from swin_backbone.cli import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Convert one file."""
+    """Convert one checkpoint."""
     parser = Parser(__doc__, 'swin-backbone convert work_dirs/demo/epoch_12.pth swin_for_timm.safetensors --to timm')
     parser.add_argument('source', help='weights in any layout: a file, a folder of shards, a URL or a name')
     parser.add_argument('destination', help='output file, .pth or .safetensors')
@@ -19,14 +19,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=int,
         nargs='+',
         metavar='N',
-        help='window size, or rows and columns, if torchvision needs it and the source does not contain it',
+        help='window size (one or two numbers), if torchvision needs it and the source does not contain it',
     )
     parser.add_argument(
         '--pretrained-window-sizes',
         type=int,
         nargs='+',
         metavar='N',
-        help='V2, torchvision: window sizes per stage of the pre-training, if they differ',
+        help='window sizes of the pre-training per stage for V2 and torchvision, if they differ',
     )
     args = parser.parse_args(argv)
     print(convert_file(**vars(args)))

@@ -1,4 +1,4 @@
-"""Report installed versions and incompatibilities; needs the standard library alone, as torch may be missing."""
+"""Report installed versions and incompatibilities; requires only the standard library, because torch may be missing."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from swin_backbone.cli import EXIT_FAILURE, Parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the results; the exit code is 1 if there is a problem to fix."""
+    """Print the results, and exit with code 1 if there is a problem."""
     parser = Parser(
         'Report installed versions, incompatibilities, and the command that fixes each.', 'swin-backbone doctor --json'
     )

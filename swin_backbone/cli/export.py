@@ -1,4 +1,4 @@
-"""Write a trained model as an ONNX file or as an exported program of PyTorch."""
+"""Export a trained model as an ONNX file or a torch.export program."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +11,10 @@ SUFFIXES = ('.onnx', '.pt2')
 
 
 def build_parser() -> Parser:
-    """The options of the command line."""
+    """Build the argument parser."""
     parser = Parser(
-        'Export a segmenter, a detector, or the backbone of any model, and compare file and model on five sizes.',
+        'Export a segmenter, a detector, or the backbone of any model; ONNX files are compared with the model at '
+        'several sizes.',
         'swin-backbone export upernet_swin_t_160k upernet.pth upernet.onnx',
     )
     parser.add_argument('config', metavar='CONFIG', help='a config file')
@@ -48,7 +49,7 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Export a model, and print the largest differences from it."""
+    """Export a model and print the largest differences between file and model."""
     args = build_parser().parse_args(argv)
     if args.file.suffix not in SUFFIXES:
         raise InputError(f'{args.file} must end in {" or ".join(SUFFIXES)}.')
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f'{args.file} written')
         return
     export_onnx(model, args.file, args.image_size, not args.fixed)
-    print(f'{args.file} written; largest difference of onnxruntime from the model, relative to the largest output:')
+    print(f'{args.file} written; largest difference between onnxruntime and model, relative to the largest output:')
     sizes = [(1, *args.image_size)] if args.fixed else CHECKED_SIZES
     for (batch, height, width), error in compare_onnx(model, args.file, sizes).items():
         print(f'  {batch} x 3 x {height} x {width}: {error:.1e}')

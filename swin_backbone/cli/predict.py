@@ -11,7 +11,7 @@ from swin_backbone.errors import InputError
 
 
 def build_parser() -> Parser:
-    """The options of the command line."""
+    """Build the argument parser."""
     parser = Parser(
         'Predict images, folders, videos or a camera; write drawings and JSON.',
         'swin-backbone predict cascade_swin_t_3x cascade.pth photographs/ --out-dir drawn',
@@ -26,10 +26,10 @@ def build_parser() -> Parser:
         'sources',
         metavar='SOURCE',
         nargs='+',
-        help="images, videos, folders, patterns in quotes such as 'photos/*.jpg', or the number of a camera",
+        help="images, videos, folders, quoted patterns such as 'photos/*.jpg', or a camera number",
     )
     parser.add_argument(
-        '--out-dir', metavar='DIR', type=Path, default=Path('predictions'), help='where to write (default: %(default)s)'
+        '--out-dir', metavar='DIR', type=Path, default=Path('predictions'), help='output folder (default: %(default)s)'
     )
     parser.add_argument(
         '--score-threshold', metavar='S', type=float, default=0.3, help='minimum score of a detection (default: 0.3)'
@@ -47,7 +47,7 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Predict every source, and name the files that were skipped."""
+    """Predict every source, and list skipped files."""
     args = build_parser().parse_args(argv)
     if not 0 <= args.score_threshold <= 1:
         raise InputError(f'--score-threshold must be from 0 to 1, got {args.score_threshold}.')
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     videos = {path: place for path, place in files.items() if is_video(path)}
     images = {path: place for path, place in files.items() if not is_video(path)}
     if args.coco_json and (videos or cameras):
-        raise InputError('--coco-json describes images, and a video or a camera is among the sources: leave it out.')
+        raise InputError('--coco-json supports images only, but the sources include a video or a camera: leave it out.')
     check_writable(args.out_dir, '--out-dir')
     if args.coco_json:
         check_writable(args.coco_json.parent, '--coco-json')
@@ -68,16 +68,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     count = predict_images(predictor, images, only, args) if images else 0
     frames = predict_videos(predictor, videos, cameras, only, args) if videos or cameras else 0
     if not count + frames:
-        raise InputError(f'{", ".join(args.sources)} holds no image: give an image or a folder of images.')
+        raise InputError(f'{", ".join(args.sources)} contains no readable image: give an image or a folder of images.')
     done = [f'{n} {what}{"s" if n > 1 else ""}' for n, what in ((count, 'image'), (frames, 'frame')) if n]
     print(f'{" and ".join(done)} predicted, drawings and JSON in {args.out_dir}')
 
 
 def build_predictor(args: argparse.Namespace) -> tuple[Any, list[str] | None]:
-    """The model of the options, and the classes of ``--only``.
+    """Build the predictor, and parse the classes of ``--only``.
 
     Raises:
-        InputError: an option does not fit.
+        InputError: if an option is invalid.
     """
     from swin_backbone.engine.class_names import read_classes
     from swin_backbone.engine.config import load_config
@@ -94,12 +94,12 @@ def build_predictor(args: argparse.Namespace) -> tuple[Any, list[str] | None]:
     only = None if args.only is None else [name.strip() for name in args.only.split(',')]
     labels_of(only, list(predictor.meta['classes']))
     if args.coco_json and 'decode_head' in config.model:
-        raise InputError('--coco-json describes objects, and the config has a segmenter: leave it out.')
+        raise InputError('--coco-json supports detectors only, but the config is for a segmenter: leave it out.')
     return predictor, only
 
 
 def predict_images(predictor: Any, files: dict[Path, Path], only: list[str] | None, args: argparse.Namespace) -> int:
-    """Predict images; returns how many were not skipped."""
+    """Predict images and return the number of images that were not skipped."""
     from swin_backbone.engine.predict_files import CocoFile, predict_files
     from swin_backbone.files import progress_bar
 
@@ -119,7 +119,7 @@ def predict_images(predictor: Any, files: dict[Path, Path], only: list[str] | No
 def predict_videos(
     predictor: Any, videos: dict[Path, Path], cameras: list[int], only: list[str] | None, args: argparse.Namespace
 ) -> int:
-    """Predict videos and cameras; returns the number of frames."""
+    """Predict videos and cameras and return the number of frames."""
     from swin_backbone.engine.predict_video import count_frames, predict_video
     from swin_backbone.files import progress_bar
 

@@ -19,7 +19,7 @@ from swin_backbone.errors import InputError
 
 
 class Generated(NamedTuple):
-    """A generated data set on the command line: its spec, help, example options, and commands that take its folder."""
+    """A generated data set: its spec, help text, example options, and commands that use its folder."""
 
     spec: type[Any]
     about: str
@@ -30,7 +30,7 @@ class Generated(NamedTuple):
 GENERATED = (
     Generated(
         ShapesSpec,
-        'generate the data set of the demos: textured, overlapping shapes in the layouts of COCO and ADE20K',
+        'generate the demo data set: textured, overlapping shapes in the layouts of COCO and ADE20K',
         '--train-count 100 --objects 1 3',
         (
             'swin-backbone train cascade_swin_demo --data-root',
@@ -39,7 +39,7 @@ GENERATED = (
     ),
     Generated(
         ShapeClassesSpec,
-        'generate the data set of the classification demo: single shapes in a folder for each class',
+        'generate the classification demo data set: images of single shapes in one folder per class',
         '--train-count 300',
         ('swin-backbone train swin_demo --data-root',),
     ),
@@ -54,7 +54,7 @@ GENERATED = (
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the sub-command of one data set."""
+    """Run a sub-command."""
     parser = Parser(
         'Generate, check, download, convert or split a data set.',
         'swin-backbone prepare-data shapes --root data/shapes',
@@ -79,11 +79,11 @@ def _add_generated(data_sets: Any, generated: Generated) -> None:
     parser = data_sets.add_parser(
         name,
         help=generated.about,
-        description=f'{generated.about[0].upper()}{generated.about[1:]}. The same options give the same bytes.',
+        description=f'{generated.about[0].upper()}{generated.about[1:]}. The same options produce identical files.',
         example=f'swin-backbone prepare-data {name} --root data/{name} {generated.example}',
     )
-    parser.add_argument('--root', type=Path, default=Path('data') / name, help='folder to write (default: %(default)s)')
-    parser.add_argument('--check', action='store_true', help='only check the folder, write nothing')
+    parser.add_argument('--root', type=Path, default=Path('data') / name, help='output folder (default: %(default)s)')
+    parser.add_argument('--check', action='store_true', help='only check the folder')
     group = parser.add_argument_group('content of the images')
     for option in fields(generated.spec):
         default: Any = option.default
@@ -104,22 +104,22 @@ def _add_public(data_sets: Any, name: str) -> None:
     parser = data_sets.add_parser(
         name,
         help=f'check or download {name}',
-        description=f'Check a folder with {name} in the layout that the configs read, and download what is missing.',
+        description=f'Check a folder with {name} in the layout of the configs, or download missing files.',
         example=f'swin-backbone prepare-data {name} --root {data_set.root} --download',
     )
-    parser.add_argument('--root', type=Path, default=Path(data_set.root), help='its folder (default: %(default)s)')
-    parser.add_argument('--check', action='store_true', help='read every image and label map, not only some')
     parser.add_argument(
-        '--download', action='store_true', help='download what is missing; resumes interrupted downloads'
+        '--root', type=Path, default=Path(data_set.root), help='folder of the data set (default: %(default)s)'
     )
+    parser.add_argument('--check', action='store_true', help='read all images and label maps instead of a sample')
+    parser.add_argument('--download', action='store_true', help='download missing files; resumes interrupted downloads')
     parser.add_argument(
-        '--with', nargs='+', choices=data_set.parts, default=(), dest='parts', help='with --download: optional parts'
+        '--with', nargs='+', choices=data_set.parts, default=(), dest='parts', help='optional parts to download'
     )
 
 
 def _prepare_public(options: argparse.Namespace) -> None:
     if options.check and options.download:
-        raise InputError('--check and --download exclude each other: download first, then check.')
+        raise InputError('--check and --download cannot be combined: download first, then check.')
     try:
         lines = prepare(options.data_set, options.root, options.download, options.parts, options.check)
     except IncompleteError as error:

@@ -10,7 +10,7 @@ from swin_backbone.errors import InputError
 
 
 def build_parser() -> Parser:
-    """The options of the command line."""
+    """Build the argument parser."""
     parser = Parser(
         'Evaluate a checkpoint and write summary.json to the work dir.',
         'swin-backbone test cascade_swin_t_3x work_dirs/cascade_swin_t_3x/epoch_36.pth\n'
@@ -26,14 +26,14 @@ def build_parser() -> Parser:
     parser.add_argument(
         '--released',
         action='store_true',
-        help="download and evaluate the authors' model of this config, beside its published scores",
+        help="download and evaluate the authors' model of this config, and compare it with its published scores",
     )
     add_run_options(parser)
     parser.add_argument('--tta', action='store_true', help='multi-scale test with flips, as in the papers')
     parser.add_argument(
         '--show-dir',
         metavar='DIR',
-        help='write a page with charts, tables and images, ground truth beside prediction',
+        help='write an HTML report with charts, tables and images, ground truth next to prediction',
     )
     parser.add_argument('--out', metavar='FILE', help='write the raw predictions to this .pkl file')
     parser.add_argument(
@@ -45,15 +45,15 @@ def build_parser() -> Parser:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse; ``checkpoint`` is 'released' with ``--released``, which takes its place.
+    """Parse the arguments; ``--released`` sets ``checkpoint`` to 'released'.
 
     Raises:
-        InputError: there is neither, or both.
+        InputError: if neither a checkpoint nor ``--released`` is given, or both are.
     """
-    args = build_parser().parse_intermixed_args(argv)  # options may come between a config and a checkpoint
+    args = build_parser().parse_intermixed_args(argv)  # options are allowed between config and checkpoint
     if args.released:
         if args.checkpoint not in (None, 'released'):
-            raise InputError(f'give either a checkpoint or --released, not both: {args.checkpoint} is one already.')
+            raise InputError(f'checkpoint {args.checkpoint} and --released cannot be combined: leave one of them out.')
         args.checkpoint = 'released'
     if args.checkpoint is None:
         raise InputError("give a CHECKPOINT to test, or --released for the authors' model of the config.")
@@ -61,7 +61,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Evaluate, or write submission files."""
+    """Evaluate a checkpoint, or write submission files."""
     args = parse(argv)
     from swin_backbone.checkpoint.find import find_file
     from swin_backbone.checkpoint.published import WEIGHTS
@@ -88,13 +88,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def set_options(config: Any, args: argparse.Namespace) -> Any:
-    """Apply the options to a config, and check both against the data.
+    """Apply the options to a config, and check config and data.
 
     Returns:
         The submission to write, or None.
 
     Raises:
-        InputError: they do not fit.
+        InputError: if an option, the config or the data are invalid.
     """
     from swin_backbone.engine import config as change
     from swin_backbone.engine.class_check import check_classes, check_truth
@@ -119,7 +119,7 @@ def set_options(config: Any, args: argparse.Namespace) -> Any:
     if submission is None:
         check_truth(config, 'test_dataloader', 'test_evaluator')
     change.set_launcher(config, args.launcher)
-    config.pop('strategy', None)  # of a training
+    config.pop('strategy', None)  # only for training
     change.set_weights(config, 'none')
     if args.out:
         change.keep_predictions(config, args.out)

@@ -20,20 +20,18 @@ LOADERS = ('train_dataloader', 'val_dataloader')
 LEAST = dict(
     max_iters=1, checkpoint_interval=1, nonfinite_patience=0, epochs=1, batch_size=1, workers=0, threads=1, gpus=1
 )
-"""The least value of options."""
+"""Minimum values of options."""
 
 
 def build_parser() -> Parser:
-    """The options of the command line."""
+    """Build the argument parser."""
     parser = Parser(
         'Train a detector, segmenter or classifier from a config.',
         'swin-backbone train cascade_swin_t_3x --data-root data/coco',
     )
     parser.add_argument('config', metavar='CONFIG', help='a config file')
     add_run_options(parser)
-    parser.add_argument(
-        '--train-ann', metavar='FILE|DIR', help='your own training annotations: COCO JSON or label maps'
-    )
+    parser.add_argument('--train-ann', metavar='FILE|DIR', help='custom training annotations: COCO JSON or label maps')
     parser.add_argument(
         '--load-from', metavar='CHECKPOINT', help='whole model to fine-tune: a path, a URL, or released'
     )
@@ -46,10 +44,11 @@ def build_parser() -> Parser:
     parser.add_argument(
         '--strategy',
         choices=('ddp', 'zero', 'fsdp'),
-        help='what is divided among processes: nothing, optimizer state, or weights and gradients too',
+        help='distributed strategy: nothing sharded (ddp), optimizer state sharded (zero), or weights, gradients and '
+        'optimizer state sharded (fsdp)',
     )
     parser.add_argument(
-        '--resume', nargs='?', const='auto', metavar='CHECKPOINT', help='resume from the newest or the given checkpoint'
+        '--resume', nargs='?', const='auto', metavar='CHECKPOINT', help='resume from the given or newest checkpoint'
     )
     precision = parser.add_mutually_exclusive_group()
     precision.add_argument('--amp', action='store_true', help='mixed precision (float16)')
@@ -58,7 +57,7 @@ def build_parser() -> Parser:
         '--one-gpu', action='store_true', help="accumulate gradients on one GPU to the recipe's batch size and schedule"
     )
     parser.add_argument(
-        '--trainval', action='store_true', help='also train on the validation data, for a test server; skips evaluation'
+        '--trainval', action='store_true', help='also train on the validation data, for test servers; skips evaluation'
     )
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help="scale the recipe's learning rate linearly with the batch size"
@@ -72,7 +71,7 @@ def build_parser() -> Parser:
         '--nonfinite-patience',
         type=int,
         metavar='N',
-        help='stop after N iterations in a row with a NaN or infinite loss (1); 0 never stops',
+        help='stop after N consecutive iterations with a NaN or infinite loss; 0 never stops (default: 1)',
     )
     parser.add_argument('--wandb', metavar='PROJECT', help='also log to this Weights & Biases project')
     parser.add_argument(
@@ -115,17 +114,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def start_processes(count: int, argv: Sequence[str], threads: int | None) -> None:
-    """Run the same command in ``count`` processes under torchrun, in place of this one.
+    """Replace this process by torchrun with ``count`` processes of the same command.
 
     Raises:
-        InputError: there are fewer GPUs.
+        InputError: if there are fewer GPUs.
     """
     import torch
 
     visible = torch.cuda.device_count()
     if visible < count and '--device' not in argv:
         raise InputError(
-            f'--gpus {count}: {visible} visible: give a smaller number, or --device cpu for processes without GPUs.'
+            f'--gpus {count} exceeds the number of visible GPUs ({visible}): use a smaller number, or --device cpu for '
+            'processes without GPUs.'
         )
     os.environ.setdefault('OMP_NUM_THREADS', str(threads or 1))
     torchrun = ['-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={count}']
@@ -134,10 +134,10 @@ def start_processes(count: int, argv: Sequence[str], threads: int | None) -> Non
 
 
 def set_options(config: Any, args: argparse.Namespace) -> None:
-    """Apply the options to a config, and check both against the data.
+    """Apply the options to a config, and check config and data.
 
     Raises:
-        InputError: they do not fit.
+        InputError: if an option, the config or the data are invalid.
     """
     from swin_backbone.engine import config as change
     from swin_backbone.engine.class_check import check_classes, check_truth
@@ -156,7 +156,7 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
     if args.seed is not None or args.deterministic:
         config.randomness = dict(seed=args.seed, deterministic=args.deterministic)
     if args.deterministic:
-        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS reads it when a GPU is first used
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # must be set before cuBLAS is initialised
     check_ranges(config)
     check_types(config)
     change.set_work_dir(config, args.work_dir, args.config)
@@ -190,10 +190,10 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
 
 
 def set_numbers(config: Any, args: argparse.Namespace) -> None:
-    """Apply the options that change one number of the config, or name the model to start from.
+    """Apply ``--epochs``, ``--batch-size``, ``--lr``, ``--workers`` and ``--load-from``.
 
     Raises:
-        InputError: one does not fit.
+        InputError: if one cannot be applied.
     """
     from swin_backbone.engine.checkpoints import choose_source
     from swin_backbone.engine.run_options import set_epochs, set_workers
@@ -211,12 +211,12 @@ def set_numbers(config: Any, args: argparse.Namespace) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse, and refuse numbers that make no sense."""
+    """Parse the arguments and check numbers and combinations of options."""
     args = build_parser().parse_args(argv)
     for name, least in LEAST.items():
         value = getattr(args, name)
         if value is not None and value < least:
             raise InputError(f'--{name.replace("_", "-")} must be at least {least}, got {value}.')
     if args.epochs is not None and args.max_iters is not None:
-        raise InputError('--epochs and --max-iters both say how long to train: give one of them.')
+        raise InputError('--epochs and --max-iters cannot be combined: leave one of them out.')
     return args

@@ -8,16 +8,16 @@ from swin_backbone.cli._options import add_config_options
 
 
 def build_parser() -> Parser:
-    """The options of the command line."""
+    """Build the argument parser."""
     parser = Parser(
         'Draw the feature energy of every stage over an image and, with --query, the window attention of one pixel.',
         'swin-backbone visualize cascade_swin_t_3x swin_t_in1k dog.jpg --query 320 200',
     )
-    parser.add_argument('config', metavar='CONFIG', help='a config; its backbone and its test size are used')
+    parser.add_argument('config', metavar='CONFIG', help='config whose backbone and test size are used')
     parser.add_argument(
         'weights',
         metavar='CHECKPOINT',
-        help='weights of the model or the backbone: a file, a published name, a URL, or none',
+        help='weights of the model or the backbone: a path, a published name, a URL, or none',
     )
     parser.add_argument('image', metavar='IMAGE', type=Path, help='an image file')
     parser.add_argument('--query', nargs=2, type=int, metavar=('X', 'Y'), help='column and row of a pixel of the image')
@@ -32,7 +32,7 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw, and print the files written."""
+    """Write the drawings, and print their paths."""
     args = build_parser().parse_args(argv)
     from swin_backbone.engine.config import load_config
     from swin_backbone.inspection.drawing import build_subject, visualize
