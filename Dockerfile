@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
-# The environment that scripts/setup.sh makes, in a container. GPUs need nothing but NVIDIA's container toolkit on the
-# host: the wheels of torch hold CUDA, and no step needs a compiler.
+# The environment of scripts/setup.sh in a container. For GPUs, only NVIDIA's container toolkit is needed on the host:
+# the torch wheels contain CUDA, and no step needs a compiler.
 #
 #   docker build -t swin-backbone .
 #   docker run --gpus all --shm-size 8g -v $PWD/data:/swin/data -v $PWD/work_dirs:/swin/work_dirs swin-backbone \
@@ -10,7 +10,7 @@
 #   docker build --build-arg STACK=onedl -t swin-backbone .                                      the maintained forks
 FROM python:3.11-slim-bookworm
 
-# OpenCV, which the toolkits import, links to these.
+# Libraries that OpenCV, which the toolkits import, is linked to.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 \
     && rm -rf /var/lib/apt/lists/*

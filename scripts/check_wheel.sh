@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Build the source archive and the wheel into dist/, then try the wheel in a new environment that holds torch and
-# nothing of OpenMMLab. TORCH and TORCH_INDEX_URL mean what they mean in setup.sh; PYTHON needs the package 'build'.
+# Build the source archive and the wheel into dist/, then test the wheel in a new environment with torch and without
+# OpenMMLab. TORCH and TORCH_INDEX_URL are the same as in setup.sh; PYTHON needs the package 'build'.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -23,10 +23,10 @@ import zipfile
 names = sys.argv[1:]
 assert len(names) == 1 and names[0].endswith('-py3-none-any.whl'), f'expected one pure-Python wheel, got {names}'
 entries = zipfile.ZipFile(names[0]).namelist()
-strangers = {entry.split('/')[0] for entry in entries if not entry.startswith(('swin_backbone/', 'swin_backbone-'))}
-assert not strangers, f'the wheel holds more than the package: {sorted(strangers)}'
+unexpected = {entry.split('/')[0] for entry in entries if not entry.startswith(('swin_backbone/', 'swin_backbone-'))}
+assert not unexpected, f'the wheel contains files outside the package: {sorted(unexpected)}'
 binaries = [entry for entry in entries if entry.endswith(('.so', '.pyd', '.pth', '.pt', '.safetensors'))]
-assert not binaries, f'the wheel holds binaries: {binaries}'
+assert not binaries, f'the wheel contains binaries: {binaries}'
 wanted = {'swin_backbone/evaluation/page.html', 'swin_backbone/configs/detection/cascade_swin_t_3x.py', 'swin_backbone/configs/segmentation/_base_/upernet.py'}
 assert wanted <= set(entries), f'files are missing: {sorted(wanted - set(entries))}'
 print(f'{names[0]}: {len(entries)} files')
@@ -36,8 +36,8 @@ PROBE
 python=$scratch/venv/bin/python
 "$python" -m pip install --quiet ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH"
 "$python" -m pip install --quiet dist/*.whl
-cd "$scratch"  # or the checkout would be imported instead of the wheel
-# Commands that need torch alone.
+cd "$scratch"  # otherwise the checkout would be imported instead of the wheel
+# Commands that require only torch.
 "$scratch/venv/bin/swin-backbone" configs >/dev/null
 "$scratch/venv/bin/swin-backbone" complexity --variant tiny
 "$python" - <<'PROBE'

@@ -1,6 +1,6 @@
-"""Compare mmcv's operators served from torchvision with a compiled mmcv: values, gradients and time.
+"""Compare the replacements of mmcv's operators by torchvision with a compiled mmcv: values, gradients and time.
 
-Each side is run in an environment of its own, on the same inputs; `make mmcv-parity` does both:
+Each side runs in its own environment on the same inputs; `make mmcv-parity` runs both:
 
     .venv-compiled/bin/python scripts/mmcv_parity.py save FILE
     .venv/bin/python scripts/mmcv_parity.py check FILE
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import swin_backbone.registry  # noqa: F401  serves the operators where mmcv has none
+import swin_backbone.registry  # noqa: F401  provides the operators if mmcv has none
 from swin_backbone.mmcv_ops import mmcv_operators
 
 TOLERANCE = 1e-5
@@ -23,7 +23,7 @@ ROUNDS = 15
 
 
 class Recorder:
-    """Results and median milliseconds by name; every input comes from one seed."""
+    """Results and median times in milliseconds by name; all inputs are generated from one seed."""
 
     def __init__(self) -> None:
         self.generator = torch.Generator().manual_seed(0)
@@ -38,7 +38,7 @@ class Recorder:
         return torch.cat([corner, corner + self.rand(count, 2) * size / 4 + 1], 1)
 
     def scores(self, count: int) -> Tensor:
-        """No two equal: their order is free."""
+        """Return distinct scores, because the order of equal ones is not defined."""
         return (torch.randperm(count, generator=self.generator) + 0.5) / max(count, 1)
 
     def timed(self, name: str, call: Callable[[], Any]) -> Any:
@@ -94,7 +94,7 @@ def pooling(record: Recorder, ops: Any) -> None:
         'roi_align, 512 boxes, forward and backward',
         lambda: ops.roi_align(maps, rois, 7, 1 / 16, 0, 'avg', True).sum().backward(),
     )
-    # The compiled mmcv has no roi_pool and no bbox_overlaps for CPUs.
+    # The compiled mmcv has no CPU implementation of roi_pool and bbox_overlaps.
 
 
 def convolution(record: Recorder, ops: Any) -> None:
@@ -133,7 +133,7 @@ def convolution(record: Recorder, ops: Any) -> None:
 
 
 def measure() -> Recorder:
-    """All results of this environment."""
+    """Return all results of this environment."""
     import mmcv.ops
 
     record = Recorder()
@@ -143,7 +143,7 @@ def measure() -> Recorder:
 
 
 def difference(found: Tensor, wanted: Tensor) -> float:
-    """Norm of the difference over the norm; infinite for another shape."""
+    """Return the relative norm of the difference; infinity if the shapes differ."""
     if found.shape != wanted.shape:
         return float('inf')
     return float((found.double() - wanted.double()).norm() / wanted.double().norm().clamp_min(1e-12))

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Create the virtual environment that every target of the Makefile uses. Safe to run again at any time: an interrupted
-# run is completed, and what is installed already is kept.
+# Create the virtual environment that all Makefile targets use. It can be run again at any time: an interrupted run is
+# completed, and installed packages are kept.
 #
 #   scripts/setup.sh                                               OpenMMLab's toolkits, in .venv
 #   STACK=onedl scripts/setup.sh                                   their maintained forks, in .venv-onedl
-#   MMCV=compiled scripts/setup.sh                                 mmcv with its own operators, compiled from source
+#   MMCV=compiled scripts/setup.sh                                 mmcv with its operators, compiled from source
 #   TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu scripts/setup.sh      torch and torchvision from another index
 #
-# By default no compiler is needed: mmcv-lite is mmcv without its compiled operators, and swin_backbone serves those that
-# the models use from torchvision. TORCH and TORCH_INDEX_URL count when torch is first installed; remove the environment
-# to change them.
+# By default no compiler is needed: mmcv-lite is mmcv without compiled operators, and swin_backbone replaces those that
+# the models use by torchvision's. TORCH and TORCH_INDEX_URL only have an effect when torch is first installed; remove
+# the environment to change them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -32,9 +32,9 @@ case $STACK in
     *) status=2 fail "unknown STACK '$STACK': use openmmlab or onedl." ;;
 esac
 case $STACK-$MMCV in
-    # torch and torchvision together, from one index: torchvision's operators load beside one build of torch only.
+    # torch and torchvision from the same index, because torchvision's operators load with one build of torch only.
     *-lite) TORCH=${TORCH:-torch==2.14.1 torchvision==0.29.1} LOADS='import torch, torchvision' ;;
-    # The newest torch whose headers mmcv 2.1 compiles with: later ones need C++20.
+    # The newest torch with which mmcv 2.1 compiles: the headers of later versions need C++20.
     openmmlab-compiled) TORCH=${TORCH:-torch==2.13.0} LOADS='import torch' COMPILED='mmcv==2.1.0' ;;
     onedl-compiled) TORCH=${TORCH:-torch==2.13.0} LOADS='import torch' COMPILED='onedl-mmcv==2.3.6' ;;
     *) status=2 fail "unknown MMCV '$MMCV': use lite or compiled." ;;
@@ -44,7 +44,8 @@ python=$VENV/bin/python
 pip_install() { "$python" -m pip install --quiet --disable-pip-version-check "$@"; }
 probe() { "$python" -c "$@" 2>/dev/null; }
 
-# Without its operators mmcv installs all the same, and a wheel that pip built for another torch does not load.
+# mmcv installs without an error even if its operators fail to build, and a wheel cached by pip for a different torch
+# does not load.
 compiled_ops_load() { probe 'import sys, torch, mmcv._ext; sys.exit(mmcv.__version__ != sys.argv[1])' "${COMPILED##*==}"; }
 
 check_compiler() {
@@ -58,8 +59,8 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.
     probe 'import sys, torch
 from torch.utils.cpp_extension import CUDA_HOME
 sys.exit(torch.cuda.is_available() and torch.version.cuda is not None and CUDA_HOME is None)' ||
-        fail "torch sees a GPU, but there is no nvcc to compile mmcv's operators for it: install the CUDA toolkit of" \
-            "torch's version and set CUDA_HOME, or leave out MMCV=compiled."
+        fail "a GPU is visible, but nvcc is missing, which compiles mmcv's operators for it: install the CUDA toolkit" \
+            "in torch's CUDA version and set CUDA_HOME, or leave out MMCV=compiled."
 }
 
 build_mmcv() {
@@ -73,7 +74,7 @@ step "Environment $VENV"
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
     fail "$PYTHON is older than 3.10: set PYTHON to a newer one."
 if ! "$python" -m pip --version >/dev/null 2>&1; then
-    # --clear empties the folder.
+    # --clear deletes the content of the folder.
     [ ! -e "$VENV" ] || [ -f "$VENV/pyvenv.cfg" ] ||
         fail "$VENV exists and is not a virtual environment: set VENV to another folder."
     "$PYTHON" -m venv --clear "$VENV"
@@ -83,15 +84,15 @@ step "$TORCH"
 # shellcheck disable=SC2086  # TORCH is a list of requirements
 probe "$LOADS" ||
     pip_install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} $TORCH
-# Its distribution's version, which is what pip compares; torch.__version__ may add the build.
+# The version of the distribution, which pip compares; torch.__version__ may include the build.
 torch_version=$("$python" -c 'import importlib.metadata; print(importlib.metadata.version("torch"))')
 echo "torch $torch_version"
 
 step 'The toolkits and this project'
-# The forks replace mmengine, which mmcv-lite would install beside them.
+# --no-deps, because mmcv-lite would install mmengine, which the forks replace.
 [ "$STACK" = openmmlab ] || pip_install --no-deps mmcv-lite==2.1.0
 pip_install --editable ".[$STACK,test,dev,peers,export,classification,slurm]" "torch==$torch_version" "$SETUPTOOLS"
-[ "$STACK" = openmmlab ] || echo "That pip misses mmengine for mmcv-lite is expected: onedl-mmengine provides it."
+[ "$STACK" = openmmlab ] || echo "pip's message that mmcv-lite requires mmengine is expected: onedl-mmengine provides it."
 
 if [ "$MMCV" = compiled ] && ! compiled_ops_load; then
     step "$COMPILED with its operators (compiling them takes about 9 minutes on 2 cores; pip keeps the result)"
@@ -99,15 +100,15 @@ if [ "$MMCV" = compiled ] && ! compiled_ops_load; then
     pip_install wheel ninja "$SETUPTOOLS"
     build_mmcv
     if ! compiled_ops_load; then
-        echo "pip's cached build does not fit torch $torch_version: compiling again."
-        wheel=${COMPILED//-/_}  # a wheel's file name has no hyphen but between name and version
+        echo "The build in pip's cache does not match torch $torch_version: compiling again."
+        wheel=${COMPILED//-/_}  # in the file name of a wheel, the only hyphen is between name and version
         "$python" -m pip cache remove "${wheel/==/-}*" || true
         build_mmcv
     fi
-    compiled_ops_load || fail "mmcv was built, but its operators do not load; '$python tools/doctor.py' says more."
-    # A torchvision for another build of the same torch raises on import; without it, nothing here asks for it.
+    compiled_ops_load || fail "mmcv was built, but its operators do not load: run '$python tools/doctor.py' for details."
+    # A torchvision for a different build of torch raises an error on import, and the compiled mmcv does not need it.
     probe 'import torchvision' || "$python" -m pip uninstall --quiet --yes torchvision
 fi
 probe 'import swin_backbone.registry, mmcv.ops' ||
-    fail "mmcv's operators do not import; '$python tools/doctor.py' says more."
+    fail "mmcv's operators cannot be imported: run '$python tools/doctor.py' for details."
 printf '\nReady: %s\n' "$VENV"
