@@ -18,7 +18,7 @@ MAX_PAIRS = 2**24
 """Largest number of attention weights, over all heads, that exist at a time."""
 
 
-@torch.compiler.disable
+@torch._disable_dynamo  # torch.compiler.disable would import the compiler with this module, which takes seconds
 def window_attention_in_parts(
     qkv: Tensor,
     bias: Tensor | None,
