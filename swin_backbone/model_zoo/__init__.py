@@ -1,1 +1,1 @@
-"""Parameters and multiply-adds of the configs beside the published numbers, and a short trial of each config."""
+"""Cost of the configs, published numbers, trials of configs, and comparisons with the toolkits."""

@@ -1,10 +1,10 @@
-"""Count parameters and multiply-adds of a detector or segmenter by the conventions of the Swin paper's Tables 2 and 3.
+"""Count parameters and multiply-adds of detectors and segmenters as in Tables 2 and 3 of the Swin paper.
 
 PyTorch's ``FlopCounterMode`` counts the convolutions and matrix products of a forward pass on meta tensors, which takes
-seconds and little memory for the largest model. The conventions are those of the paper: a multiply-add counts once;
-window padding and the products inside attention are included; a detector receives :data:`BOX_ROIS` regions in every box
-stage and :data:`MASK_ROIS` in every mask stage; the auxiliary head of a segmenter, which only training uses, counts
-among the parameters but not among the multiply-adds.
+seconds and little memory even for the largest model. Conventions are those of the paper: a multiply-add counts once;
+window padding and the products inside attention are included; a detector has :data:`BOX_ROIS` regions in every box
+stage and :data:`MASK_ROIS` in every mask stage; the auxiliary head of a segmenter, which is only used in training, is
+included in the parameters but not in the multiply-adds.
 """
 
 import copy
@@ -34,16 +34,16 @@ DETECTION_SHAPE = (800, 1280)
 SEGMENTATION_CROP = 512
 CLIP_FRAMES = 32
 SEGMENTATION_ASPECT = 4
-"""Width over height of the papers' images: 512x2048, and 640x2560 for models trained on 640x640."""
+"""Aspect ratio (width / height) of the papers' images: 512x2048, and 640x2560 for models trained on 640x640."""
 
 
 @dataclass(frozen=True)
 class Complexity:
-    """The size of a network.
+    """The cost of a network.
 
     Attributes:
-        params: parameters.
-        flops: multiply-adds for one image.
+        params: number of parameters.
+        flops: number of multiply-adds for one image.
         shape: height and width of that image in pixels.
     """
 
@@ -57,10 +57,10 @@ def measure(config: Any, shape: tuple[int, int] | None = None) -> Complexity:
 
     Args:
         config: an mmengine ``Config`` of a detector or segmenter.
-        shape: height and width of the image in pixels; the papers' (:func:`default_shape`) if None.
+        shape: height and width of the image in pixels; that of the papers (:func:`default_shape`) if None.
 
     Raises:
-        InputError: the shape is not positive, or the network has heads of an unknown kind.
+        InputError: if the shape is not positive, or the network has heads of an unknown kind.
     """
     shape = shape or default_shape(config)
     check_shape(shape)
@@ -74,14 +74,14 @@ def measure_backbone(
     """Count a backbone without a toolkit.
 
     Args:
-        variant: its sizes.
-        version: of a Swin Transformer, 1 or 2.
+        variant: a named size.
+        version: version of a Swin Transformer, 1 or 2.
         shape: height and width of the image in pixels.
         window: side of the windows in tokens; the variant's if None.
         network: 'swin', 'mixer', or 'video', which is counted for a clip of 32 frames.
 
     Raises:
-        InputError: there is no such variant, or the shape is not positive.
+        InputError: if there is no such variant, or the shape is not positive.
     """
     check_shape(shape)
     with torch.device('meta'):
@@ -96,13 +96,13 @@ def measure_backbone(
 
 
 def global_attention(height: int, width: int, channels: int) -> int:
-    """Multiply-adds of attention among all tokens of a map, projections included (Swin paper, equation 1)."""
+    """Return the multiply-adds of global attention on a map, including projections (Swin paper, equation 1)."""
     tokens = height * width
     return 4 * tokens * channels**2 + 2 * tokens**2 * channels
 
 
 def attention_in_windows(height: int, width: int, channels: int, window: int) -> int:
-    """Multiply-adds of attention in windows of ``window`` x ``window`` tokens (Swin paper, equation 2)."""
+    """Return the multiply-adds of attention in windows of ``window`` x ``window`` tokens (Swin paper, equation 2)."""
     tokens = height * width
     return 4 * tokens * channels**2 + 2 * window**2 * tokens * channels
 
@@ -110,14 +110,14 @@ def attention_in_windows(height: int, width: int, channels: int, window: int) ->
 def check_shape(shape: tuple[int, int]) -> None:
     """Raise InputError unless the height and the width are positive."""
     if min(shape) < 1:
-        raise InputError(f'an image of {shape[0]}x{shape[1]} pixels is impossible: give height and width above 0.')
+        raise InputError(f'an image of {shape[0]}x{shape[1]} pixels is impossible: use height and width above 0.')
 
 
 def count(model: nn.Module, run: Callable[[Tensor], Any], channels: int, shape: tuple[int, ...]) -> Complexity:
     """Count the parameters of ``model`` and the multiply-adds of ``run`` on an image ``[1, channels, *shape]``."""
     image = torch.empty(1, channels, *shape, device='meta')
     counter = FlopCounterMode(display=False)
-    # The math backend splits fused attention into the two products that the counter knows.
+    # The math backend splits fused attention into two matrix products, which the counter supports.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         run(image)
     params = sum(p.numel() for p in model.parameters())
@@ -125,7 +125,7 @@ def count(model: nn.Module, run: Callable[[Tensor], Any], channels: int, shape: 
 
 
 def default_shape(config: Any) -> tuple[int, int]:
-    """The image of the papers: 800x1280 for a detector; the crop's height and 4 times that width for a segmenter."""
+    """Return the papers' image size: 800x1280 for a detector; crop height and 4 times that width for a segmenter."""
     if 'decode_head' not in config.model:
         return DETECTION_SHAPE
     size = (config.model.get('data_preprocessor') or {}).get('size') or (SEGMENTATION_CROP,)
@@ -142,7 +142,7 @@ def build_without_data(config: Any) -> Part:
         try:
             with torch.device('meta'):
                 model = MODELS.build(copy.deepcopy(config.model)).eval()
-        except RuntimeError:  # a part computes while it is built, as MMSegmentation's VisionTransformer does
+        except RuntimeError:  # a module computes in its constructor, such as MMSegmentation's VisionTransformer
             model = MODELS.build(copy.deepcopy(config.model)).eval()
     model.to('meta')  # mmcv's deformable convolution creates its weights on the CPU despite the context above
     count_as_published(model)
@@ -158,10 +158,10 @@ def count_as_published(model: nn.Module) -> None:
 
 
 def run_network(model: Part, image: Tensor) -> None:
-    """Run every part of a network that testing uses on ``image`` ``[1, C, H, W]`` and empty regions.
+    """Run the parts of a network that are used in testing on ``image`` ``[1, C, H, W]`` and empty regions.
 
     Raises:
-        InputError: the network has heads of an unknown kind.
+        InputError: if the network has heads of an unknown kind.
     """
     kinds = {base.__name__ for base in type(model).__mro__}
     if 'EncoderDecoder' in kinds and type(model.decode_head).__name__ == 'Mask2FormerHead':
@@ -188,14 +188,14 @@ def run_network(model: Part, image: Tensor) -> None:
 
 
 def decode(heads: list[Part], maps: tuple[Tensor, ...]) -> None:
-    """Run the decode heads of a segmenter; later ones of a cascade also get the output of the one before."""
+    """Run the decode heads of a segmenter; in a cascade, later heads also get the output of the previous one."""
     output = heads[0](maps)
     for head in heads[1:]:
         output = head(maps, output)
 
 
 def run_two_stages(model: Part, maps: tuple[Tensor, ...]) -> None:
-    """Run the region proposals, and the heads on the paper's number of regions."""
+    """Run the RPN, and the heads on the paper's number of regions."""
     head = model.roi_head
     if type(head).__name__ == 'SparseRoIHead':
         proposals = model.rpn_head.num_proposals
@@ -219,35 +219,35 @@ def run_two_stages(model: Part, maps: tuple[Tensor, ...]) -> None:
 
 
 def stages(part: Part) -> list[Part]:
-    """The stages of a cascade; the part itself if it is not a cascade."""
+    """Return the stages of a cascade, or a list with the part if it is not a cascade."""
     return list(part) if isinstance(part, nn.ModuleList) else [part]
 
 
 def regions(count: int, channels: int, extractor: Part) -> Tensor:
-    """Empty features of ``count`` regions in the output shape of ``extractor``."""
+    """Return empty features of ``count`` regions in the output shape of ``extractor``."""
     return torch.empty(count, channels, *extractor.roi_layers[0].output_size, device='meta')
 
 
 def deform_conv(module: Part, x: Tensor, offset: Tensor) -> Tensor:
-    """Count a deformable convolution as a plain one; its interpolation is not counted."""
+    """Count a deformable convolution as a regular one; its interpolation is not counted."""
     return F.conv2d(x, module.weight, None, module.stride, module.padding, module.dilation, module.groups)
 
 
 def dynamic_conv(module: Part, parameters: Tensor, features: Tensor) -> Tensor:
-    """Leave out Sparse R-CNN's products with predicted weights, which the paper's numbers do not include."""
+    """Skip Sparse R-CNN's products with predicted weights, which the paper's numbers do not include."""
     module.dynamic_layer(parameters)
     return module.fc_layer(features.flatten(1))
 
 
 def padded_attention(module: Part, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
-    """Project padded tokens too, as the original code does and the papers count; this package skips them."""
+    """Include the projection of padded tokens as in the original code and the papers; this package skips it."""
     padded = pad_to_windows(x, plan, None)
     out = type(module).forward(module, padded, plan.padded(), shifted)
     return out[:, : plan.height, : plan.width]
 
 
 def gathered_attention(module: Part, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
-    """Count sliding windows by their definition; the faster kernel computes products that a mask discards."""
+    """Count sliding windows by their definition; the faster kernel computes additional products and masks them."""
     module.slide = sliding_naive
     return type(module).forward(module, x, plan, shifted)
 
@@ -264,5 +264,5 @@ STAND_INS: dict[str, Callable[..., Any]] = {
     'swin_backbone.SlidingAttention': gathered_attention,
     'swin_backbone.CosineSlidingAttention': gathered_attention,
 }
-"""Forward functions, by package and class, of layers that cannot run on the meta device or that the papers count
-otherwise."""
+"""Forward functions by package and class, for layers that cannot run on the meta device or that the papers count
+differently."""

@@ -1,9 +1,9 @@
 """Estimate the memory of training on one GPU: parameters, gradients, AdamW's states and the backbone's activations.
 
-Everything is built on the meta device: the largest network takes seconds and no memory. Activations are what autograd
-keeps for the backward pass in float32, with attention as one operator that keeps its inputs (the Triton kernels and
-compiled graphs do); mixed precision needs about half of them. Necks, heads, temporary copies of the optimizer and
-fragmentation come on top.
+Networks are built on the meta device, which takes seconds and no memory for the largest one. Activations are the
+tensors that autograd saves for the backward pass in float32, with attention as one operator that saves its inputs (as
+the Triton kernels and compiled graphs do); mixed precision needs about half of them. Necks, heads, temporary copies of
+the optimizer and fragmentation are not included.
 """
 
 from collections.abc import Callable
@@ -31,14 +31,14 @@ ADAMW_STATES = 2
 
 @dataclass(frozen=True)
 class Memory:
-    """What training needs, with one image per GPU; bytes unless stated otherwise.
+    """Memory for training with one image per GPU, in bytes unless stated otherwise.
 
     Attributes:
         params: number of parameters of the whole network.
-        activations: of the backbone.
-        checkpointed: the same with ``with_cp=True``: the inputs of blocks, and all of the largest block.
-        weights: attention weights of the largest block, all windows at once, which only fused kernels do without.
-        sequential: the same with ``sequential``.
+        activations: activations of the backbone.
+        checkpointed: activations with ``with_cp=True``: the inputs of all blocks, and everything in the largest block.
+        weights: attention weights of all windows in the largest block, which fused kernels do not store.
+        sequential: the same with ``sequential`` attention.
         shape: height and width of the image in pixels.
     """
 
@@ -54,24 +54,24 @@ def estimate_config(path: Path, shape: tuple[int, int] | None) -> Memory:
     """Estimate the memory of the network of a config.
 
     Args:
-        path: its file.
-        shape: height and width of the image in pixels; the papers' if None.
+        path: the config file.
+        shape: height and width of the image in pixels; that of the papers if None.
 
     Raises:
-        InputError: it cannot be read, or its backbone has no estimate.
+        InputError: if the config cannot be read, or its backbone is not supported.
     """
     from swin_backbone.engine.config import load_config
 
     config = load_config(str(path), None)
     backbone = config.model.backbone.to_dict()
     if backbone.pop('type') != 'swin_backbone.SwinTransformer':
-        raise InputError(f'the backbone of {path} is not swin_backbone.SwinTransformer: give a config that has it.')
+        raise InputError(f'the backbone of {path} is not swin_backbone.SwinTransformer: use a config with it.')
     params = sum(p.numel() for p in build_without_data(config).parameters())
     return estimate(backbone, shape or default_shape(config), params)
 
 
 def estimate(backbone: dict[str, Any], shape: tuple[int, int], params: int | None = None) -> Memory:
-    """Estimate the memory of a backbone, or of a network with it.
+    """Estimate the memory for a backbone, or for a network with it.
 
     Args:
         backbone: arguments of :class:`swin_backbone.SwinTransformer`.
@@ -79,7 +79,7 @@ def estimate(backbone: dict[str, Any], shape: tuple[int, int], params: int | Non
         params: parameters of the whole network; those of the backbone if None.
 
     Raises:
-        InputError: the shape is not positive, or a block has no window attention with queries and keys.
+        InputError: if the shape is not positive, or the attention is not window attention with queries and keys.
     """
     check_shape(shape)
     with torch.device('meta'):
@@ -107,21 +107,21 @@ def estimate(backbone: dict[str, Any], shape: tuple[int, int], params: int | Non
 
 
 def use_operator(model: SwinTransformer) -> None:
-    """Let every attention of ``model`` be one operator that keeps its inputs.
+    """Replace the forward of every attention in ``model`` by one operator that saves its inputs.
 
     Raises:
-        InputError: a block has no window attention with queries and keys.
+        InputError: if the attention is not window attention with queries and keys.
     """
     for stage in model.stage_list:
         for block in stage.blocks:
             attention: Any = block.attn
             if type(attention) not in (WindowAttention, CosineWindowAttention):
-                raise InputError(f'{type(attention).__name__} has no estimate: use windows with queries and keys.')
+                raise InputError(f'{type(attention).__name__} is not supported: use windows with queries and keys.')
             attention.forward = partial(attend, attention)
 
 
 def attend(module: Any, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
-    """The forward pass of attention in compiled graphs."""
+    """Compute attention like in compiled graphs."""
     scale = module.logit_scale_factor()
     tensor, factor = (scale, 1.0) if isinstance(scale, Tensor) else (None, scale)
     options = (tensor, factor, module.num_heads, list(module.window), shifted, False)
@@ -129,10 +129,10 @@ def attend(module: Any, x: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
 
 
 def saved_bytes(model: nn.Module, run: Callable[[], Any]) -> int:
-    """Bytes that autograd keeps after a forward pass, without the parameters."""
+    """Return the number of bytes that autograd saves in a forward pass, without the parameters."""
     own = {p.untyped_storage()._cdata for p in model.parameters()}
     kept: dict[int, int] = {}
-    alive: list[Tensor] = []  # so that no other storage gets the address of one that was counted
+    alive: list[Tensor] = []  # keep tensors, so that the address of a counted storage is not reused
 
     def pack(x: Tensor) -> Tensor:
         storage = x.untyped_storage()
@@ -150,7 +150,7 @@ def saved_bytes(model: nn.Module, run: Callable[[], Any]) -> int:
 
 
 def as_markdown(found: Memory, gpus: int) -> str:
-    """A table of 10^9 bytes per GPU, with the states on every GPU, and divided among ``gpus`` GPUs by ZeRO stage 1."""
+    """Format a table in GB (10^9 bytes) per GPU, without and with ZeRO stage 1 over ``gpus`` GPUs."""
     parameters = FLOAT32 * found.params
     states = ADAMW_STATES * parameters
     rows: dict[str, tuple[float, float]] = {
@@ -159,10 +159,10 @@ def as_markdown(found: Memory, gpus: int) -> str:
         "AdamW's states": (states, states / gpus),
     }
     fixed = [sum(column) for column in zip(*rows.values(), strict=True)]
-    rows['these together'] = (fixed[0], fixed[1])
+    rows['subtotal'] = (fixed[0], fixed[1])
     for name, size in (('without', found.activations), ('with', found.checkpointed)):
         rows[f'activations of the backbone, {name} checkpointing'] = (size, size)
-        rows[f'all {name} checkpointing'] = (fixed[0] + size, fixed[1] + size)
+        rows[f'total {name} checkpointing'] = (fixed[0] + size, fixed[1] + size)
     rows['attention weights of the largest block, if not fused'] = (found.weights, found.weights)
     rows['the same with sequential attention'] = (found.sequential, found.sequential)
     header = ('GB per GPU, one image, float32', 'states on every GPU', f'ZeRO stage 1 on {gpus} GPUs')

@@ -8,11 +8,11 @@ class Published:
     """Published numbers of one config.
 
     Attributes:
-        params: parameters.
-        flops: multiply-adds for the image of the papers (:func:`swin_backbone.model_zoo.complexity.default_shape`);
-            None if not published.
+        params: number of parameters.
+        flops: number of multiply-adds for the papers' image
+            (:func:`swin_backbone.model_zoo.complexity.default_shape`); None if not published.
         source: the publication.
-        remark: why the numbers do not apply as they are; empty if they do.
+        remark: explanation if the number of multiply-adds differs from ours; otherwise empty.
     """
 
     params: int
@@ -22,18 +22,18 @@ class Published:
 
 
 def millions(params: int, gigas: int | None, source: str, remark: str = '') -> Published:
-    """Numbers as printed: millions of parameters, 10^9 multiply-adds."""
+    """Return an entry from parameters in millions and multiply-adds in 10^9."""
     return Published(params * 10**6, gigas and gigas * 10**9, source, remark)
 
 
 TABLE_2A, TABLE_2B, TABLE_2C, TABLE_3 = (f'Swin paper, Table {number}' for number in ('2a', '2b', '2c', '3'))
 RELEASE = 'official release'
 IRREPRODUCIBLE = (
-    'this network costs 2482G at 640x2560, where Swin-B meets its 1841G; 3230G is about twice its cost at 512x2048 '
-    '(1611G), and nobody has said what the paper counted'
+    'this network costs 2482G at 640x2560, where Swin-B agrees with the published 1841G; 3230G is about twice its cost '
+    'at 512x2048 (1611G), and it is not documented what the paper counted'
 )
-NO_POSITION_PRODUCTS = '1119G is the cost without the products of its position attention, 154.6G at 512x2048'
-NO_MASK_BRANCH = '292G is the cost without the branch of mask features, which costs 15.7G at 800x1280'
+NO_POSITION_PRODUCTS = '1119G is the cost without the products of its position attention, which are 154.6G at 512x2048'
+NO_MASK_BRANCH = '292G is the cost without the mask feature branch, which costs 15.7G at 800x1280'
 
 PUBLISHED: dict[str, Published] = {
     'cascade_swin_t_1x': millions(86, 745, RELEASE),

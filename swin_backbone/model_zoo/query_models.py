@@ -1,4 +1,4 @@
-"""Run Mask2Former and DINO on the meta device, where the sizes of maps cannot be read from tensors."""
+"""Forward passes of Mask2Former and DINO for the meta device, on which map sizes cannot be read from tensors."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 Part = Any
-"""A module of a toolkit, whose attributes have no types."""
+"""A module of a toolkit; its attributes are untyped."""
 
 
 def deformable_attention(module: Part, query: Tensor, value: Tensor | None = None, **_: Any) -> Tensor:
@@ -18,7 +18,7 @@ def deformable_attention(module: Part, query: Tensor, value: Tensor | None = Non
 
 
 def pixel_decoder(module: Part, maps: tuple[Tensor, ...]) -> tuple[Tensor, list[Tensor]]:
-    """Run Mask2Former's pixel decoder: the map of the masks, and those for the queries from low to high resolution."""
+    """Run Mask2Former's pixel decoder; return mask features and the maps for the queries, lowest resolution first."""
     levels = [convolution(maps[-1 - index]) for index, convolution in enumerate(module.input_convs)]
     tokens = flatten(levels)
     for layer in module.encoder.layers:
@@ -29,7 +29,7 @@ def pixel_decoder(module: Part, maps: tuple[Tensor, ...]) -> tuple[Tensor, list[
 
 
 def run_dino(model: Part, maps: tuple[Tensor, ...]) -> None:
-    """Run encoder, selection of queries, decoder and head of DINO on the maps of its neck."""
+    """Run encoder, query selection, decoder and head of DINO on the maps of its neck."""
     tokens = flatten(maps)
     for layer in model.encoder.layers:
         tokens = layer(tokens, query_pos=tokens, key_padding_mask=None)
@@ -52,5 +52,5 @@ def run_dino(model: Part, maps: tuple[Tensor, ...]) -> None:
 
 
 def flatten(maps: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
-    """The tokens of all maps ``[B, C, h, w]`` in one sequence ``[B, N, C]``."""
+    """Flatten all maps ``[B, C, h, w]`` to one sequence of tokens ``[B, N, C]``."""
     return torch.cat([one.flatten(2).transpose(1, 2) for one in maps], dim=1)

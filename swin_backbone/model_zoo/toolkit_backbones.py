@@ -1,4 +1,4 @@
-"""Compare MMSwinTransformer with the toolkits' own class, over every Swin backbone in the configs that they install."""
+"""Compare MMSwinTransformer with the toolkits' SwinTransformer for every Swin backbone in their installed configs."""
 
 import copy
 import json
@@ -26,10 +26,10 @@ from swin_backbone.evaluation.tables import markdown_table
 
 TOOLKITS = ('mmdet', 'mmseg')
 IMAGE = (75, 93)
-"""Height and width: neither patches nor windows nor merging fit."""
+"""Height and width of the test image; both need padding for patches, windows and merging."""
 
 TOLERANCE = 1e-5
-"""Largest difference of a map, relative to its largest value."""
+"""Maximum difference of a feature map, relative to its largest value."""
 
 HEADING = '## Results'
 HEADER = ('backbone', 'configs', 'names', 'state dict', 'optimizer groups', 'worst error', 'outcome')
@@ -41,9 +41,9 @@ class Use:
     """A Swin backbone in a config.
 
     Attributes:
-        config: its file below the folder of configs.
-        path: where the backbone is in the model, with dots.
-        arguments: those of the backbone, without its type and initial weights.
+        config: path of the config in the folder of configs.
+        path: dotted path of the backbone in the model.
+        arguments: arguments of the backbone, without its type and initial weights.
         optimizer: learning rate, weight decay and ``paramwise_cfg``.
     """
 
@@ -54,22 +54,22 @@ class Use:
 
     @property
     def key(self) -> str:
-        """Text that is the same for equal arguments."""
+        """Key for grouping; equal for equal arguments."""
         return json.dumps(self.arguments, sort_keys=True, default=str)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of one backbone.
+    """The result for one backbone.
 
     Attributes:
-        toolkit: whose class it was compared with.
-        uses: the configs that have it.
+        toolkit: the toolkit with the reference class.
+        uses: the configs with this backbone.
         names: whether all parameters have the same names in the same order.
-        loaded: whether each state dict loads strictly into the other and comes back unchanged.
-        groups: whether learning rate and weight decay of every parameter are the same, with each config's optimizer.
+        loaded: whether each state dict loads strictly into the other and both are then equal.
+        groups: whether each config's optimizer gives every parameter the same learning rate and weight decay.
         error: largest difference of a map, relative to its largest value.
-        failure: why there was no comparison; empty if there was one.
+        failure: reason why there was no comparison; empty if there was one.
     """
 
     toolkit: str
@@ -82,54 +82,54 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing differs."""
+        """Whether everything is equal."""
         return self.names and self.loaded and self.groups and self.error < TOLERANCE and not self.failure
 
     @property
     def outcome(self) -> str:
-        """The failure or 'equal'."""
+        """The failure, 'equal' or 'DIFFERENT'."""
         return self.failure or ('equal' if self.passed else 'DIFFERENT')
 
     @property
     def label(self) -> str:
-        """The first config."""
+        """Toolkit and name of the first config."""
         return f'{self.toolkit}: {Path(self.uses[0].config).stem}'
 
     def row(self) -> str:
-        """One line of the table under :data:`COLUMNS`."""
+        """Format as a line of the table under :data:`COLUMNS`."""
         return f'{self.label[:56]:<58}{len(self.uses):>8}{self.error:>14.1e}  {self.outcome}'
 
 
 def config_folder(toolkit: str) -> Path:
-    """The folder of the configs that a toolkit installs.
+    """Return the folder of a toolkit's installed configs.
 
     Raises:
-        InputError: the toolkit is not installed, or has none.
+        InputError: if the toolkit or its configs are not installed.
     """
     spec = find_spec(toolkit)
     if spec is None or spec.origin is None:
-        raise InputError(f'{toolkit} is not installed: install it to compare with it.')
+        raise InputError(f'{toolkit} is not installed: install it for the comparison.')
     folder = Path(spec.origin).parent / '.mim' / 'configs'
     if not folder.is_dir():
-        raise InputError(f'{folder} is missing: install {toolkit} with its configs, as its wheel and mim do.')
+        raise InputError(f'{folder} is missing: install {toolkit} with its configs, as in its wheel or with mim.')
     return folder
 
 
 @cache
 def find_uses(toolkit: str) -> tuple[Use, ...]:
-    """Every Swin backbone in the configs of a toolkit, from the resolved configs; reading them takes a minute."""
+    """Find every Swin backbone in the resolved configs of a toolkit; reading them takes a minute."""
     folder = config_folder(toolkit)
     uses: list[Use] = []
     for path in sorted(folder.rglob('*.py')):
         name = path.relative_to(folder)
-        # A config that inherits the backbone names a base with it.
+        # A config that inherits a Swin backbone contains 'swin' in the name of its base.
         if '_base_' not in name.parts and 'swin' in path.read_text(encoding='utf-8').lower():
             uses += uses_in(Config.fromfile(path, import_custom_modules=False, format_python_code=False), str(name))
     return tuple(uses)
 
 
 def uses_in(config: Config, name: str) -> list[Use]:
-    """The Swin backbones of one config."""
+    """Return the Swin backbones of one config."""
     wrapper = config.get('optim_wrapper') or {}
     optimizer = {key: (wrapper.get('optimizer') or {}).get(key) for key in ('lr', 'weight_decay')}
     optimizer['paramwise_cfg'] = wrapper.get('paramwise_cfg')
@@ -143,7 +143,7 @@ def uses_in(config: Config, name: str) -> list[Use]:
 
 
 def plain(value: Any) -> Any:
-    """A value of a config in Python's own types."""
+    """Convert a config value to built-in types."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -152,10 +152,10 @@ def plain(value: Any) -> Any:
 
 
 def compare_all(toolkits: Sequence[str] = TOOLKITS) -> Iterator[Comparison]:
-    """Compare every different backbone once.
+    """Compare every distinct backbone once.
 
     Raises:
-        InputError: a toolkit or its configs are missing.
+        InputError: if a toolkit or its configs are missing.
     """
     for toolkit in toolkits:
         alike: dict[str, list[Use]] = {}
@@ -166,7 +166,7 @@ def compare_all(toolkits: Sequence[str] = TOOLKITS) -> Iterator[Comparison]:
 
 
 def compare(toolkit: str, uses: tuple[Use, ...]) -> Comparison:
-    """Compare the backbone that ``uses`` share with the toolkit's own, with the same random weights."""
+    """Compare the backbone of ``uses`` with the toolkit's class, with the same random weights."""
     stock_class = import_module(f'{toolkit}.models.backbones.swin').SwinTransformer
     try:
         stock = stock_class(**copy.deepcopy(uses[0].arguments))
@@ -180,14 +180,14 @@ def compare(toolkit: str, uses: tuple[Use, ...]) -> Comparison:
         stock.load_state_dict(ours.state_dict(), strict=True)
     except RuntimeError as error:
         return Comparison(toolkit, uses, names, failure=f'not loaded: {str(error).splitlines()[0]}')
-    mine, theirs = ours.state_dict(), stock.state_dict()
-    loaded = mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+    state, expected = ours.state_dict(), stock.state_dict()
+    loaded = state.keys() == expected.keys() and all(torch.equal(state[name], expected[name]) for name in state)
     groups = all(same_groups(stock, ours, use) for use in uses)
     return Comparison(toolkit, uses, names, loaded, groups, map_error(ours, stock))
 
 
 def randomize(model: nn.Module) -> None:
-    """Give every parameter a random value of an order of magnitude that keeps maps of that of one."""
+    """Set random parameters with a scale at which the values of feature maps are of order one."""
     torch.manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -198,7 +198,7 @@ def randomize(model: nn.Module) -> None:
 
 
 def map_error(ours: Any, stock: Any) -> float:
-    """The largest difference of a map of an image, relative to the largest value of that map."""
+    """Return the largest difference of the maps of an image, relative to the largest value of the map."""
     ours.train(False)
     stock.train(False)
     image = torch.randn(1, ours.options.in_channels, *IMAGE)
@@ -208,13 +208,13 @@ def map_error(ours: Any, stock: Any) -> float:
 
 
 def same_groups(stock: nn.Module, ours: nn.Module, use: Use) -> bool:
-    """Whether the optimizer of a config gives every parameter of both the same learning rate and weight decay."""
+    """Whether a config's optimizer gives the parameters of both backbones the same learning rates and weight decays."""
     with quiet():
         return groups(stock, use) == groups(ours, use)
 
 
 def groups(backbone: nn.Module, use: Use) -> dict[str, tuple[Any, Any]]:
-    """Learning rate and weight decay of every parameter by its name, in a model that has only the backbone."""
+    """Return learning rate and weight decay of every parameter by name, in a model that consists of the backbone."""
     model = backbone
     for name in reversed(use.path.split('.')):
         outer = nn.Module()
@@ -232,7 +232,7 @@ def groups(backbone: nn.Module, use: Use) -> dict[str, tuple[Any, Any]]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the line that mmengine logs for every parameter."""
+    """Suppress mmengine's log line for every parameter."""
     logging.disable(logging.WARNING)
     try:
         yield
@@ -241,7 +241,7 @@ def quiet() -> Iterator[None]:
 
 
 def summary(comparisons: Sequence[Comparison]) -> str:
-    """What came of all of them, in one sentence."""
+    """Summarise all comparisons in one sentence."""
     configs = len({(c.toolkit, use.config) for c in comparisons for use in c.uses})
     built = [c for c in comparisons if not c.failure]
     worst = max((c.error for c in built), default=float('nan'))
@@ -260,7 +260,7 @@ def summary(comparisons: Sequence[Comparison]) -> str:
 
 
 def as_markdown(comparisons: Sequence[Comparison], command: str) -> str:
-    """Format the section about all comparisons."""
+    """Format the section on all comparisons."""
     versions = ', '.join(f'{name} {version(name)}' for name in ('torch', 'mmengine', 'mmcv', *TOOLKITS))
     yes = {True: 'equal', False: 'DIFFERENT'}
     rows = [
@@ -272,6 +272,6 @@ def as_markdown(comparisons: Sequence[Comparison], command: str) -> str:
 
 
 def put_into(page: str, section: str) -> str:
-    """A page with its last section, from the heading on, exchanged for another one; added where it has none."""
+    """Replace the last section of a page, from :data:`HEADING` on, or append it if the page does not have it."""
     before = re.split(rf'^{HEADING}$', page, maxsplit=1, flags=re.MULTILINE)[0]
     return f'{before.rstrip()}\n\n{section}' if before.strip() else section

@@ -1,4 +1,4 @@
-"""Whole models of the toolkits with their own Swin and with MMSwinTransformer: one training step and a prediction."""
+"""Compare whole models with the toolkits' Swin and with MMSwinTransformer in one training step and a prediction."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,13 +24,13 @@ from swin_backbone.model_zoo.toolkit_backbones import TOOLKITS, Use, config_fold
 
 SIDE, IMAGES, FRAMES = 64, 2, 2
 BLOCKS, QUERIES, REGIONS, CLASSES = 2, 30, 30, 200
-"""At most as many blocks in a stage, queries, regions to train on and to detect, and classes: for seconds on a CPU."""
+"""Limits of blocks per stage, queries, regions and classes, so that a comparison takes seconds on a CPU."""
 
 RATE = 0.01
-"""Of SGD: the steps of Adam depend on the signs of gradients, which rounding decides where they are nearly 0."""
+"""Learning rate of SGD; Adam is not used, because its first step depends on the signs of gradients near zero."""
 
 TOLERANCE = 1e-4
-"""Largest difference of a loss, relative to their sum, and of a prediction, relative to its largest value."""
+"""Maximum difference of a loss, relative to the sum, and of a prediction, relative to its largest value."""
 
 HEADER = ('family', 'config', 'loss', 'difference', 'prediction', 'outcome')
 COLUMNS = f'{"family":<24}{"loss":>12}{"difference":>12}{"prediction":>12}  outcome'
@@ -38,16 +38,16 @@ COLUMNS = f'{"family":<24}{"loss":>12}{"difference":>12}{"prediction":>12}  outc
 
 @dataclass(frozen=True)
 class Pair:
-    """What came of one model with both backbones.
+    """The result for one model with both backbones.
 
     Attributes:
         family: toolkit and folder of its config.
-        config: the file below the folder of configs.
+        config: path of the config in the folder of configs.
         loss: sum of the losses of a training step with the toolkit's backbone.
         loss_error: largest difference of a loss, relative to that sum.
         prediction_error: largest difference of a score, logit or label, relative to the largest value.
-        failure: why there was no comparison; empty if there was one.
-        missing: whether that is for want of a package or file.
+        failure: reason why there was no comparison; empty if there was one.
+        missing: whether the reason is a missing package or file.
     """
 
     family: str
@@ -65,7 +65,7 @@ class Pair:
 
     @property
     def passed(self) -> bool:
-        """Whether they are equal, or something that they need is missing on this machine."""
+        """Whether the models are equal, or were not compared because a package or file is missing."""
         return self.equal or self.missing
 
     @property
@@ -74,19 +74,19 @@ class Pair:
         return self.failure or ('equal' if self.equal else 'DIFFERENT')
 
     def cells(self) -> tuple[str, ...]:
-        """The cells under :data:`HEADER`."""
+        """Return the cells under :data:`HEADER`."""
         numbers = (f'{self.loss:.4f}', f'{self.loss_error:.1e}', f'{self.prediction_error:.1e}')
         shown = ('-',) * 3 if self.failure else numbers
         return (self.family, Path(self.config).stem, *shown, self.outcome)
 
     def row(self) -> str:
-        """One line of the table under :data:`COLUMNS`."""
+        """Format as a line of the table under :data:`COLUMNS`."""
         _, _, *numbers, outcome = self.cells()
         return f'{self.family:<24}{"".join(f"{number:>12}" for number in numbers)}  {outcome}'
 
 
 def families(toolkit: str) -> dict[str, Use]:
-    """The config with the smallest backbone of every folder of configs with a Swin, by toolkit and folder."""
+    """Return the config with the smallest Swin backbone in every folder of configs, by toolkit and folder."""
     found: dict[str, Use] = {}
     for use in find_uses(toolkit):
         family = f'{toolkit}: {Path(use.config).parts[0]}'
@@ -96,19 +96,19 @@ def families(toolkit: str) -> dict[str, Use]:
 
 
 def size(use: Use) -> tuple[int, int]:
-    """Width and depth of a backbone, to compare."""
+    """Return channels and depth of a backbone for comparison."""
     return use.arguments.get('embed_dims', 96), sum(use.arguments.get('depths', (2, 2, 6, 2)))
 
 
 def compare_families(toolkits: Sequence[str] = TOOLKITS) -> Iterator[Pair]:
-    """Compare a model of every family."""
+    """Compare one model of every family."""
     for toolkit in toolkits:
         for family, use in families(toolkit).items():
             yield compare_family(toolkit, family, use)
 
 
 def compare_family(toolkit: str, family: str, use: Use) -> Pair:
-    """Compare the models of one config; an error becomes part of the result."""
+    """Compare the models of one config; errors are recorded in the result."""
     config = Config.fromfile(config_folder(toolkit) / use.config, import_custom_modules=False)
     missing = missing_part(config.model)
     if missing:
@@ -116,17 +116,17 @@ def compare_family(toolkit: str, family: str, use: Use) -> Pair:
     try:
         with quiet(), DefaultScope.overwrite_default_scope(config.get('default_scope', toolkit)):
             return compare_models(toolkit, family, use, config.model)
-    except Exception as error:  # whatever the model of a toolkit raises
+    except Exception as error:  # models of the toolkits may raise any exception
         return Pair(family, use.config, failure=f'{type(error).__name__}: {shorten(str(error))}')
 
 
 def missing_part(model: Any) -> str:
-    """What a model needs that is not on this machine; empty if nothing."""
+    """Describe a missing package or file that a model needs; empty if nothing is missing."""
     if find_spec('mmdet') is None and 'mmdet' in str(model):
         return 'needs mmdet'
     for node in dicts_in(model):
         if node.get('type') == 'DyHead' and mmcv_operators() != 'compiled':
-            return "needs mmcv's compiled operators: DyHead takes offsets of another size than its maps"
+            return "needs mmcv's compiled operators: DyHead uses offsets of another size than its maps"
         if node.get('type') == 'BertModel':
             name = str(node.get('name'))
             if find_spec('transformers') is None:
@@ -134,7 +134,7 @@ def missing_part(model: Any) -> str:
             from huggingface_hub import try_to_load_from_cache
 
             if not Path(name).is_dir() and not isinstance(try_to_load_from_cache(name, 'config.json'), str):
-                return f'needs the language model {name}, which is not on this machine'
+                return f'needs the language model {name}, which was not found'
     return ''
 
 
@@ -149,14 +149,14 @@ def compare_models(toolkit: str, family: str, use: Use, model: Any) -> Pair:
     losses = [training_losses(one, toolkit) for one in (ours, stock)]
     predictions = [predicted(one, toolkit) for one in (ours, stock)]
     if losses[0].keys() != losses[1].keys():
-        raise InputError(f'other losses: {", ".join(losses[0])} instead of {", ".join(losses[1])}.')
+        raise InputError(f'the losses differ: {", ".join(losses[0])} instead of {", ".join(losses[1])}.')
     total = float(sum(losses[1].values()))
     worst = max(abs(float(losses[0][name] - loss)) for name, loss in losses[1].items()) / total
     return Pair(family, use.config, total, worst, difference(*predictions))
 
 
 def shrink(model: Any) -> None:
-    """Limit blocks, queries, regions and classes of a model, and pad its images to :data:`SIDE` pixels at most."""
+    """Limit blocks, queries, regions and classes of a model, and set the size of padded images to :data:`SIDE`."""
     for node in dicts_in(model):
         if str(node.get('type')).rpartition('.')[2] == 'SwinTransformer':
             node['depths'] = [min(depth, BLOCKS) for depth in node.get('depths', (2, 2, 6, 2))]
@@ -174,7 +174,7 @@ def shrink(model: Any) -> None:
 
 
 def build(model: Any, use: Use, kind: str | None) -> Any:
-    """A model, with another type of backbone if one is given, and without files of weights."""
+    """Build a model without pretrained weights, with another type of backbone if ``kind`` is given."""
     model = copy.deepcopy(model)
     for path, node in dicts_with_paths(model, ''):
         if path == use.path and kind is not None:
@@ -188,7 +188,7 @@ def build(model: Any, use: Use, kind: str | None) -> Any:
 
 
 def batch(model: Any, toolkit: str) -> Any:
-    """Random images with annotations, the same at every call."""
+    """Return random images with annotations, the same in every call."""
     torch.manual_seed(1)
     if toolkit == 'mmseg':
         return segmentation_batch(model)
@@ -204,7 +204,7 @@ def batch(model: Any, toolkit: str) -> Any:
 
 
 def segmentation_batch(model: Any) -> Any:
-    """Random images with label maps."""
+    """Return random images with label maps."""
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
 
@@ -218,7 +218,7 @@ def segmentation_batch(model: Any) -> Any:
 
 
 def training_losses(model: Any, toolkit: str) -> dict[str, Tensor]:
-    """Train for one step, and return the losses by name."""
+    """Train for one step; return the losses by name."""
     model.train()
     data = model.data_preprocessor(batch(model, toolkit), True)
     torch.manual_seed(2)
@@ -231,7 +231,7 @@ def training_losses(model: Any, toolkit: str) -> dict[str, Tensor]:
 
 
 def predicted(model: Any, toolkit: str) -> list[Tensor]:
-    """The scores, logits and labels of a prediction, sorted: models with random weights have many equal ones."""
+    """Return the scores, logits and labels of a prediction, sorted because random weights give many ties."""
     model.train(False)
     data = model.data_preprocessor(batch(model, toolkit), False)
     with torch.no_grad():
@@ -240,7 +240,7 @@ def predicted(model: Any, toolkit: str) -> list[Tensor]:
 
 
 def values_in(node: Any) -> Iterator[Tensor]:
-    """Every tensor of scores, logits and label maps in predictions."""
+    """Yield every tensor of scores, logits and label maps in predictions."""
     if isinstance(node, (list, tuple)):
         for one in node:
             yield from values_in(one)
@@ -252,34 +252,34 @@ def values_in(node: Any) -> Iterator[Tensor]:
                 yield from values_in(value)
 
 
-def difference(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
-    """The largest difference, relative to the largest value; infinite where there is nothing to compare."""
-    if not theirs or [one.shape for one in ours] != [one.shape for one in theirs]:
+def difference(ours: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
+    """Return the largest difference, relative to the largest value; infinite if the tensors cannot be compared."""
+    if not reference or [one.shape for one in ours] != [one.shape for one in reference]:
         return float('inf')
-    pairs = zip(ours, theirs, strict=True)
+    pairs = zip(ours, reference, strict=True)
     return max(float((one - other).abs().max() / other.abs().max().clamp_min(1e-12)) for one, other in pairs)
 
 
 def summary(pairs: Sequence[Pair]) -> str:
-    """What came of all families, in one sentence."""
+    """Summarise all families in one sentence."""
     compared = [pair for pair in pairs if not pair.failure]
     text = f'{sum(pair.equal for pair in pairs)} of {len(pairs)} families equal'
     if compared:
         loss, prediction = max(p.loss_error for p in compared), max(p.prediction_error for p in compared)
         text += f'; largest difference of a loss {loss:.1e}, of a prediction {prediction:.1e}'
     missing = sum(pair.missing for pair in pairs)
-    return f'{text}; {missing} need what is not on this machine.' if missing else f'{text}.'
+    return f'{text}; {missing} need packages or files that were not found.' if missing else f'{text}.'
 
 
 def as_markdown(pairs: Sequence[Pair]) -> str:
-    """Format the section about whole models."""
+    """Format the section on whole models."""
     text = (
-        f'A model of every folder of configs, that with the smallest backbone, on {IMAGES} random images about {SIDE} '
-        f'pixels high (video: one of {FRAMES} frames), with at most {BLOCKS} blocks in a stage, {QUERIES} queries, '
+        f'The model with the smallest backbone in every folder of configs, on {IMAGES} random images about {SIDE} '
+        f'pixels high (video: one of {FRAMES} frames), with at most {BLOCKS} blocks per stage, {QUERIES} queries, '
         f'{REGIONS} regions and {CLASSES} classes. '
-        'Both backbones get the same weights and seeds, are trained for one step of SGD and predict. Differences are '
-        'the largest one of a loss, relative to the sum of all, and of a score, logit or label, relative to the '
-        'largest value.'
+        'Both models have the same weights and seeds, are trained for one step of SGD and then predict. The table '
+        'lists the largest difference of a loss, relative to the sum of all losses, and of a score, logit or label, '
+        'relative to the largest value.'
     )
     table = markdown_table(HEADER, [pair.cells() for pair in pairs], left=(0, 1, 5))
     return f'### Whole models\n\n{summary(pairs)}\n\n{text}\n\n{table}\n'

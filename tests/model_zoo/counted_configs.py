@@ -1,4 +1,4 @@
-"""The configs of the project, each read and counted once for all tests."""
+"""The project's configs, read and counted once for all tests."""
 
 import copy
 from functools import cache
@@ -9,13 +9,13 @@ from mmengine.config import utils as mmengine_utils
 from swin_backbone.engine.config import load_config
 from swin_backbone.model_zoo.page import Entry, find_configs, make_entry
 
-# For every `_base_ = 'mmdet::...'` mmengine parses the 100 metafiles of the toolkit again, half a second for a config.
+# mmengine parses the toolkit's 100 metafiles for every `_base_ = 'mmdet::...'`, which takes half a second per config.
 mmengine_utils.load = cache(mmengine_utils.load)
 
 PATHS = {path.stem: path for path in find_configs()}
 
 MODERN = ('mask2former', 'dino', 'rtmdet')
-"""Beginnings of the names of configs with the toolkits' recipes; test_modern_configs.py compares them."""
+"""Prefixes of the names of configs with the toolkits' recipes, which test_modern_configs.py compares."""
 V2_SYSTEMS = ('htc_swinv2', 'upernet_swinv2_l', 'upernet_swinv2_g')
 
 
@@ -25,11 +25,11 @@ def _read(name: str) -> Config:
 
 
 def config(name: str) -> Config:
-    """A config to change at will."""
+    """Return a copy of a config that may be modified."""
     return copy.deepcopy(_read(name))
 
 
 @cache
 def entry(name: str) -> Entry:
-    """A config with its cost; the entries of all configs build every network."""
+    """Return a config with its cost, which builds its network."""
     return make_entry(PATHS[name], config=_read(name))

@@ -1,4 +1,4 @@
-"""The papers' classifiers: counted parameters and multiply-adds are the published ones, and the page lists them."""
+"""The papers' classifiers: counted parameters and multiply-adds compared with the published ones, and the page."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ ROWS = [row for rows in TABLES.values() for row in rows]
 
 
 @pytest.mark.parametrize('built', sorted({row.network[:3] + row.network[4:] for row in ROWS}))
-def test_parameters_are_the_published_ones(built: tuple[str, str, int, int]) -> None:
+def test_parameters_equal_the_published_ones(built: tuple[str, str, int, int]) -> None:
     kind, variant, version, window = built
     options: dict[str, Any] = dict(window_size=window, out_indices=(3,))
     with torch.device('meta'):
@@ -23,7 +23,7 @@ def test_parameters_are_the_published_ones(built: tuple[str, str, int, int]) -> 
     params = sum(p.numel() for p in backbone.parameters()) + 1000 * (backbone.num_features[-1] + 1)
     for row in ROWS:
         if row.network[:3] + row.network[4:] == built and row.params is not None:
-            if row.params == 29:  # of Swin-T in the paper; its release prints 28M
+            if row.params == 29:  # Swin-T in the paper; 28M in its release
                 assert row.source == TABLE_1 and round(params / 1e6) == 28
             else:
                 assert abs(params / 1e6 - row.params) < max(0.015 * row.params, 0.5), row
@@ -37,7 +37,7 @@ SMALL = [
 
 
 @pytest.mark.parametrize('network', SMALL)
-def test_multiply_adds_are_the_published_ones_and_on_the_page(network: tuple[str, str, int, int, int]) -> None:
+def test_multiply_adds_equal_the_published_ones_and_are_on_the_page(network: tuple[str, str, int, int, int]) -> None:
     rows = [row for row in ROWS if row.network == network]
     cost = measure(rows[0])
     assert any(row.flops for row in rows)

@@ -1,4 +1,4 @@
-"""The cost of every config beside the published one, and the page with both."""
+"""The cost of every config compared with the published one, and the page with both."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ def entries() -> dict[str, Entry]:
     return {name: counted_configs.entry(name) for name in counted_configs.PATHS}
 
 
-def test_costs_are_the_published_ones(entries: dict[str, Entry]) -> None:
+def test_costs_equal_the_published_ones(entries: dict[str, Entry]) -> None:
     assert PUBLISHED.keys() <= entries.keys()
     for name, published in PUBLISHED.items():
         cost = entries[name].cost
@@ -41,10 +41,10 @@ def test_costs_are_the_published_ones(entries: dict[str, Entry]) -> None:
             assert abs(cost.flops / published.flops - 1) < 0.02, name
 
 
-def test_what_the_numbers_that_differ_are_of(entries: dict[str, Entry]) -> None:
+def test_published_numbers_that_differ_are_explained(entries: dict[str, Entry]) -> None:
     remarks = [name for name, published in PUBLISHED.items() if published.remark]
     assert set(remarks) == {'mask_reppoints_v2_swin_t_3x', 'upernet_swin_l_640_160k', 'danet_r101_160k'}
-    products = (64 * 256) ** 2 * (64 + 512)  # of all pairs of tokens at a stride of 8
+    products = (64 * 256) ** 2 * (64 + 512)  # for all pairs of tokens at stride 8
     assert entries['danet_r101_160k'].cost.flops - products == pytest.approx(1119e9, rel=0.01)
     masks, boxes = (entries[f'{name}_v2_swin_t_3x'].cost for name in ('mask_reppoints', 'reppoints'))
     branch = 21_000 * 256 * 128 * 9 + 16_000 * (4 * 128 * 128 * 9 + 128 * 8)
@@ -54,15 +54,15 @@ def test_what_the_numbers_that_differ_are_of(entries: dict[str, Entry]) -> None:
     assert entries['upernet_swin_l_640_160k'].cost.flops == pytest.approx(2482.3e9, rel=1e-4)
 
 
-def test_cascade_swin_t_to_the_last_digit(entries: dict[str, Entry]) -> None:
-    """148.65 backbone and FPN + 50.62 RPN + 386.58 boxes + 3 * 52.99 masks, counted by hand on stock parts."""
+def test_cost_of_cascade_swin_t_equals_the_sum_of_its_parts(entries: dict[str, Entry]) -> None:
+    """148.65 backbone and FPN + 50.62 RPN + 386.58 boxes + 3 * 52.99 masks, computed manually for MMDetection."""
     cost = entries['cascade_swin_t_3x'].cost
     assert cost.shape == (800, 1280)
     assert cost.params / 1e6 == pytest.approx(85.63, abs=0.005)
     assert cost.flops / 1e9 == pytest.approx(744.80, abs=0.01)
 
 
-def test_shapes_are_the_papers(entries: dict[str, Entry]) -> None:
+def test_image_sizes_are_those_of_the_papers(entries: dict[str, Entry]) -> None:
     for name, entry in entries.items():
         crop = (896, 3584) if '896' in name else (640, 2560) if '640' in name else (512, 2048)
         expected = crop if entry.path.parent.name == 'segmentation' else (800, 1280)
@@ -81,7 +81,7 @@ def test_the_pages_are_up_to_date(entries: dict[str, Entry]) -> None:
         assert (DOCS / name).read_text() == text, 'run `make model-zoo`'
 
 
-def test_a_remark_follows_the_table(entries: dict[str, Entry]) -> None:
+def test_remarks_are_printed_below_the_table(entries: dict[str, Entry]) -> None:
     text = model_zoo.as_text([entries['upernet_swin_l_640_160k'], entries['cascade_swinv2_t_3x']])
     heading, first, second, remark = text.splitlines()
     assert len(heading) == len(first) == len(second)
@@ -92,7 +92,7 @@ def test_a_remark_follows_the_table(entries: dict[str, Entry]) -> None:
 
 @pytest.mark.parametrize('backend', ['sdpa', 'eager'])
 @pytest.mark.parametrize('version', [1, 2])
-def test_fused_attention_counts_like_any_other(backend: str, version: int) -> None:
+def test_the_cost_does_not_depend_on_the_attention_backend(backend: str, version: int) -> None:
     config = counted_configs.config('atss_swin_t_3x')
     config.model.backbone.update(version=version, window_size=7)
     costs = []
@@ -100,7 +100,7 @@ def test_fused_attention_counts_like_any_other(backend: str, version: int) -> No
         config.model.backbone.backend = name
         costs.append(measure(config, (96, 96)).flops)
     assert costs[0] == costs[1]
-    # Stage 1 has 24 x 24 tokens, padded to 28 x 28, in windows of 49: two products of 49 x 96 for each of them.
+    # Stage 1 has 24 x 24 tokens, padded to 28 x 28, in windows of 49: two products of 49 x 96 for each token.
     attention = 2 * 28 * 28 * 49 * 96
     deeper = config.copy()
     deeper.model.backbone.update(depths=(4, 2, 6, 2))
@@ -109,7 +109,7 @@ def test_fused_attention_counts_like_any_other(backend: str, version: int) -> No
     assert measure(deeper, (96, 96)).flops - costs[0] == 2 * (one_block + bias)
 
 
-def test_counting_leaves_the_classes_alone(entries: dict[str, Entry]) -> None:
+def test_counting_does_not_patch_classes(entries: dict[str, Entry]) -> None:
     from mmcv.ops import DeformConv2d
 
     from swin_backbone.attention.window import WindowAttention
@@ -118,7 +118,7 @@ def test_counting_leaves_the_classes_alone(entries: dict[str, Entry]) -> None:
         assert kind.forward.__module__.startswith(('mmcv', 'swin_backbone.attention.window'))
 
 
-def test_the_auxiliary_head_counts_among_the_parameters_alone(entries: dict[str, Entry]) -> None:
+def test_the_auxiliary_head_is_only_included_in_the_parameters(entries: dict[str, Entry]) -> None:
     config = counted_configs.config('upernet_swin_t_160k')
     del config.model['auxiliary_head']
     bare, whole = measure(config), entries['upernet_swin_t_160k'].cost
@@ -126,7 +126,7 @@ def test_the_auxiliary_head_counts_among_the_parameters_alone(entries: dict[str,
     assert whole.params - bare.params == 384 * 256 * 9 + 2 * 256 + 256 * 150 + 150
 
 
-def test_other_shapes_and_channels() -> None:
+def test_other_image_sizes_and_channels_are_counted() -> None:
     config = counted_configs.config('atss_swin_t_3x')
     small = measure(config, (64, 96))
     config.model.backbone.in_channels = 5
@@ -135,12 +135,12 @@ def test_other_shapes_and_channels() -> None:
 
 
 @pytest.mark.parametrize('shape', [(0, 64), (64, -1)])
-def test_impossible_shapes_are_refused(shape: tuple[int, int]) -> None:
+def test_impossible_image_sizes_are_an_error(shape: tuple[int, int]) -> None:
     with pytest.raises(InputError, match='impossible'):
         measure(counted_configs.config('atss_swin_t_3x'), shape)
 
 
-def test_unknown_networks_are_refused() -> None:
+def test_unknown_networks_are_an_error() -> None:
     with pytest.raises(InputError, match='cannot count a Sequential'):
         run_network(torch.nn.Sequential(), torch.empty(1, 3, 8, 8))
 
@@ -159,7 +159,7 @@ def call(*args: object) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
 
 
-def test_the_command_line_speaks_json() -> None:
+def test_the_command_prints_json() -> None:
     path = 'configs/detection/atss_swin_t_3x.py'
     result = call(path, '--json')
     assert result.returncode == 0, result.stderr
@@ -176,7 +176,7 @@ def test_the_command_line_speaks_json() -> None:
 
 
 @pytest.mark.parametrize(('option', 'begin'), [('--json', '['), (None, 'config ')])
-def test_what_packages_print_is_no_part_of_the_output(
+def test_output_of_packages_goes_to_stderr(
     option: str | None, begin: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     def chatter(path: Path, shape: object) -> Entry:
@@ -187,18 +187,18 @@ def test_what_packages_print_is_no_part_of_the_output(
     complexity_command.main(['configs/detection/atss_swin_t_3x.py', *filter(None, [option])])
     captured = capsys.readouterr()
     assert captured.out.startswith(begin)
-    assert captured.err.endswith('Could not import something\n')  # the forks say something of that kind themselves
+    assert captured.err.endswith('Could not import something\n')  # the forks print similar messages
 
 
 @pytest.mark.parametrize('args', [['absent.py'], ['pyproject.toml'], ['configs/detection/_base_/runtime.py']])
-def test_bad_input_is_told_in_one_sentence(args: list[str]) -> None:
+def test_bad_input_is_reported_in_one_line(args: list[str]) -> None:
     result = call(*args)
     assert result.returncode == 2
     assert result.stdout == ''
     assert result.stderr.count('\n') == 1
 
 
-def test_a_backbone_alone_is_counted_without_the_toolkits() -> None:
+def test_a_backbone_is_counted_without_importing_the_toolkits() -> None:
     code = """
 import sys
 from swin_backbone.cli import complexity

@@ -1,4 +1,4 @@
-"""Trials of configs: on which data, what counts as a failure, and the page about them."""
+"""Trials of configs: choice of data, failures, and the page."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def roots(tmp_path: Path) -> tuple[str, str]:
     return str(tmp_path / 'coco'), str(tmp_path / 'ade')
 
 
-def test_a_config_is_tried_on_the_data_that_suit_it(roots: tuple[str, str]) -> None:
+def test_a_config_is_tried_on_suitable_data(roots: tuple[str, str]) -> None:
     coco, ade = roots
     assert config_trials.plan([DETECTION, SEGMENTATION, OWN], roots, 64) == [
         (DETECTION, coco, 64),
@@ -33,7 +33,7 @@ def test_a_config_is_tried_on_the_data_that_suit_it(roots: tuple[str, str]) -> N
     ]
 
 
-def test_a_config_that_no_data_suit_is_not_passed_over(roots: tuple[str, str]) -> None:
+def test_a_config_without_suitable_data_is_not_skipped(roots: tuple[str, str]) -> None:
     coco, _ = roots
     assert config_trials.plan([SEGMENTATION, DETECTION], [coco], 64) == [
         (DETECTION, coco, 64),
@@ -42,7 +42,7 @@ def test_a_config_that_no_data_suit_is_not_passed_over(roots: tuple[str, str]) -
     assert config_trials.plan([SEGMENTATION], [], 64) == [(SEGMENTATION, None, 64)]
 
 
-def test_an_error_is_reported_and_not_raised() -> None:
+def test_errors_are_recorded_and_not_raised() -> None:
     trial = config_trials.try_one(('absent.py', None, 64))
     assert trial.failure.startswith('InputError: there is no config')
     assert 'FAILED' in trial.row()
@@ -57,7 +57,7 @@ def test_an_error_is_reported_and_not_raised() -> None:
         (Trial('a', loss=1.0), 'the evaluation returned no metrics'),
     ],
 )
-def test_what_counts_as_a_failure(trial: Trial, failure: str) -> None:
+def test_failure_describes_the_problem(trial: Trial, failure: str) -> None:
     assert trial.failure == failure
 
 
@@ -67,7 +67,7 @@ class Preprocessor(torch.nn.Module):
 
 
 class Model(torch.nn.Module):
-    """A model with a parameter of every kind."""
+    """A model with used, unused, frozen parameters and one with an infinite gradient."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,19 +76,19 @@ class Model(torch.nn.Module):
         self.frozen = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
 
     def forward(self, x: torch.Tensor, mode: str) -> torch.Tensor:
-        return self.used * x + self.broken.abs().sqrt()  # the slope of a root at 0 is infinite
+        return self.used * x + self.broken.abs().sqrt()  # the gradient of a square root at 0 is infinite
 
     def parse_losses(self, losses: torch.Tensor) -> tuple[torch.Tensor, dict]:
         return losses.sum(), {}
 
 
-def test_gradients_must_be_there_and_finite() -> None:
+def test_missing_and_infinite_gradients_are_found() -> None:
     loss, unreached = config_trials.step(Model(), [dict(x=torch.ones(1))])
     assert loss == 0
     assert unreached == ('unused', 'broken')
 
 
-def test_the_page() -> None:
+def test_the_page_lists_all_trials() -> None:
     found = [
         Trial('a', 'photographs', 1.5, (), {'coco/bbox_mAP': 0.25, 'coco/bbox_mAP_50': 0.5}, 12.34, 3 * 2**20, ('so',)),
         Trial('b', 'photographs', error='ValueError: no'),

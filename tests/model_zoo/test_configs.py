@@ -1,4 +1,4 @@
-"""Every config: what it must say and hold; one of each kind is trained for one step and evaluated on one image."""
+"""Checks of all configs; one of each kind is trained for one step and evaluated on one image."""
 
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ PEERS = [
     'ocrnet_hr48_160k',
     'setr_vit_l_160k',
 ]
-"""Of the paper's Table 3, with MMSegmentation's recipe."""
+"""Other methods in the paper's Table 3, with MMSegmentation's recipe."""
 
 SEGMENTATION = [
     'upernet_swin_t_160k',
@@ -82,30 +82,30 @@ ALL = sorted(counted_configs.PATHS)
 SWIN = [name for name in ALL if 'swin' in name]
 FOREIGN = ('torchvision://', 'open-mmlab://', 'https://', 'pretrain/')
 
-# What the released configs say; 0.2, and 0.3 for UPerNet, where there is none.
+# Drop path rates of the released configs; configs without a release use 0.2, or 0.3 for UPerNet.
 DROP_PATH = {'cascade_swin_t_1x': 0.0, 'mask_rcnn_swin_t_1x': 0.1, 'cascade_swin_b_3x': 0.3, 'cascade_swinv2_b_3x': 0.3}
 
 
-def test_every_promised_config_is_there() -> None:
+def test_all_documented_configs_exist() -> None:
     assert set(DETECTION) | set(SEGMENTATION) <= set(ALL)
 
 
 @pytest.mark.parametrize('name', ALL)
-def test_notes_are_complete(name: str) -> None:
+def test_docstrings_have_all_notes(name: str) -> None:
     notes = read_notes(counted_configs.PATHS[name])
     assert notes.title
     assert {'Source', 'Original', 'Expected', 'Size'} <= notes.lines.keys()
-    # An expected score is a published one, or says that there is none.
+    # An expected score is a published one, or the note states that there is none.
     assert 'publish' in notes.lines['Expected'] or 'no score' in notes.lines['Expected']
 
 
 @pytest.mark.parametrize('name', ALL)
-def test_a_leaf_states_its_difference_alone(name: str) -> None:
+def test_configs_are_short(name: str) -> None:
     assert 8 <= len(counted_configs.PATHS[name].read_text().splitlines()) <= 15
 
 
 @pytest.mark.parametrize('name', [name for name in ALL if 'swinv2_g' not in name])
-def test_weights_are_published_ones_of_the_right_size(name: str) -> None:
+def test_initial_weights_fit_the_backbone(name: str) -> None:
     backbone = counted_configs.config(name).model.backbone
     source = backbone.init_cfg.checkpoint
     if 'swin' not in name and 'mixer' not in name:
@@ -122,13 +122,13 @@ def test_weights_are_published_ones_of_the_right_size(name: str) -> None:
 
 
 @pytest.mark.parametrize('name', [name for name in SWIN if 'swinv2_g' not in name])
-def test_stochastic_depth_is_the_released_one(name: str) -> None:
+def test_drop_path_rate_is_that_of_the_release(name: str) -> None:
     usual = 0.3 if name.startswith(('upernet', 'mask2former', 'rtmdet')) else 0.2
     assert counted_configs.config(name).model.backbone.drop_path_rate == DROP_PATH.get(name, usual)
 
 
 @pytest.mark.parametrize('name', PEERS)
-def test_peers_keep_the_recipe_of_the_toolkit(name: str) -> None:
+def test_other_methods_use_the_recipe_of_mmsegmentation(name: str) -> None:
     config = counted_configs.config(name)
     assert config.optim_wrapper.optimizer.type == 'SGD' and config.train_cfg.max_iters == 160_000
     assert (config.train_dataloader.batch_size, config.auto_scale_lr.base_batch_size) == (2, 16)
@@ -141,14 +141,14 @@ def as_list(value: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize('name', [name for name in ALL if '_sgd_' in name])
-def test_sgd_is_all_that_differs_in_table_9(name: str) -> None:
+def test_configs_of_table_9_differ_only_in_the_optimizer(name: str) -> None:
     config, adamw = counted_configs.config(name), counted_configs.config(name.replace('_sgd', ''))
     assert config.optim_wrapper.optimizer == dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001)
     for key in ('model', 'train_dataloader', 'param_scheduler', 'train_cfg', 'auto_scale_lr'):
         assert config[key] == adamw[key]
 
 
-def test_sparse_rcnn_is_trained_as_by_its_authors() -> None:
+def test_sparse_rcnn_uses_the_training_settings_of_its_authors() -> None:
     for name in ('sparse_rcnn_swin_t_3x', 'sparse_rcnn_r50_3x'):
         config = counted_configs.config(name)
         assert config.optim_wrapper.type == 'OptimWrapper' and config.optim_wrapper.clip_grad.max_norm == 1.0
@@ -169,7 +169,7 @@ OTHERS = [
 @pytest.mark.parametrize(
     'name', [name for name in ALL if name not in OTHERS and not name.startswith(counted_configs.MODERN)]
 )
-def test_schedules(name: str) -> None:
+def test_schedules_and_optimizers_are_those_of_the_papers(name: str) -> None:
     config = counted_configs.config(name)
     assert config.optim_wrapper.optimizer.type == 'AdamW'
     batch = config.train_dataloader.batch_size
@@ -192,14 +192,14 @@ def test_schedules(name: str) -> None:
 @pytest.mark.parametrize(
     'name', [name for name in ALL if 'swinv2' in name and not name.startswith(counted_configs.V2_SYSTEMS)]
 )
-def test_v2_has_larger_windows_and_spares_its_own_parameters(name: str) -> None:
+def test_v2_has_windows_of_16_and_no_weight_decay_for_its_additional_parameters(name: str) -> None:
     config = counted_configs.config(name)
     assert config.model.backbone.window_size == 16
     assert {'cpb_mlp', 'logit_scale'} <= config.optim_wrapper.paramwise_cfg.custom_keys.keys()
 
 
 @pytest.mark.parametrize('name', [name for name in ALL if name.startswith('htc') and 'swinv2' not in name])
-def test_htc_is_the_published_one_with_and_without_stuff(name: str) -> None:
+def test_htc_has_the_published_settings_with_and_without_stuff(name: str) -> None:
     config = counted_configs.config(name)
     plain = 'plain' in name
     kinds = [step.type for step in config.train_dataloader.dataset.pipeline]
@@ -219,7 +219,7 @@ def test_sparse_rcnn_has_300_proposals() -> None:
     assert model.rpn_head.num_proposals == model.test_cfg.rcnn.max_per_img == 300
 
 
-def test_reppoints_v2_sees_larger_images() -> None:
+def test_reppoints_v2_is_trained_with_larger_images() -> None:
     steps = counted_configs.config('reppoints_v2_swin_t_3x').train_dataloader.dataset.pipeline
     resize = next(step for step in dicts_in(steps) if step.get('type') == 'RandomChoiceResize')
     assert [tuple(scale) for scale in resize.scales] == [(side, 1333) for side in range(480, 961, 32)]
@@ -254,7 +254,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize('name', NARROW)
 def test_one_training_step_and_one_evaluated_image(name: str, shapes: Path) -> None:
-    """On a narrow backbone; `swin-backbone check-configs` does the same with every config at full size."""
+    """With a narrow backbone; `swin-backbone check-configs` does the same for every config at full size."""
     config = counted_configs.config(name)
     for part, options in NARROW[name].items():
         config.model[part].update(options)
@@ -268,7 +268,7 @@ def test_one_training_step_and_one_evaluated_image(name: str, shapes: Path) -> N
     assert metrics
 
 
-def test_the_reppoints_demo(shapes: Path) -> None:
+def test_the_reppoints_demo_trains_and_evaluates(shapes: Path) -> None:
     config = load_config(str(REPOSITORY / 'configs/detection/reppoints_v2_swin_demo.py'), None)
     config_trials.prepare(config, str(shapes), side=128)
     loss, unreached, metrics = config_trials.run(config)
@@ -277,7 +277,7 @@ def test_the_reppoints_demo(shapes: Path) -> None:
     assert {name.rpartition('_')[0] for name in metrics} >= {'coco/bbox_mAP'} and 'coco/segm_mAP' not in metrics
 
 
-def test_real_photographs(data_dir: Path) -> None:
+def test_one_training_step_on_photographs(data_dir: Path) -> None:
     config = counted_configs.config('atss_swin_t_3x')
     for part, options in NARROW['atss_swin_t_3x'].items():
         config.model[part].update(options)

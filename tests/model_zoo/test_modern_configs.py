@@ -1,4 +1,4 @@
-"""The toolkits' own recipes: all that is not the backbone is theirs, and each parameter is treated as there."""
+"""Configs with the toolkits' recipes: everything except the backbone equals the toolkit's config."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests.model_zoo import counted_configs
 
 M2F, SEG = 'mask2former/mask2former_swin-', '_8xb2-160k_ade20k-512x512'
 UPER = 'pre_upernet_8xb2-160k_ade20k-512x512'
-THEIRS = {
+TOOLKIT_CONFIGS = {
     'mask2former_swin_t_50e': ('mmdet', f'{M2F}t-p4-w7-224_8xb2-lsj-50e_coco'),
     'mask2former_swin_s_50e': ('mmdet', f'{M2F}s-p4-w7-224_8xb2-lsj-50e_coco'),
     'mask2former_panoptic_swin_t_50e': ('mmdet', f'{M2F}t-p4-w7-224_8xb2-lsj-50e_coco-panoptic'),
@@ -41,36 +41,36 @@ THEIRS = {
 PARTS = ('model', 'train_dataloader', 'val_dataloader', 'val_evaluator', 'train_cfg', 'param_scheduler', 'custom_hooks')
 
 
-def theirs(name: str) -> Config:
-    toolkit, path = THEIRS[name]
+def toolkit_config(name: str) -> Config:
+    toolkit, path = TOOLKIT_CONFIGS[name]
     return Config.fromfile(config_folder(toolkit) / f'{path}.py', import_custom_modules=False)
 
 
 def without_scopes(node: Any) -> Any:
-    """Plain values, without what mmengine notes about configs of another package."""
+    """Remove the ``_scope_`` keys that mmengine adds for configs of another package."""
     if isinstance(node, dict):
         return {key: without_scopes(value) for key, value in node.items() if key != '_scope_'}
     return [without_scopes(value) for value in node] if isinstance(node, (list, tuple)) else node
 
 
-@pytest.mark.parametrize('name', THEIRS)
-def test_all_but_the_backbone_is_the_toolkits(name: str) -> None:
-    ours, stock = counted_configs.config(name), theirs(name)
+@pytest.mark.parametrize('name', TOOLKIT_CONFIGS)
+def test_everything_but_the_backbone_equals_the_toolkits_config(name: str) -> None:
+    ours, stock = counted_configs.config(name), toolkit_config(name)
     sizes = ours.model.pop('backbone'), stock.model.pop('backbone')
-    # UPerNet's schedule is that of the original segmentation code, which MMSegmentation's differs from in the warm-up.
+    # UPerNet's schedule is that of the original segmentation code; MMSegmentation's has another warm-up.
     for part in PARTS if name.startswith(counted_configs.MODERN) else ('model', 'val_dataloader', 'val_evaluator'):
         assert without_scopes(plain(ours.get(part))) == without_scopes(plain(stock.get(part))), part
     for key in ('type', 'optimizer', 'clip_grad'):
-        mine, other = (config.optim_wrapper.get(key) for config in (ours, stock))
-        assert without_scopes(plain(mine)) == without_scopes(plain(other)), key
+        value, expected = (config.optim_wrapper.get(key) for config in (ours, stock))
+        assert without_scopes(plain(value)) == without_scopes(plain(expected)), key
     for key in ('drop_path_rate', 'window_size', 'with_cp', 'out_indices'):
         defaults = dict(window_size=7, with_cp=False, out_indices=(0, 1, 2, 3))
-        mine, other = (size.get(key, defaults.get(key)) for size in sizes)
-        assert mine == other, key
+        value, expected = (size.get(key, defaults.get(key)) for size in sizes)
+        assert value == expected, key
 
 
 class Model(nn.Module):
-    """A model of a backbone alone, on the meta device."""
+    """A model that consists of a backbone, on the meta device."""
 
     def __init__(self, config: Config, kind: str) -> None:
         super().__init__()
@@ -78,8 +78,8 @@ class Model(nn.Module):
             self.backbone = MODELS.build({**config.model.backbone, 'type': kind, 'init_cfg': None})
 
 
-def treatment(config: Config, kind: str) -> dict[str, tuple[float, float]]:
-    """Learning rate and weight decay of every parameter of a class of backbone, by its name in the toolkits."""
+def rates_and_decays(config: Config, kind: str) -> dict[str, tuple[float, float]]:
+    """Return learning rate and weight decay of every parameter of a backbone class, by its name in the toolkits."""
     model, wrapper = Model(config, f'swin_backbone.{kind}'), config.optim_wrapper
     found: list[dict[str, Any]] = []
     with quiet():
@@ -90,20 +90,22 @@ def treatment(config: Config, kind: str) -> dict[str, tuple[float, float]]:
     return {names[id(group['params'][0])]: (group.get('lr', rate), group.get('weight_decay', decay)) for group in found}
 
 
-@pytest.mark.parametrize('name', [name for name in THEIRS if '_s_' in name or 'swin_l' in name or 'rtmdet' in name])
-def test_each_parameter_has_the_toolkits_rate_and_decay(name: str) -> None:
-    # The toolkits' own class cannot be built without memory; the other one has its names.
-    mine, other = (
-        treatment(counted_configs.config(name), 'SwinTransformer'),
-        treatment(theirs(name), 'MMSwinTransformer'),
+@pytest.mark.parametrize(
+    'name', [name for name in TOOLKIT_CONFIGS if '_s_' in name or 'swin_l' in name or 'rtmdet' in name]
+)
+def test_learning_rates_and_weight_decays_equal_the_toolkits(name: str) -> None:
+    # The toolkits' class cannot be built on the meta device; MMSwinTransformer has the same parameter names.
+    ours, expected = (
+        rates_and_decays(counted_configs.config(name), 'SwinTransformer'),
+        rates_and_decays(toolkit_config(name), 'MMSwinTransformer'),
     )
-    assert mine == other
-    assert len(set(mine.values())) > 1 or name.startswith('dino')
+    assert ours == expected
+    assert len(set(ours.values())) > 1 or name.startswith('dino')
 
 
 @pytest.mark.parametrize('size', ['b_50e', 'l_100e'])
-def test_instances_follow_the_panoptic_recipe_of_the_same_size(size: str) -> None:
-    """MMDetection has none for instances; the authors' list of models has the same schedule for both."""
+def test_instance_configs_use_the_panoptic_recipe_of_the_same_size(size: str) -> None:
+    """MMDetection has no instance config of this size; the authors' model list has the same schedule for both."""
     instances, panoptic = (
         counted_configs.config(f'mask2former_swin_{size}'),
         counted_configs.config(f'mask2former_panoptic_swin_{size}'),

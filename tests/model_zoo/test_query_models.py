@@ -1,4 +1,4 @@
-"""Networks with queries cost on the meta device what their own forward pass costs on real images."""
+"""Counted cost of query-based networks compared with their real forward pass."""
 
 import copy
 from collections.abc import Callable
@@ -50,8 +50,8 @@ def decode(model: Any, image: Tensor) -> None:
 
 
 @pytest.mark.parametrize('name', ['dino_swin_l_1x', 'mask2former_swin_t_50e', 'mask2former_swin_t_160k'])
-def test_the_count_is_that_of_the_real_forward_pass(name: str) -> None:
-    """But for the backbone, whose padded attention is counted in another way."""
+def test_the_counted_cost_equals_that_of_the_real_forward_pass(name: str) -> None:
+    """Without the backbone, whose padded attention is counted differently."""
     config = small(name)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         real = MODELS.build(copy.deepcopy(config.model)).eval()

@@ -1,4 +1,4 @@
-"""Swin V2-L and -G under HTC++ and UPerNet: windows, schedules, and tests with other windows than in training."""
+"""Configs of Swin V2-L and V2-G with HTC++ and UPerNet: windows, schedules, and tests with larger windows."""
 
 from pathlib import Path
 
@@ -32,14 +32,14 @@ SCHEDULES = {
 }
 
 
-def test_all_are_listed() -> None:
+def test_all_configs_are_tested_here() -> None:
     assert sorted(WINDOWS) == sorted(
         name for name in counted_configs.PATHS if name.startswith(counted_configs.V2_SYSTEMS)
     )
 
 
 @pytest.mark.parametrize('name', WINDOWS)
-def test_windows_and_sizes(name: str) -> None:
+def test_windows_and_image_sizes_are_those_of_the_paper(name: str) -> None:
     config = counted_configs.config(name)
     backbone, (window, scale) = config.model.backbone, WINDOWS[name]
     assert (backbone.window_size, backbone.version) == (window, 2)
@@ -50,7 +50,7 @@ def test_windows_and_sizes(name: str) -> None:
 
 
 @pytest.mark.parametrize('name', SCHEDULES)
-def test_schedules(name: str) -> None:
+def test_schedules_and_optimizers_are_those_of_the_paper(name: str) -> None:
     config = counted_configs.config(name)
     length, rate, decay, batch = SCHEDULES[name]
     assert config.train_cfg.get('max_epochs', config.train_cfg.get('max_iters')) == length
@@ -60,7 +60,7 @@ def test_schedules(name: str) -> None:
 
 
 @pytest.mark.parametrize('name', ['htc_swinv2_l', 'upernet_swinv2_l_640'])
-def test_norms_and_v2s_own_parameters_do_not_decay(name: str) -> None:
+def test_norms_and_additional_parameters_of_v2_have_no_weight_decay(name: str) -> None:
     config = counted_configs.config(name)
     config.model.backbone.update(SWIN_SIZES, init_cfg=None)
     scope = 'mmdet' if name.startswith('htc') else 'mmseg'
@@ -72,15 +72,15 @@ def test_norms_and_v2s_own_parameters_do_not_decay(name: str) -> None:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     for group in wrapper.optimizer.param_groups:
         (parameter,) = group['params']
-        still = any(word in names[id(parameter)] for word in ('norm', 'cpb_mlp', 'logit_scale'))
-        assert (group['weight_decay'] == 0.0) == still, names[id(parameter)]
+        undecayed = any(word in names[id(parameter)] for word in ('norm', 'cpb_mlp', 'logit_scale'))
+        assert (group['weight_decay'] == 0.0) == undecayed, names[id(parameter)]
         if name == 'htc_swinv2_l':
             assert group['lr'] == pytest.approx(0.00004), names[id(parameter)]
 
 
 @pytest.mark.parametrize('name', ['htc_swinv2_g_test48', 'upernet_swinv2_g_896'])
 def test_one_training_step_and_one_evaluated_image(name: str, shapes: Path) -> None:  # noqa: F811
-    """On a narrow backbone with windows that suit small images."""
+    """With a narrow backbone and small windows."""
     config = counted_configs.config(name)
     config.model.backbone.update(SWIN_SIZES, window_size=8)
     if name.startswith('htc'):
