@@ -1,4 +1,4 @@
-"""What the ablations' demo pre-trains its backbone on, in minutes a run on one CPU core.
+"""Config for the pre-training of the ablation demo, minutes per run on one CPU core.
 
 The backbone is that of the segmentation demo. Images are not flipped, since that would change their classes.
 """
@@ -18,7 +18,7 @@ model = dict(
         window_size=4,
         drop_path_rate=0.0,
         pretrain_img_size=128,
-        small_maps='pad',  # windows of the size that the segmenter has
+        small_maps='pad',  # the same window size as in the segmenter
     ),
     head=dict(in_channels=256, num_classes=3),
     train_cfg=None,

@@ -1,4 +1,4 @@
-"""Swin-Mixer-T with 24 channels a head on ImageNet-1K at 256 pixels, 300 epochs from scratch.
+"""Swin-Mixer-T with 24 channels per head on ImageNet-1K at 256 pixels, 300 epochs from scratch.
 
 Source: Swin paper, Table 10; the authors' released config (swin_mlp_tiny_c24_patch4_window8_256).
 Original: 8 GPUs with 128 images each, mixed precision.

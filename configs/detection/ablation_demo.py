@@ -1,7 +1,7 @@
-"""What the ablations of the backbone are demonstrated on for detection: the demo's Cascade Mask R-CNN on other data.
+"""Config of the ablation demo for detection: the demo's Cascade Mask R-CNN on other data.
 
-Shapes are 14 pixels wide, and their class depends on what is up to 63 pixels to the right of them, outside of
-the box that the heads look into. Images are not mirrored, since that would change the classes.
+Shapes are 14 pixels wide, and their class depends on a shape up to 63 pixels to the right, outside of the box that the
+heads see. Images are not flipped, since that would change the classes.
 """
 
 _base_ = './cascade_swin_demo.py'

@@ -1,10 +1,10 @@
 """Cascade Mask R-CNN, DeiT-S with a pyramid by deconvolution, 3x schedule as for Swin-T: the paper's baseline.
 
 Source: Swin paper, Table 2b.
-Original: 36 epochs, 16 images a step; the hardware was not published.
-Expected: box AP 48.0, mask AP 41.4 on val2017 (published; with the layout here, a guess).
+Original: 36 epochs, 16 images per step; the hardware was not published.
+Expected: box AP 48.0, mask AP 41.4 on val2017 (published; the layout of the pyramid here is a guess).
 Size: 80.3M parameters, 886.3G multiply-adds at 800x1280 (published: 80M, 889G).
-Ours: the pyramid, chosen by its size (see swin_backbone/backbones/deit.py), and DeiT's own stochastic depth of 0.1.
+Ours: the pyramid, chosen by its size (see swin_backbone/backbones/deit.py), and DeiT's stochastic depth rate of 0.1.
 """
 
 _base_ = './cascade_swin_t_3x.py'

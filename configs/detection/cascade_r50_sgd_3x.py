@@ -1,7 +1,7 @@
 """Cascade Mask R-CNN, ResNet-50, 3x schedule with SGD: the paper's comparison of optimizers.
 
 Source: Swin paper, Table 9.
-Original: 36 epochs, 16 images a step; learning rate, weight decay and hardware were not published.
+Original: 36 epochs, 16 images per step; learning rate, weight decay and hardware were not published.
 Expected: box AP 45.0, mask AP 38.5 on val2017 (published; with AdamW 46.3 and 40.1).
 Size: 82.2M parameters, 737.6G multiply-adds at 800x1280 (published: 82M, 739G).
 Ours: MMDetection's SGD; everything else as with AdamW, see cascade_r50_3x.py.

@@ -1,6 +1,6 @@
-"""Cascade Mask R-CNN, Swin-B, 3x schedule, ImageNet-1K weights, stochastic depth up to 0.3.
+"""Cascade Mask R-CNN, Swin-B, 3x schedule, ImageNet-1K weights, stochastic depth rate 0.3.
 
-Source: Swin paper, Table 2b; the authors' released config, whose stochastic depth is not the 0.2 of the paper's text.
+Source: Swin paper, Table 2b; the authors' released config (stochastic depth rate 0.3, not the text's 0.2).
 Original: 36 epochs, 8 V100 GPUs with 2 images each, mixed precision.
 Expected: box AP 51.9, mask AP 45.0 on val2017 (published; the released model has the same).
 Size: 145.0M parameters, 981.3G multiply-adds at 800x1280 (published: 145M, 982G).

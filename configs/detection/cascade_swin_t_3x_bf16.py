@@ -1,7 +1,7 @@
 """Cascade Mask R-CNN, Swin-T, 3x schedule in bfloat16: autocast without loss scaling.
 
-Source: cascade_swin_t_3x.py; `--bf16` makes the same of any config.
-Original: none; everything but the precision, float16 there, is kept.
+Source: cascade_swin_t_3x.py; `--bf16` applies the same change to any config.
+Original: none; only the precision differs (float16 there).
 Expected: not published.
 Size: 85.6M parameters, 744.8G multiply-adds at 800x1280 (published: 86M, 745G).
 """

@@ -1,10 +1,10 @@
 """Cascade Mask R-CNN, Swin V2-T with windows of 16, 3x schedule, ImageNet-1K weights trained with windows of 8.
 
-Source: Swin V2 paper, Table 1 (log-spaced bias, W16); no detection code was ever published.
-Original: 36 epochs, 16 images a step; the hardware was not published.
+Source: Swin V2 paper, Table 1 (log-spaced bias, W16); no detection code was published.
+Original: 36 epochs, 16 images per step; the hardware was not published.
 Expected: box AP 51.1 on val2017 (published).
 Size: 85.7M parameters, 762.7G multiply-adds at 800x1280 (not published).
-Ours: stochastic depth and output norms as for V1; no weight decay on the bias network and the logit scales.
+Ours: stochastic depth and output norms as for V1; no weight decay on the position bias MLP and the logit scales.
 """
 
 _base_ = './cascade_swin_t_3x.py'

@@ -1,7 +1,7 @@
 """Cascade Mask R-CNN, ResNeXt-101 64x4d, 3x schedule with SGD: the paper's comparison of optimizers.
 
 Source: Swin paper, Table 9.
-Original: 36 epochs, 16 images a step; learning rate, weight decay and hardware were not published.
+Original: 36 epochs, 16 images per step; learning rate, weight decay and hardware were not published.
 Expected: box AP 48.8, mask AP 41.4 on val2017 (published; with AdamW 48.3 and 41.7).
 Size: 140.1M parameters, 969.6G multiply-adds at 800x1280 (published: 140M, 972G).
 Ours: as for ResNet-50, see cascade_r50_sgd_3x.py.

@@ -1,6 +1,6 @@
-"""HTC++, Swin-B, 6x schedule, without stuff maps and InstaBoost: needs no more than COCO's instances.
+"""HTC++, Swin-B, 6x schedule, without stuff maps and InstaBoost: needs only COCO's instance annotations.
 
-Source: htc_swin_b_6x.py, less its semantic branch.
+Source: htc_swin_b_6x.py without its semantic branch.
 Original: none.
 Expected: not published; somewhat below htc_swin_b_6x.py.
 Size: 157.7M parameters, 998.5G multiply-adds at 800x1280 (not published).

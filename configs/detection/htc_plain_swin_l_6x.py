@@ -1,6 +1,6 @@
-"""HTC++, Swin-L, 6x schedule, without stuff maps and InstaBoost: needs no more than COCO's instances.
+"""HTC++, Swin-L, 6x schedule, without stuff maps and InstaBoost: needs only COCO's instance annotations.
 
-Source: htc_swin_l_6x.py, less its semantic branch.
+Source: htc_swin_l_6x.py without its semantic branch.
 Original: none.
 Expected: not published; somewhat below htc_swin_l_6x.py.
 Size: 281.9M parameters, 1425.5G multiply-adds at 800x1280 (not published).

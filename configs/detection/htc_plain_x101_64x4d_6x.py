@@ -1,6 +1,6 @@
-"""HTC++, ResNeXt-101 64x4d, 6x schedule, without stuff maps and InstaBoost: needs no more than COCO's instances.
+"""HTC++, ResNeXt-101 64x4d, 6x schedule, without stuff maps and InstaBoost: needs only COCO's instance annotations.
 
-Source: htc_x101_64x4d_6x.py, less its semantic branch.
+Source: htc_x101_64x4d_6x.py without its semantic branch.
 Original: none.
 Expected: not published; somewhat below htc_x101_64x4d_6x.py.
 Size: 152.6M parameters, 986.6G multiply-adds at 800x1280 (not published).

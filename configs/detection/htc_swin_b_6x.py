@@ -1,10 +1,10 @@
 """HTC++, Swin-B, 6x schedule, ImageNet-22K weights, with stuff maps and InstaBoost.
 
-Source: Swin paper, section 4.2 and appendix A2.2, Table 2c; neither code nor config was ever published.
+Source: Swin paper, section 4.2 and appendix A2.2, Table 2c; neither code nor config was published.
 Original: 72 epochs; batch and hardware were not published.
-Expected: box AP 56.4, mask AP 49.1 on val2017 (published; with the choices here, not confirmed by anyone).
+Expected: box AP 56.4, mask AP 49.1 on val2017 (published; not confirmed with the choices made here).
 Size: 160.5M parameters, 1043.3G multiply-adds at 800x1280 (published: 160M, 1043G).
-Ours: batch and learning rate of the other detectors; boxes as in Cascade Mask R-CNN; the inside of the extra block.
+Ours: batch and learning rate of the other detectors; boxes as in Cascade Mask R-CNN; the layers of the extra block.
 """
 
 _base_ = [

@@ -1,8 +1,8 @@
 """HTC++, Swin-L, 6x schedule, ImageNet-22K weights, with stuff maps and InstaBoost.
 
-Source: Swin paper, section 4.2 and appendix A2.2, Table 2c; neither code nor config was ever published.
-Original: 72 epochs in the paper, 36 in the authors' list of models; batch and hardware were not published.
-Expected: box AP 57.1, mask AP 49.5 on val2017 at one scale, 58.0 and 50.4 at several (published; not confirmed here).
+Source: Swin paper, section 4.2 and appendix A2.2, Table 2c; neither code nor config was published.
+Original: 72 epochs in the paper, 36 in the authors' model list; batch and hardware were not published.
+Expected: box AP 57.1, mask AP 49.5 on val2017 single-scale, 58.0 and 50.4 multi-scale (published; not confirmed here).
 Size: 284.7M parameters, 1470.3G multiply-adds at 800x1280 (published: 284M, 1470G).
 Ours: as for Swin-B, see htc_swin_b_6x.py.
 """

@@ -1,10 +1,10 @@
 """HTC++, Swin V2-G, 45,000 steps at 1536x1536 with windows of 32; the weights were never published.
 
-Source: Swin V2 paper, appendix on COCO and table of systems; neither code nor config was ever published.
-Original: after Objects365; 96 images a step, AdamW at 6e-4, ZeRO stage 1, checkpointing, sequential attention.
+Source: Swin V2 paper, appendix on COCO and system-level table; neither code nor config was published.
+Original: after Objects365; 96 images per step, AdamW at 6e-4, ZeRO stage 1, checkpointing, sequential attention.
 Expected: box AP 61.7, mask AP 53.3 on val2017 at 1100 with windows of 32 (published; not confirmed here).
 Size: 3261.9M parameters, 14327.4G multiply-adds at 800x1280 (not published).
-Ours: as for Swin V2-L, see htc_swinv2_l.py; from random weights, where the original starts from its own.
+Ours: as for Swin V2-L, see htc_swinv2_l.py; random initial weights, since the original's were not published.
 """
 
 _base_ = './_base_/htc_swinv2_45k.py'

@@ -1,10 +1,10 @@
 """HTC++, ResNeXt-101 64x4d, 6x schedule as for Swin-B: the paper's baseline, with stuff maps and InstaBoost.
 
-Source: Swin paper, Table 2c; neither code nor config was ever published.
+Source: Swin paper, Table 2c; neither code nor config was published.
 Original: 72 epochs; batch and hardware were not published.
-Expected: box AP 52.3, mask AP 46.0 on val2017 (published; with the choices here, not confirmed by anyone).
+Expected: box AP 52.3, mask AP 46.0 on val2017 (published; not confirmed with the choices made here).
 Size: 155.4M parameters, 1031.4G multiply-adds at 800x1280 (published: 155M, 1033G).
-Ours: as for Swin-B; an extra block of 1024 channels, which the published size demands, after a grouped convolution.
+Ours: as for Swin-B; an extra block of 1024 channels, to match the published size, after a grouped convolution.
 """
 
 _base_ = './htc_swin_b_6x.py'

@@ -1,4 +1,4 @@
-"""Mask2Former for things and stuff, Swin-B with windows of 12, 50 epochs, ImageNet-22K weights.
+"""Mask2Former for panoptic segmentation, Swin-B with windows of 12, 50 epochs, ImageNet-22K weights.
 
 Source: MMDetection's config mask2former_swin-b-p4-w12-384-in21k_8xb2-lsj-50e_coco-panoptic.
 Original: 368750 iterations (50 epochs), 8 A100 GPUs with 2 images each, float32.

@@ -1,4 +1,4 @@
-"""Mask2Former for things and stuff, Swin-L with windows of 12, 100 epochs, ImageNet-22K weights.
+"""Mask2Former for panoptic segmentation, Swin-L with windows of 12, 100 epochs, ImageNet-22K weights.
 
 Source: MMDetection's config mask2former_swin-l-p4-w12-384-in21k_16xb1-lsj-100e_coco-panoptic.
 Original: 737500 iterations (100 epochs), 16 GPUs with 1 image each, float32.

@@ -1,7 +1,7 @@
-"""Mask2Former for instances, Swin-B with windows of 12, 50 epochs, ImageNet-22K weights.
+"""Mask2Former for instance segmentation, Swin-B with windows of 12, 50 epochs, ImageNet-22K weights.
 
-Source: the authors' list of models; MMDetection has no such config.
-Original: 50 epochs, 16 images a step.
+Source: the authors' model list; MMDetection has no such config.
+Original: 50 epochs, 16 images per step.
 Expected: mask AP 48.1 on val2017 (published by the authors of Mask2Former; not confirmed here).
 Size: 106.9M parameters, 524.9G multiply-adds at 800x1280 (not published).
 Ours: MMDetection's settings for Swin-T, with the backbone of its panoptic Swin-B.

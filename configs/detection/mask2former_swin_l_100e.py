@@ -1,7 +1,7 @@
-"""Mask2Former for instances, Swin-L with windows of 12, 100 epochs, ImageNet-22K weights.
+"""Mask2Former for instance segmentation, Swin-L with windows of 12, 100 epochs, ImageNet-22K weights.
 
-Source: the authors' list of models; MMDetection has no such config.
-Original: 100 epochs, 16 images a step.
+Source: the authors' model list; MMDetection has no such config.
+Original: 100 epochs, 16 images per step.
 Expected: mask AP 50.1 on val2017 (published by the authors of Mask2Former; not confirmed here).
 Size: 215.5M parameters, 978.6G multiply-adds at 800x1280 (not published).
 Ours: MMDetection's settings for Swin-T, with backbone, queries and schedule of its panoptic Swin-L.

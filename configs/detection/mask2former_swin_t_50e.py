@@ -1,4 +1,4 @@
-"""Mask2Former for instances, Swin-T, 50 epochs, ImageNet-1K weights.
+"""Mask2Former for instance segmentation, Swin-T, 50 epochs, ImageNet-1K weights.
 
 Source: MMDetection's config mask2former_swin-t-p4-w7-224_8xb2-lsj-50e_coco.
 Original: 368750 iterations (50 epochs), 8 A100 GPUs with 2 images each, float32.

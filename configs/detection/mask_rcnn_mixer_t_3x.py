@@ -1,10 +1,10 @@
-"""Mask R-CNN, Swin-Mixer-T with 24 channels a head, 3x schedule, ImageNet-1K weights.
+"""Mask R-CNN, Swin-Mixer-T with 24 channels per head, 3x schedule, ImageNet-1K weights.
 
-Source: Swin-Mixer as released for classification, in the recipe of the Swin-T model; not in the paper.
+Source: the released Swin-Mixer classifier, with the recipe of the Swin-T model; not in the paper.
 Original: none; the recipe is that of mask_rcnn_swin_t_3x.
-Expected: no score of a detector with Swin-Mixer was ever published.
+Expected: no score of a detector with Swin-Mixer was published.
 Size: 39.9M parameters, 233.5G multiply-adds at 800x1280 (not published).
-Ours: blocks shift in the last stage too, where the released classifier has one window.
+Ours: windows are shifted in the last stage too; the released classifier has a single window there.
 """
 
 _base_ = './mask_rcnn_swin_t_3x.py'

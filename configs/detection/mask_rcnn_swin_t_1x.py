@@ -1,4 +1,4 @@
-"""Mask R-CNN, Swin-T, 1x schedule, ImageNet-1K weights, stochastic depth up to 0.1.
+"""Mask R-CNN, Swin-T, 1x schedule, ImageNet-1K weights, stochastic depth rate 0.1.
 
 Source: the authors' released config; not in the paper.
 Original: 12 epochs, 8 V100 GPUs with 2 images each, mixed precision.

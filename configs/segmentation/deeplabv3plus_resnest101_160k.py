@@ -1,8 +1,8 @@
-"""DeepLabV3+, ResNeSt-101, 160k iterations at 512x512 with SGD: a peer in the paper's table.
+"""DeepLabV3+, ResNeSt-101, 160k iterations at 512x512 with SGD: for comparison in the paper's Table 3.
 
-Source: Swin paper, Table 3, which took the mIoU of earlier work; model and recipe here are MMSegmentation's.
+Source: Swin paper, Table 3, with the mIoU of earlier work; model and recipe are MMSegmentation's.
 Original: 160k iterations, 4 GPUs with 4 images each.
-Expected: mIoU 46.9 (published in the paper; by MMSegmentation 46.47 at one scale, 47.27 at several with flips).
+Expected: mIoU 46.9 (published in the paper; MMSegmentation: 46.47 single-scale, 47.27 multi-scale with flips).
 Size: 66.4M parameters, 1049.9G multiply-adds at 512x2048 (published: 66M, 1051G).
 """
 

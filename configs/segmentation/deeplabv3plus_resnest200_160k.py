@@ -1,7 +1,7 @@
-"""DeepLabV3+, ResNeSt-200, 160k iterations at 512x512 with SGD: a peer in the paper's table.
+"""DeepLabV3+, ResNeSt-200, 160k iterations at 512x512 with SGD: for comparison in the paper's Table 3.
 
-Source: Swin paper, Table 3, which took the mIoU of earlier work; model and recipe here are MMSegmentation's.
-Original: not in MMSegmentation's list of models; the recipe of ResNeSt-101.
+Source: Swin paper, Table 3, with the mIoU of earlier work; model and recipe are MMSegmentation's.
+Original: not in MMSegmentation's model list; the recipe of ResNeSt-101.
 Expected: mIoU 48.4 (published in the paper).
 Size: 88.3M parameters, 1378.5G multiply-adds at 512x2048 (published: 88M, 1381G).
 """

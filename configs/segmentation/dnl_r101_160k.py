@@ -1,8 +1,8 @@
-"""DNL, ResNet-101, 160k iterations at 512x512 with SGD: a peer in the paper's table.
+"""DNL, ResNet-101, 160k iterations at 512x512 with SGD: for comparison in the paper's Table 3.
 
-Source: Swin paper, Table 3, which took the mIoU of earlier work; model and recipe here are MMSegmentation's.
+Source: Swin paper, Table 3, with the mIoU of earlier work; model and recipe are MMSegmentation's.
 Original: 160k iterations, 4 GPUs with 4 images each.
-Expected: mIoU 46.0 (published in the paper; by MMSegmentation 44.25 at one scale, 45.78 at several with flips).
+Expected: mIoU 46.0 (published in the paper; MMSegmentation: 44.25 single-scale, 45.78 multi-scale with flips).
 Size: 69.1M parameters, 1247.8G multiply-adds at 512x2048 (published: 69M, 1249G).
 """
 

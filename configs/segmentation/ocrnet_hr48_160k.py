@@ -1,8 +1,8 @@
-"""OCRNet, HRNet-W48, 160k iterations at 512x512 with SGD: a peer in the paper's table.
+"""OCRNet, HRNet-W48, 160k iterations at 512x512 with SGD: for comparison in the paper's Table 3.
 
-Source: Swin paper, Table 3, which took the mIoU of earlier work; model and recipe here are MMSegmentation's.
+Source: Swin paper, Table 3, with the mIoU of earlier work; model and recipe are MMSegmentation's.
 Original: 160k iterations, 4 GPUs with 4 images each.
-Expected: mIoU 45.7 (published in the paper; by MMSegmentation 43.25 at one scale, 44.88 at several with flips).
+Expected: mIoU 45.7 (published in the paper; MMSegmentation: 43.25 single-scale, 44.88 multi-scale with flips).
 Size: 70.5M parameters, 668.4G multiply-adds at 512x2048 (published: 71M, 664G).
 """
 

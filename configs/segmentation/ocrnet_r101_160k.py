@@ -1,7 +1,7 @@
-"""OCRNet, ResNet-101, 160k iterations at 512x512 with SGD: a peer in the paper's table.
+"""OCRNet, ResNet-101, 160k iterations at 512x512 with SGD: for comparison in the paper's Table 3.
 
-Source: Swin paper, Table 3, which took the mIoU of earlier work; the model here is MMSegmentation's.
-Original: MMSegmentation trained it on Cityscapes alone; the recipe is that of its other networks on ADE20K.
+Source: Swin paper, Table 3, with the mIoU of earlier work; the model is MMSegmentation's.
+Original: MMSegmentation trained it only on Cityscapes; the recipe is that of its other networks on ADE20K.
 Expected: mIoU 45.3 (published in the paper).
 Size: 55.6M parameters, 925.7G multiply-adds at 512x2048 (published: 56M, 923G).
 """

@@ -1,10 +1,10 @@
 """UPerNet, DeiT-S with a pyramid by deconvolution, 160k iterations at 512x512: the paper's baseline.
 
 Source: Swin paper, Table 3.
-Original: 160k iterations, 16 images a step; the hardware was not published.
-Expected: mIoU 44.0 at several scales with flips (published; with the layout here, a guess).
+Original: 160k iterations, 16 images per step; the hardware was not published.
+Expected: mIoU 44.0 at several scales with flips (published; the layout of the pyramid here is a guess).
 Size: 52.2M parameters, 1090.1G multiply-adds at 512x2048 (published: 52M, 1099G).
-Ours: the pyramid, chosen by its size (see swin_backbone/backbones/deit.py), and DeiT's own stochastic depth of 0.1.
+Ours: the pyramid, chosen by its size (see swin_backbone/backbones/deit.py), and DeiT's stochastic depth rate of 0.1.
 """
 
 _base_ = './upernet_swin_t_160k.py'

@@ -1,10 +1,10 @@
 """UPerNet, ResNet-101, 160k iterations at 512x512 with AdamW as for Swin-T.
 
-Source: Swin paper, Table 3, which took the score of MMSegmentation's model.
+Source: Swin paper, Table 3, with the score of MMSegmentation's model.
 Original: 160k iterations with SGD, 4 V100 GPUs with 4 images each.
-Expected: not published with this recipe; 43.82 at one scale, 44.85 at several with SGD (the paper's 44.9).
+Expected: not published with this recipe; 43.82 single-scale, 44.85 multi-scale with SGD (the paper's 44.9).
 Size: 85.5M parameters, 1028.9G multiply-adds at 512x2048 (published: 86M, 1029G).
-Ours: the optimiser and the images of Swin-T, for a comparison of backbones alone.
+Ours: optimizer and image size of Swin-T, so that only the backbones differ.
 """
 
 _base_ = './upernet_swin_t_160k.py'

@@ -2,7 +2,7 @@
 
 Source: the authors' released config; not in the paper.
 Original: 160k iterations, 8 V100 GPUs with 2 images each, float32.
-Expected: mIoU 48.13 at one scale, 49.72 at several with flips (published with the released model).
+Expected: mIoU 48.13 single-scale, 49.72 multi-scale with flips (published with the released model).
 Size: 121.3M parameters, 1187.4G multiply-adds at 512x2048 (published: 121M, 1188G).
 """
 

@@ -1,10 +1,10 @@
 """UPerNet, Swin-B, 160k iterations at 640x640, ImageNet-22K weights.
 
-Source: Swin paper, section 4.3, Table 3; no config was ever published.
+Source: Swin paper, section 4.3, Table 3; no config was published.
 Original: 160k iterations, 8 V100 GPUs with 2 images each.
-Expected: mIoU 50.04 at one scale, 51.66 at several with flips (published with the scores of the release).
+Expected: mIoU 50.04 single-scale, 51.66 multi-scale with flips (published with the scores of the release).
 Size: 121.3M parameters, 1839.2G multiply-adds at 640x2560 (published: 121M, 1841G).
-Ours: everything but the crop and the weights as for 512x512, stochastic depth of 0.3 included.
+Ours: everything except crop and weights as for 512x512, including the stochastic depth rate of 0.3.
 """
 
 _base_ = ['./_base_/upernet_640.py', './_base_/ade20k_640.py', './_base_/adamw_160k.py', './_base_/runtime.py']

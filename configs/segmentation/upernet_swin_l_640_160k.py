@@ -1,10 +1,10 @@
 """UPerNet, Swin-L, 160k iterations at 640x640, ImageNet-22K weights.
 
-Source: Swin paper, section 4.3, Table 3; no config was ever published.
+Source: Swin paper, section 4.3, Table 3; no config was published.
 Original: 160k iterations, 8 V100 GPUs with 2 images each.
-Expected: mIoU 52.05 at one scale, 53.53 at several with flips (published with the scores of the release).
+Expected: mIoU 52.05 single-scale, 53.53 multi-scale with flips (published with the scores of the release).
 Size: 233.8M parameters, 2482.3G multiply-adds at 640x2560 (published: 234M, 3230G).
-Ours: as for Swin-B, see upernet_swin_b_640_160k.py. The published 3230G are not what this network costs.
+Ours: as for Swin-B, see upernet_swin_b_640_160k.py. The published 3230G do not match the cost of this network.
 """
 
 _base_ = './upernet_swin_b_640_160k.py'

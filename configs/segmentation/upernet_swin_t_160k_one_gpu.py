@@ -1,8 +1,8 @@
-"""UPerNet, Swin-T, 160k optimizer steps at 512x512 on one GPU: gradients of 8 iterations make the batch of 16.
+"""UPerNet, Swin-T, 160k optimizer steps at 512x512 on one GPU, with gradients accumulated to a batch of 16.
 
-Source: upernet_swin_t_160k.py; `--one-gpu` makes the same of any config.
+Source: upernet_swin_t_160k.py; `--one-gpu` applies the same change to any config.
 Original: none; batch, learning rate and schedule in optimizer steps are those of 8 GPUs.
-Expected: not published; batch norms of the heads see 2 images at a time, not 16.
+Expected: not published; batch norms of the heads are computed over 2 images instead of 16.
 Size: 59.9M parameters, 944.4G multiply-adds at 512x2048 (published: 60M, 945G).
 """
 

@@ -1,6 +1,6 @@
-"""300 epochs of AdamW at 1e-3 for 1024 images a step, 20 of them warm-up, mixed precision, as in the original.
+"""300 epochs of AdamW at 1e-3 for 1024 images per step, 20 of them warm-up, mixed precision, as in the original.
 
-The original's code clips gradients at 5, the Swin paper says 1. Weights are not averaged.
+The original code clips gradients at 5; the Swin paper states 1. Weights are not averaged.
 """
 
 optim_wrapper = dict(
@@ -8,7 +8,7 @@ optim_wrapper = dict(
     loss_scale='dynamic',
     optimizer=dict(type='AdamW', lr=0.001, betas=(0.9, 0.999), weight_decay=0.05),
     clip_grad=dict(max_norm=5.0),
-    # Vectors are not decayed: biases, the weights of norms, the biases of V2's queries and values.
+    # One-dimensional parameters have no weight decay: biases, norm weights, V2's query and value biases.
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,

@@ -1,4 +1,4 @@
-"""The same for Swin V2: the network of its position bias and its temperatures are not decayed either."""
+"""The schedule of adamw_300e.py for Swin V2; its position bias MLP and logit scales have no weight decay either."""
 
 _base_ = './adamw_300e.py'
 

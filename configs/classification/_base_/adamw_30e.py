@@ -1,6 +1,6 @@
-"""Fine-tuning: 30 epochs of AdamW at 4e-5 for 1024 images a step, 5 of them warm-up, a weight decay of 1e-8.
+"""Fine-tuning: 30 epochs of AdamW at 4e-5 for 1024 images per step, 5 of them warm-up, a weight decay of 1e-8.
 
-From the original's code; the Swin paper says a constant rate of 1e-5.
+As in the original code; the Swin paper states a constant learning rate of 1e-5.
 """
 
 _base_ = './adamw_300e.py'

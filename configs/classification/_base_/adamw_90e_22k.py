@@ -1,6 +1,6 @@
-"""90 epochs of AdamW at 1e-3 for 4096 images a step, 5 of them warm-up.
+"""90 epochs of AdamW at 1e-3 for 4096 images per step, 5 of them warm-up.
 
-The original's code decays weights by 0.05 and the rate by a cosine; the Swin paper says 0.01 and a linear decay.
+The original code has a weight decay of 0.05 and a cosine schedule; the Swin paper states 0.01 and a linear decay.
 """
 
 _base_ = './adamw_300e.py'

@@ -1,4 +1,4 @@
-"""ImageNet-22K at 192 pixels, as Swin V2 was pre-trained."""
+"""ImageNet-22K at 192 pixels, as in the pre-training of Swin V2."""
 
 _base_ = './imagenet_22k.py'
 

@@ -1,4 +1,4 @@
-"""ImageNet-1K in folders of classes, batches of 128: RandAugment and erasing; tests cut 224 pixels from 256."""
+"""ImageNet-1K in class folders, batches of 128, RandAugment and random erasing; test crops of 224 from 256 pixels."""
 
 _base_ = 'mmpretrain::_base_/datasets/imagenet_bs64_swin_224.py'
 

@@ -1,4 +1,4 @@
-"""ImageNet-22K (fall 2011, 21,841 classes) in folders of classes; it has no validation split."""
+"""ImageNet-22K (fall 2011, 21,841 classes) in class folders; it has no validation split."""
 
 _base_ = './imagenet_224.py'
 

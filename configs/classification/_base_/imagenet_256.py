@@ -1,4 +1,4 @@
-"""ImageNet-1K at 256 pixels; tests cut them from 292."""
+"""ImageNet-1K at 256 pixels; test crops from 292 pixels."""
 
 _base_ = 'mmpretrain::_base_/datasets/imagenet_bs64_swin_256.py'
 

@@ -1,4 +1,4 @@
-"""ImageNet-1K at 384 pixels; tests resize whole images to 384x384 without keeping their aspect ratio."""
+"""ImageNet-1K at 384 pixels; test images are resized to 384x384 without keeping the aspect ratio."""
 
 _base_ = './imagenet_224.py'
 

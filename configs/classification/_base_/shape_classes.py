@@ -1,4 +1,4 @@
-"""Shapes cut out one by one, from `swin-backbone prepare-data shape-classes`."""
+"""Images of single shapes, from `swin-backbone prepare-data shape-classes`."""
 
 train_dataloader = dict(
     batch_size=32,

@@ -1,4 +1,4 @@
-"""A classifier as the original: the norm of the last stage, the mean over all places, a linear layer."""
+"""A classifier as in the original: norm of the last stage, global average pooling, and a linear layer."""
 
 model = dict(
     type='ImageClassifier',
@@ -13,7 +13,7 @@ model = dict(
         variant='tiny',
         out_indices=(3,),
         drop_path_rate=0.2,
-        small_maps='shrink',  # as in the original: a small map is one window, not shifted
+        small_maps='shrink',  # as in the original: a small map is one window without shift
     ),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(

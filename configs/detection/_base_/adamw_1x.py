@@ -1,4 +1,4 @@
-"""12 epochs of the same optimisation as 3x."""
+"""12 epochs with the optimizer of the 3x schedule."""
 
 _base_ = './adamw_3x.py'
 

@@ -1,4 +1,4 @@
-"""36 epochs of AdamW at 1e-4 and weight decay 0.05 for 16 images a step, mixed precision, as in the original."""
+"""36 epochs of AdamW at 1e-4 and weight decay 0.05 for 16 images per step, mixed precision, as in the original."""
 
 _base_ = 'mmdet::_base_/schedules/schedule_1x.py'
 

@@ -1,7 +1,7 @@
-"""36 epochs of AdamW at 4e-4 and weight decay 0.05 for 64 images a step, a tenth of the rate for the backbone.
+"""36 epochs of AdamW at 4e-4 and weight decay 0.05 for 64 images per step, a tenth of the rate for the backbone.
 
-A custom key that matches a parameter replaces what shorter ones say, hence the norms of the backbone, which do not
-decay, by longer keys than 'backbone'.
+For each parameter, only the longest matching custom key is used, so the norms of the backbone, which have no weight
+decay, need longer keys than 'backbone'.
 """
 
 _base_ = './adamw_3x.py'

@@ -1,6 +1,6 @@
-"""45,000 steps of AdamW at 6e-4 and weight decay 0.05 for 96 images; the rest as for 36 epochs.
+"""45,000 steps of AdamW at 6e-4 and weight decay 0.05 for 96 images per step; otherwise as for 36 epochs.
 
-When the rate falls was not published: at the same shares of the schedule as in 36 epochs.
+The learning rate milestones were not published; they are at the same fractions of the schedule as in 36 epochs.
 """
 
 _base_ = './adamw_htc_v2.py'

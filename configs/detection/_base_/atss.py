@@ -1,4 +1,4 @@
-"""ATSS on Swin-T, with MMDetection's head and its settings."""
+"""ATSS with Swin-T, and MMDetection's head and settings."""
 
 model = dict(
     type='ATSS',

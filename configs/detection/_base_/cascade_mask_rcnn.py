@@ -1,6 +1,6 @@
-"""Cascade Mask R-CNN as the paper trains it: three 4conv1fc heads with synchronised norms on decoded boxes with GIoU.
+"""Cascade Mask R-CNN as in the paper: three 4conv1fc heads with SyncBN, and GIoU loss on decoded boxes.
 
-SyncBN computes what BN computes in a run of one process; nothing needs to change there.
+SyncBN is equivalent to BN in a run with one process.
 """
 
 _base_ = 'mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py'

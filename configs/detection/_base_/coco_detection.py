@@ -1,4 +1,4 @@
-"""COCO 2017 boxes, with the images of coco_instance.py."""
+"""COCO 2017 boxes with the augmentation of coco_instance.py."""
 
 _base_ = 'mmdet::_base_/datasets/coco_detection.py'
 

@@ -1,4 +1,4 @@
-"""COCO 2017 boxes with the images of RepPoints V2: a short side of 480 to 960, a long side within 1333, no crops."""
+"""COCO 2017 boxes with the augmentation of RepPoints V2: short side 480 to 960, long side at most 1333, no crops."""
 
 _base_ = 'mmdet::_base_/datasets/coco_detection.py'
 

@@ -1,7 +1,7 @@
-"""COCO 2017 with the images of HTC++: InstaBoost, a short side of 400 to 1400, a long side within 1600, stuff maps.
+"""COCO 2017 with the augmentation of HTC++: InstaBoost, short side 400 to 1400, long side at most 1600, stuff maps.
 
-Stuff maps are COCO's 'stuffthingmaps', under that name in the data folder. ``plain_pipeline`` does without them and
-without InstaBoost, whose package is the extra `instaboost`. The size of test images was not published; 1400 is ours.
+Stuff maps are COCO's 'stuffthingmaps' in a folder of that name. ``plain_pipeline`` does not use them or InstaBoost,
+which needs the extra `instaboost`. The size of test images was not published; 1400 is our choice.
 """
 
 _base_ = 'mmdet::_base_/datasets/coco_instance.py'

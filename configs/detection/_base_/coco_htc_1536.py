@@ -1,7 +1,7 @@
-"""COCO 2017 with the images of Swin V2's HTC++: scaled by 0.1 to 2.0, cropped and padded to 1536x1536, InstaBoost.
+"""COCO 2017 with the augmentation of Swin V2's HTC++: scales 0.1 to 2.0, crop and padding to 1536x1536, InstaBoost.
 
-The scale of an image counts from the size at which it fits into 1536x1536. It is tested at 1100 pixels; that these are
-the short side, with at most 1536 for the long one, is ours.
+The scale is relative to the size at which an image fits into 1536x1536. The test size is 1100; applying it to the short
+side, with a long side of at most 1536, is our choice.
 """
 
 _base_ = './coco_htc.py'

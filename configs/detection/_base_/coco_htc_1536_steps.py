@@ -1,4 +1,4 @@
-"""The same data for a schedule that counts steps, not epochs."""
+"""The data of coco_htc_1536.py for a schedule in steps instead of epochs."""
 
 _base_ = './coco_htc_1536.py'
 

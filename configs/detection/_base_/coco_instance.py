@@ -1,7 +1,7 @@
 """COCO 2017 boxes and masks with the original's two-policy augmentation.
 
-Half of the images are resized to a short side of 480 to 800; the other half first to one of 400, 500, 600, cropped to
-between 384 and 600 pixels a side, and then resized the same way. The long side stays within 1333.
+Half of the images are resized to a short side of 480 to 800. The other half are first resized to 400, 500 or 600,
+cropped to sides of 384 to 600 pixels, and then resized in the same way. The long side is at most 1333.
 """
 
 _base_ = 'mmdet::_base_/datasets/coco_instance.py'

@@ -1,4 +1,4 @@
-"""COCO 2017 boxes and masks with images of a short side of 480 to 960, a long side within 1333, no crops."""
+"""COCO 2017 boxes and masks with a short side of 480 to 960, a long side of at most 1333, and no crops."""
 
 _base_ = 'mmdet::_base_/datasets/coco_instance.py'
 

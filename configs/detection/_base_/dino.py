@@ -1,4 +1,4 @@
-"""DINO with five scales on Swin-L, with MMDetection's heads, data and schedule of 12 epochs."""
+"""DINO with five scales and Swin-L, and MMDetection's heads, data and 12-epoch schedule."""
 
 _base_ = 'mmdet::dino/dino-5scale_swin-l_8xb2-12e_coco.py'
 

@@ -1,6 +1,6 @@
-"""HTC++ as the paper describes it: Cascade's 4conv1fc heads, HTC's masks and semantic branch, an extra global block.
+"""HTC++ as described in the paper: Cascade's 4conv1fc heads, HTC's masks and semantic branch, an extra global block.
 
-The class-specific boxes with GIoU on decoded ones are Cascade Mask R-CNN's; what HTC++ used was not published.
+Class-specific boxes with GIoU loss on decoded boxes are those of Cascade Mask R-CNN; HTC++'s were not published.
 """
 
 _base_ = './cascade_mask_rcnn.py'
@@ -43,7 +43,7 @@ model = dict(
             num_classes=183,
             loss_seg=dict(type='CrossEntropyLoss', ignore_index=255, loss_weight=0.2),
         ),
-        # The first stage has no features of an earlier one to take in.
+        # The first stage has no features from a previous stage.
         mask_head=[dict(_mask_head, with_conv_res=stage > 0) for stage in range(3)],
     ),
     test_cfg=dict(rcnn=dict(score_thr=0.001, nms=dict(type='soft_nms', iou_threshold=0.5))),

@@ -1,7 +1,7 @@
-"""HTC++ on Swin V2-L with windows of 32 tokens, whose first two stages attend to a few windows at a time.
+"""HTC++ with Swin V2-L and windows of 32x32 tokens; the first two stages use sequential attention.
 
-Blocks are computed again in the backward pass. The bias network reads offsets in units of ImageNet-22K's windows, so
-that windows of any size can follow in a test.
+Blocks are recomputed in the backward pass. The position bias MLP uses offsets relative to ImageNet-22K's windows, so a
+test can use windows of any size.
 """
 
 _base_ = './htc.py'

@@ -1,6 +1,6 @@
-"""Mask2Former for instances on Swin-T, with MMDetection's heads, data and schedule.
+"""Mask2Former for instance segmentation with Swin-T, and MMDetection's heads, data and schedule.
 
-The backbone gets a tenth of the learning rate, and no weight decay on its norms and tables.
+The backbone has a tenth of the learning rate, and no weight decay on its norms and bias tables.
 """
 
 _base_ = 'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py'

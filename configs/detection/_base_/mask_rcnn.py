@@ -1,4 +1,4 @@
-"""Mask R-CNN on Swin-T, with MMDetection's heads."""
+"""Mask R-CNN with Swin-T, and MMDetection's heads."""
 
 _base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
 

@@ -1,4 +1,4 @@
-"""RepPoints V2 on Swin-T with MMDetection's dynamic mask head (CondInst), as large as the Swin authors released it."""
+"""RepPoints V2 with Swin-T and MMDetection's dynamic mask head (CondInst), with the sizes of the authors' release."""
 
 _base_ = './reppoints_v2.py'
 

@@ -1,4 +1,4 @@
-"""RepPoints (V1) on Swin-T, with MMDetection's head, group norms in neck and head."""
+"""RepPoints (V1) with Swin-T, MMDetection's head, and group norms in neck and head."""
 
 _norm = dict(type='GN', num_groups=32, requires_grad=True)
 

@@ -1,7 +1,7 @@
-"""RepPoints V2 with BiFPN as the Swin authors released it (quality focal loss, GIoU), on ResNet-50.
+"""RepPoints V2 with BiFPN as released by the Swin authors (quality focal loss, GIoU), with ResNet-50.
 
-A config that changes the backbone also gives the neck its channels. The released model was trained on short sides of
-480 to 960 pixels in steps of 32, without crops: wider than the paper's text says (480 to 800).
+A config with another backbone must also set the channels of the neck. The released model was trained with short sides
+of 480 to 960 pixels in steps of 32 and without crops; the paper's text states 480 to 800.
 """
 
 _norm = dict(type='GN', num_groups=32, requires_grad=True)

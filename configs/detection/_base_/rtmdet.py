@@ -1,4 +1,4 @@
-"""RTMDet-L on Swin-B, with MMDetection's heads, data and schedule."""
+"""RTMDet-L with Swin-B, and MMDetection's heads, data and schedule."""
 
 _base_ = 'mmdet::rtmdet/rtmdet_l_swin_b_4xb32-100e_coco.py'
 

@@ -1,4 +1,4 @@
-"""The same runtime for a schedule that counts steps, not epochs."""
+"""The runtime of runtime.py for a schedule in steps instead of epochs."""
 
 _base_ = './runtime.py'
 

@@ -1,4 +1,4 @@
-"""The boxes of the embedded data set (tools/prepare_data.py shapes), with the images of shapes_instance.py."""
+"""The boxes of the generated shapes data set (tools/prepare_data.py shapes), with the images of shapes_instance.py."""
 
 _base_ = './shapes_instance.py'
 

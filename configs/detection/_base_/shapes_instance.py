@@ -1,4 +1,4 @@
-"""The embedded data set (tools/prepare_data.py shapes), in COCO's layout."""
+"""The generated shapes data set (tools/prepare_data.py shapes), in COCO's layout."""
 
 _base_ = 'mmdet::_base_/datasets/coco_instance.py'
 

@@ -1,4 +1,4 @@
-"""Sparse R-CNN on Swin-T with 300 proposals and six stages, with MMDetection's heads and their settings."""
+"""Sparse R-CNN with Swin-T, 300 proposals and six stages, and MMDetection's heads and settings."""
 
 _stages, _proposals = 6, 300
 

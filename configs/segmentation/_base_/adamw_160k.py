@@ -1,6 +1,6 @@
-"""160k iterations of AdamW at 6e-5 and weight decay 0.01 for 16 images a step, float32.
+"""160k iterations of AdamW at 6e-5 and weight decay 0.01 for 16 images per step, float32.
 
-The linear decay starts with the first iteration and multiplies the warm-up, as in the original.
+The linear decay starts at the first iteration and is multiplied with the warm-up, as in the original.
 """
 
 _base_ = 'mmseg::_base_/schedules/schedule_160k.py'

@@ -1,6 +1,6 @@
-"""160k iterations as in the Swin V2 paper: AdamW at 4e-5 and weight decay 0.05, rates that decay by 0.95 a layer.
+"""160k iterations as in the Swin V2 paper: AdamW at 4e-5, weight decay 0.05, layer-wise learning rate decay 0.95.
 
-No weight decay on the bias network and the logit scales.
+The position bias MLP and the logit scales have no weight decay.
 """
 
 _base_ = './adamw_160k.py'

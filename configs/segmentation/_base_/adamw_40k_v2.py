@@ -1,4 +1,4 @@
-"""40k iterations as in the Swin V2 paper for Swin V2-L: AdamW at 6e-5 and weight decay 0.05 for 64 images a step."""
+"""40k iterations as in the Swin V2 paper for Swin V2-L: AdamW at 6e-5 and weight decay 0.05 for 64 images per step."""
 
 _base_ = './adamw_160k_v2.py'
 

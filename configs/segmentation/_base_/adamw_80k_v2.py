@@ -1,4 +1,4 @@
-"""80k iterations as in the Swin V2 paper for Swin V2-G: AdamW at 4e-5 and weight decay 0.05 for 32 images a step."""
+"""80k iterations as in the Swin V2 paper for Swin V2-G: AdamW at 4e-5 and weight decay 0.05 for 32 images per step."""
 
 _base_ = './adamw_160k_v2.py'
 

@@ -1,4 +1,4 @@
-"""ADE20K with crops of 512x512, two images a GPU."""
+"""ADE20K with crops of 512x512, two images per GPU."""
 
 _base_ = 'mmseg::_base_/datasets/ade20k.py'
 

@@ -1,4 +1,4 @@
-"""DeepLabV3+ on ResNet-101 as MMSegmentation has it, for 150 classes and crops of 512x512."""
+"""DeepLabV3+ with ResNet-101 from MMSegmentation, for 150 classes and crops of 512x512."""
 
 _base_ = 'mmseg::_base_/models/deeplabv3plus_r50-d8.py'
 

@@ -1,6 +1,6 @@
-"""Mask2Former on Swin-T at 512x512, with MMSegmentation's heads, data and schedule.
+"""Mask2Former with Swin-T at 512x512, and MMSegmentation's heads, data and schedule.
 
-The backbone gets a tenth of the learning rate, and no weight decay on its norms and tables.
+The backbone has a tenth of the learning rate, and no weight decay on its norms and bias tables.
 """
 
 _base_ = 'mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py'

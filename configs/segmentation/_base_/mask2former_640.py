@@ -1,6 +1,6 @@
-"""Mask2Former on Swin-B at 640x640, with MMSegmentation's heads, data and schedule.
+"""Mask2Former with Swin-B at 640x640, and MMSegmentation's heads, data and schedule.
 
-The backbone gets a tenth of the learning rate, and no weight decay on its norms and tables.
+The backbone has a tenth of the learning rate, and no weight decay on its norms and bias tables.
 """
 
 _base_ = 'mmseg::mask2former/mask2former_swin-b-in22k-384x384-pre_8xb2-160k_ade20k-640x640.py'

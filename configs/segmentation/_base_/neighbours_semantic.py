@@ -1,6 +1,6 @@
-"""The data of the ablations' demo (tools/prepare_data.py neighbours), in ADE20K's layout.
+"""The data of the ablation demo (tools/prepare_data.py neighbours), in ADE20K's layout.
 
-Images are not mirrored: their classes depend on left and right.
+Images are not flipped, since their classes depend on left and right.
 """
 
 _base_ = 'mmseg::_base_/datasets/ade20k.py'

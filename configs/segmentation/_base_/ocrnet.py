@@ -1,4 +1,4 @@
-"""OCRNet on ResNet-101 as MMSegmentation has it, for 150 classes and crops of 512x512."""
+"""OCRNet with ResNet-101 from MMSegmentation, for 150 classes and crops of 512x512."""
 
 _base_ = 'mmseg::_base_/models/ocrnet_r50-d8.py'
 

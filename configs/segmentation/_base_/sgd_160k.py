@@ -1,4 +1,4 @@
-"""160k iterations of SGD at 0.01 for 16 images a step: MMSegmentation's recipe for convolutional networks."""
+"""160k iterations of SGD at 0.01 for 16 images per step: MMSegmentation's recipe for convolutional networks."""
 
 _base_ = 'mmseg::_base_/schedules/schedule_160k.py'
 

@@ -1,4 +1,4 @@
-"""The embedded data set (tools/prepare_data.py shapes), in ADE20K's layout."""
+"""The generated shapes data set (tools/prepare_data.py shapes), in ADE20K's layout."""
 
 _base_ = 'mmseg::_base_/datasets/ade20k.py'
 

@@ -1,6 +1,6 @@
-"""UPerNet on Swin-T as the original trains it: 512 channels, an auxiliary head on the third map, 150 classes.
+"""UPerNet with Swin-T as in the original: 512 channels, an auxiliary head on the third map, 150 classes.
 
-SyncBN computes what BN computes in a run of one process; nothing needs to change there.
+SyncBN is equivalent to BN in a run with one process.
 """
 
 _base_ = 'mmseg::_base_/models/upernet_swin.py'

@@ -1,7 +1,7 @@
-"""UPerNet for crops of 640x640 on Swin V2-L with windows of 40 tokens, a few of which are attended at a time.
+"""UPerNet for crops of 640x640 with Swin V2-L and windows of 40x40 tokens.
 
-That holds for the first two stages; blocks are computed again in the backward pass. The bias network reads offsets in
-units of ImageNet-22K's windows, so that windows of any size can follow in a test.
+The first two stages use sequential attention, and blocks are recomputed in the backward pass. The position bias MLP
+uses offsets relative to ImageNet-22K's windows, so a test can use windows of any size.
 """
 
 _base_ = './upernet_640.py'
