@@ -299,7 +299,7 @@ def select_backbone(names: Iterable[str], prefix: str, layout: Layout) -> dict[s
 
 
 def to_native(state: State, layout: Layout) -> tuple[State, Layout]:
-    """Convert ``state``, whose keys have no prefix, to native names; also tell timm from the original layout."""
+    """Convert ``state``, whose keys have no prefix, to native names; distinguish timm from the original layout."""
     native = {rename(key, layout): value for key, value in state.items()}
     if merges_start_stages(native):
         if layout is ORIGINAL:

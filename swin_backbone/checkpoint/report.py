@@ -102,7 +102,7 @@ def network_name(network: str, version: int) -> str:
 
 def notes(noted: dict[str, str]) -> str:
     """Format names with their notes, grouped by note."""
-    groups = {note: [name for name, theirs in noted.items() if theirs == note] for note in noted.values()}
+    groups = {note: [name for name, other in noted.items() if other == note] for note in noted.values()}
     return shorten([f'{collapse(names)} ({note})' for note, names in groups.items()], MAX_NOTES)
 
 

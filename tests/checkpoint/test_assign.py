@@ -22,10 +22,10 @@ def on_meta(**options: Any) -> SwinTransformer:
         return SwinTransformer(**TINY, **options)
 
 
-def same_maps(ours: nn.Module, theirs: nn.Module) -> bool:
+def same_maps(ours: nn.Module, reference: nn.Module) -> bool:
     image = torch.randn(1, 3, 50, 70)
     with torch.no_grad():
-        return all(torch.equal(a, b) for a, b in zip(ours.eval()(image), theirs.eval()(image), strict=True))
+        return all(torch.equal(a, b) for a, b in zip(ours.eval()(image), reference.eval()(image), strict=True))
 
 
 def test_a_backbone_on_meta_gets_new_parameters() -> None:
@@ -122,8 +122,8 @@ def test_wrapped_blocks_get_the_same_weights_as_plain_blocks(wrap: Any, layout: 
     direct, hooked = (wrap(SwinTransformer(**TINY, window_size=6)) for _ in range(2))
     assert len(load_pretrained(direct, state).adapted) == 8
     hooked.load_state_dict(dict(state))
-    for ours, also, theirs in zip(direct.parameters(), hooked.parameters(), plain.parameters(), strict=True):
-        assert torch.equal(ours, theirs) and torch.equal(also, theirs)
+    for ours, also, reference in zip(direct.parameters(), hooked.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(ours, reference) and torch.equal(also, reference)
 
 
 @pytest.mark.parametrize('wrap', [wrap_blocks, compile_blocks])

@@ -57,16 +57,16 @@ def test_a_published_name_is_downloaded_once(published: Callable[..., str], cach
 
 
 @pytest.mark.parametrize(
-    ('known', 'said'),
+    ('known', 'message'),
     [
         (dict(size=99), r'has 5 bytes, but the published file has 99, and was deleted'),
         (dict(digest='sha384:00'), r'does not have the sha384 hash of the published file, and was deleted'),
     ],
 )
 def test_a_download_with_wrong_size_or_hash_is_deleted(
-    published: Callable[..., str], cache: Path, known: dict[str, Any], said: str
+    published: Callable[..., str], cache: Path, known: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         download.find_file(published(b'12345', **known))
     assert not list(cache.iterdir())
 

@@ -38,7 +38,7 @@ def error_of(
     for stage in range(3 if norms else 0):
         weight, bias = (norms[f'norm{stage}.{kind}'][:, None, None] for kind in ('weight', 'bias'))
         maps = [m * weight + bias if i == stage else m for i, m in enumerate(maps)]
-    return max(relative_error(ours, theirs) for ours, theirs in zip(model(image), maps, strict=True))
+    return max(relative_error(ours, expected) for ours, expected in zip(model(image), maps, strict=True))
 
 
 @pytest.mark.parametrize('with_norms', [False, True])
@@ -55,10 +55,10 @@ def test_load_state_dict_equals_load_pretrained(name: str) -> None:
     version = FILES[name][0]
     build = {'SimMIM V2': simmim, 'Feature Distillation': distilled, 'wrapped modules': wrapped}[name]
     state = build({**reference(version, shared=name == 'Feature Distillation')[0], **random_norms()})
-    ours, theirs = (SwinTransformer(None, version, **SIZES, out_indices=(0, 1, 2)) for _ in range(2))
+    ours, expected = (SwinTransformer(None, version, **SIZES, out_indices=(0, 1, 2)) for _ in range(2))
     assert not ours.load_state_dict(state.get('model', state), strict=False).missing_keys
-    load_pretrained(theirs, state)
-    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    load_pretrained(expected, state)
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), expected.parameters(), strict=True))
 
 
 @torch.no_grad()
@@ -68,26 +68,26 @@ def test_maskformer_weights_give_the_maps_of_transformers(tmp_path: Path) -> Non
     sizes = {**SIZES, 'depths': list(SIZES['depths']), 'num_heads': list(SIZES['num_heads'])}
     outputs = [f'stage{stage + 1}' for stage in range(3)]
     config = module.MaskFormerSwinConfig(image_size=SIDE, drop_path_rate=0.0, out_features=outputs, **sizes)
-    theirs: nn.Module = randomize(module.MaskFormerSwinBackbone(config)).eval()
+    peer: nn.Module = randomize(module.MaskFormerSwinBackbone(config)).eval()
     path = tmp_path / 'model.safetensors'
-    save_file(prefixed('model.pixel_level_module.encoder.', dict(theirs.state_dict())), path)
+    save_file(prefixed('model.pixel_level_module.encoder.', dict(peer.state_dict())), path)
     ours = SwinTransformer(None, **SIZES, drop_path_rate=0.0, out_indices=(0, 1, 2)).eval()
     report = load_pretrained(ours, path)
     assert report.complete and not report.new and not report.adapted
     image = torch.randn(2, 3, SIDE, SIDE)
-    for a, b in zip(ours(image), theirs(image).feature_maps, strict=True):
+    for a, b in zip(ours(image), peer(image).feature_maps, strict=True):
         assert relative_error(a, b) < 1e-5
 
 
 def test_main_branch_norms_named_enorm_are_loaded() -> None:
     """``enorm`` in Feature Distillation is ``norm3`` here and in MMPretrain."""
     options = dict(embed_dim=16, depths=(6, 2), num_heads=(1, 2), out_indices=(0, 1), window_size=4)
-    ours, theirs = (randomize(SwinTransformer('huge', 2, **options)).eval() for _ in range(2))
+    ours, source = (randomize(SwinTransformer('huge', 2, **options)).eval() for _ in range(2))
     state = {
         name.replace('.norm3.', '.enorm.').replace('.cpb_mlp.', '.rpe_mlp.'): value
-        for name, value in theirs.state_dict().items()
+        for name, value in source.state_dict().items()
     }
     assert 'layers.0.blocks.5.enorm.weight' in state
     assert load_pretrained(ours, {'model': state}).complete
     image = torch.randn(1, 3, 64, 64)
-    assert all(torch.equal(a, b) for a, b in zip(ours(image), theirs(image), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(ours(image), source(image), strict=True))

@@ -33,8 +33,8 @@ def assert_maps(path: Path, config: dict[str, Any], image: Tensor, expected: lis
     model = SwinTransformer(None, **config, drop_path_rate=0.0).eval()
     report = load_pretrained(model, path)
     assert report.complete and not report.warnings and not report.adapted
-    for ours, theirs in zip(model(image), expected, strict=True):
-        assert relative_error(ours, theirs) < 1e-5
+    for ours, reference in zip(model(image), expected, strict=True):
+        assert relative_error(ours, reference) < 1e-5
 
 
 @pytest.mark.parametrize('name', fixtures.NAMES)
@@ -131,8 +131,8 @@ def test_mmdet_weights_give_the_maps_of_mmdet() -> None:
     assert report.dialect == 'mmdet' and not report.new
     image = torch.randn(1, 3, 91, 118)
     with torch.no_grad():
-        for ours, theirs in zip(model(image), stock(image), strict=True):
-            assert relative_error(ours, theirs) < 1e-5
+        for ours, reference in zip(model(image), stock(image), strict=True):
+            assert relative_error(ours, reference) < 1e-5
 
 
 def rekeyed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

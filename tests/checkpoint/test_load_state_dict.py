@@ -69,8 +69,8 @@ def test_load_state_dict_of_classifiers_equals_load_pretrained(load: Loader, lay
     state = layout_state(layout, SMALL, version)
     load_pretrained(expected, state)
     load(model, dict(state))
-    for (name, ours), theirs in zip(model.named_parameters(), expected.parameters(), strict=True):
-        assert torch.equal(ours, theirs) and isinstance(ours, nn.Parameter), name
+    for (name, ours), reference in zip(model.named_parameters(), expected.parameters(), strict=True):
+        assert torch.equal(ours, reference) and isinstance(ours, nn.Parameter), name
 
 
 @pytest.mark.parametrize('load', LOADERS)

@@ -26,20 +26,20 @@ def backbone(version: int) -> SwinTransformer:
 
 
 @torch.no_grad()
-def assert_same_maps(ours: SwinTransformer, library: str, theirs: nn.Module) -> None:
+def assert_same_maps(ours: SwinTransformer, library: str, peer: nn.Module) -> None:
     image = torch.randn(2, 3, SIDE, SIDE)
-    maps = peer_maps(library, theirs, image, stages=3)
+    maps = peer_maps(library, peer, image, stages=3)
     for a, b in zip(ours(image), maps, strict=True):
         assert relative_error(a, b) < 1e-5
 
 
 @pytest.mark.parametrize(('library', 'version'), CASES)
 def test_weights_of_a_library_give_its_maps(library: str, version: int) -> None:
-    theirs, ours = build_peer(library, version, SIZES, SIDE), backbone(version)
-    report = load_pretrained(ours, theirs.state_dict())
+    peer, ours = build_peer(library, version, SIZES, SIDE), backbone(version)
+    report = load_pretrained(ours, peer.state_dict())
     assert report.dialect.startswith(library) and report.complete and set(report.new) == NORMS
     assert not report.adapted and not report.warnings
-    assert_same_maps(ours, library, theirs)
+    assert_same_maps(ours, library, peer)
 
 
 def load_exported(library: str, model: nn.Module, path: Path) -> nn.Module:
@@ -69,5 +69,5 @@ def test_exported_weights_give_our_maps_in_the_library(library: str, version: in
     ours.load_state_dict(state)
     torch.save(state, tmp_path / 'ours.pth')
     convert_file(str(tmp_path / 'ours.pth'), tmp_path / 'model.safetensors', library, window_size=[4])
-    theirs = load_exported(library, build_peer(library, version, SIZES, SIDE), tmp_path / 'model.safetensors')
-    assert_same_maps(ours, library, theirs)
+    peer = load_exported(library, build_peer(library, version, SIZES, SIDE), tmp_path / 'model.safetensors')
+    assert_same_maps(ours, library, peer)

@@ -195,7 +195,7 @@ def test_incomplete_files_are_reported(tmp_path: Path, form: str, part: float) -
 
 
 @pytest.mark.parametrize(
-    ('contents', 'said'),
+    ('contents', 'description'),
     [
         (b'', 'is empty'),
         (b'\n  <!DOCTYPE html>\n<html><body>404', 'a web page, not weights'),
@@ -209,11 +209,11 @@ def test_incomplete_files_are_reported(tmp_path: Path, form: str, part: float) -
         (b'\x05\x00\x00', 'not a checkpoint'),
     ],
 )
-def test_files_that_are_not_checkpoints_are_described(tmp_path: Path, contents: bytes, said: str) -> None:
+def test_files_that_are_not_checkpoints_are_described(tmp_path: Path, contents: bytes, description: str) -> None:
     path = tmp_path / 'file.pth'
     path.write_bytes(contents)
     message = error_message(path)
-    assert said in message and 'expected a .pth or .safetensors checkpoint' in message
+    assert description in message and 'expected a .pth or .safetensors checkpoint' in message
 
 
 def test_the_format_is_recognised_from_the_contents(tmp_path: Path) -> None:

@@ -25,15 +25,15 @@ def test_swin_s3_weights_give_the_maps_of_timm(name: str) -> None:
     """With timm's windows and depths, but fewer channels."""
     timm = pytest.importorskip('timm')
     sizes: dict[str, Any] = dict(embed_dim=8, num_heads=(1, 2, 4, 8))
-    theirs: nn.Module = randomize(
+    peer: nn.Module = randomize(
         timm.create_model(f'swin_s3_{name}_224', img_size=SIDE, num_classes=3, drop_path_rate=0.0, **sizes)
     ).eval()
     ours = SwinTransformer(None, **sizes, **S3[name], drop_path_rate=0.0).eval()
-    report = load_pretrained(ours, theirs.state_dict())
+    report = load_pretrained(ours, peer.state_dict())
     assert report.complete and not report.adapted and report.dialect == 'timm'
     image = torch.randn(1, 3, SIDE, SIDE)
     with torch.no_grad():
-        for a, b in zip(ours(image), peer_maps('timm', theirs, image, stages=4), strict=True):
+        for a, b in zip(ours(image), peer_maps('timm', peer, image, stages=4), strict=True):
             assert relative_error(a, b) < 1e-5
 
 
