@@ -1,4 +1,4 @@
-"""The data set of the ablations' demo: each shape is labelled with the colour of the next shape to its right.
+"""The data set of the ablation demo: each shape is labelled with the colour of the next shape to its right.
 
 Discs and rings in three colours are placed on a jittered grid, some places of which are empty. The class of a shape is
 the colour of the nearest shape *of the same form* to its right within a few places, or 'last' if there is none. Its own

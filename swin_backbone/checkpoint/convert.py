@@ -194,7 +194,7 @@ class Found:
 
     @property
     def version(self) -> int:
-        """1 or 2."""
+        """Version of Swin Transformer, 1 or 2."""
         return version_of(self.state)
 
 
