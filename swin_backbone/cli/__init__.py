@@ -185,7 +185,7 @@ def outcome(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | 
             print(f'error: {missing_package(str(error.name))}', file=sys.stderr)
         return EXIT_FAILURE
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and reader_left():
+        if isinstance(error, BrokenPipeError) and reader_exited():
             return EXIT_CLOSED_PIPE
         traceback.print_exc()
         return EXIT_FAILURE
@@ -203,7 +203,7 @@ def missing_package(name: str) -> str:
     return f'{name} is not installed for {sys.executable}: {remedy}.'
 
 
-def reader_left() -> bool:
+def reader_exited() -> bool:
     """Return whether standard output or standard error is a pipe whose reader has exited."""
     poller = select.poll()
     for stream in (sys.stdout, sys.stderr):

@@ -74,7 +74,7 @@ def export_local_rank(args: argparse.Namespace) -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
 
 
-def leave_together() -> None:
+def wait_for_processes() -> None:
     """Wait for all gloo processes before exiting, because an early exit of one aborts the others."""
     from torch import distributed
 

@@ -179,7 +179,7 @@ def train_rows(args: argparse.Namespace) -> None:
         pretrain=getattr(args, 'pretrain', None),
     )
     launch = Launch(args.launcher, args.gpus or 1, args.jobs)
-    sweep = Sweep(plan, args.rows, say)
+    sweep = Sweep(plan, args.rows, print_line)
     sweep.clear(args.redo)
     if args.print_commands:
         for line in sweep.commands(launch):
@@ -220,7 +220,7 @@ def make_demo_data(args: argparse.Namespace) -> None:
         args.pretrain = str(make_classes(args.pretrain))
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a progress line without buffering."""
     print(line, flush=True)
 
@@ -233,7 +233,7 @@ def time_methods(args: argparse.Namespace) -> None:
     protocol = make_protocol(
         args.rows, args.variants, args.shape, args.batch, args.dtype, args.warm_up, args.rounds, args.demo
     )
-    speeds = measure(protocol, say)
+    speeds = measure(protocol, print_line)
     folder = Path(args.work_dir or ('work_dirs/ablate-demo' if args.demo else 'work_dirs/ablate')) / TIMED
     print(write_speed(folder, speeds))
     print(f'table.csv, table.md, table.json, index.html and plot.png are in {folder}')

@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print_throughput(args, classifier, device, output)
 
 
-def running(args: Any, device: str, upright: bool) -> Any:
+def evaluation_options(args: Any, device: str, upright: bool) -> Any:
     """Return the evaluation options from the command line."""
     from swin_backbone.classification.evaluate import EvaluationOptions
 
@@ -112,7 +112,7 @@ def print_accuracy(args: Any, classifier: Any, folder: Path, device: str, output
     items = labelled_images(folder, classifier.head.out_features)
     if args.limit and args.limit < len(items):
         items = [items[number * len(items) // args.limit] for number in range(args.limit)]
-    found = evaluate(classifier, items, running(args, device, upright=False))
+    found = evaluate(classifier, items, evaluation_options(args, device, upright=False))
     speed = f'{found.images / found.seconds:.1f}'
     rows = [('here', f'{100 * found.top1:.2f}', f'{100 * found.top5:.2f}', speed, str(found.images))]
     published = published_for(args.source) if classifier.head.out_features == IMAGENET_CLASSES else None
@@ -132,7 +132,7 @@ def print_classes(args: Any, classifier: Any, names: list[str] | None, device: s
 
     items = [(file, 0) for path in args.paths for file in images_in(path)]
     started = time.perf_counter()
-    for (file, _), classes in classify(classifier, items, running(args, device, upright=True)):
+    for (file, _), classes in classify(classifier, items, evaluation_options(args, device, upright=True)):
         likeliest = ', '.join(f'{names[number] if names else number} {share:.1%}' for number, share in classes)
         print(f'{file}: {likeliest}', file=output)
     seconds = time.perf_counter() - started

@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from swin_backbone.engine.checkpoints import choose_source
     from swin_backbone.engine.config import load_config
-    from swin_backbone.engine.error_explanations import advising, explained
+    from swin_backbone.engine.error_explanations import explained, suggesting_config
     from swin_backbone.engine.exporting import build_exportable
     from swin_backbone.engine.path_check import check_writable
     from swin_backbone.export import CHECKED_SIZES, compare_onnx, export_onnx, export_program
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     checkpoint = choose_source(args.checkpoint, args.config)
     check_writable(args.file.parent, 'FILE')
     config = load_config(args.config, args.cfg_options)
-    with explained(config), advising(checkpoint):
+    with explained(config), suggesting_config(checkpoint):
         model = build_exportable(config, checkpoint, 'backbone' if args.backbone else 'raw' if args.raw else 'model')
     if args.file.suffix == '.pt2':
         program = export_program(model, args.image_size, not args.fixed)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from swin_backbone.cli import Parser
-from swin_backbone.cli._options import add_run_options, export_local_rank, leave_together
+from swin_backbone.cli._options import add_run_options, export_local_rank, wait_for_processes
 from swin_backbone.errors import InputError
 
 
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from swin_backbone.checkpoint.published import WEIGHTS
     from swin_backbone.engine import config as change
     from swin_backbone.engine.checkpoints import choose_source
-    from swin_backbone.engine.error_explanations import advising, explained
+    from swin_backbone.engine.error_explanations import explained, suggesting_config
     from swin_backbone.engine.model_check import check_model
     from swin_backbone.engine.option_check import require_test
     from swin_backbone.engine.test import run_test
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = choose_source(args.checkpoint, args.config)
     export_local_rank(args)
     config = change.load_config(args.config, args.cfg_options)
-    with explained(config), advising(source):
+    with explained(config), suggesting_config(source):
         require_test(config)
         submission = set_options(config, args)
         change.use_own_types(config)
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         views = use_tta(config) if args.tta else 1
         config.load_from = str(find_file(source))
         run_test(config, views, args.show_dir, submission, WEIGHTS.get(source))
-    leave_together()
+    wait_for_processes()
 
 
 def set_options(config: Any, args: argparse.Namespace) -> Any:
@@ -97,7 +97,7 @@ def set_options(config: Any, args: argparse.Namespace) -> Any:
         InputError: if an option, the config or the data are invalid.
     """
     from swin_backbone.engine import config as change
-    from swin_backbone.engine.class_check import check_classes, check_truth
+    from swin_backbone.engine.class_check import check_classes, check_ground_truth
     from swin_backbone.engine.data_check import check_files
     from swin_backbone.engine.option_check import check_ranges
     from swin_backbone.engine.own_data import choose_data, own_data
@@ -117,7 +117,7 @@ def set_options(config: Any, args: argparse.Namespace) -> Any:
     check_files(config, ('test_dataloader',), args.data_check)
     check_classes(config, ('test_dataloader',))
     if submission is None:
-        check_truth(config, 'test_dataloader', 'test_evaluator')
+        check_ground_truth(config, 'test_dataloader', 'test_evaluator')
     change.set_launcher(config, args.launcher)
     config.pop('strategy', None)  # only for training
     change.set_weights(config, 'none')

@@ -11,8 +11,8 @@ from swin_backbone.cli._options import (
     add_machine_options,
     add_run_options,
     export_local_rank,
-    leave_together,
     use_machine,
+    wait_for_processes,
 )
 from swin_backbone.errors import InputError
 
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             dry_run(config, recipe_precision)
         else:
             train(config, recipe_precision)
-    leave_together()
+    wait_for_processes()
 
 
 def start_processes(count: int, argv: Sequence[str], threads: int | None) -> None:
@@ -140,7 +140,7 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
         InputError: if an option, the config or the data are invalid.
     """
     from swin_backbone.engine import config as change
-    from swin_backbone.engine.class_check import check_classes, check_truth
+    from swin_backbone.engine.class_check import check_classes, check_ground_truth
     from swin_backbone.engine.data_check import check_files
     from swin_backbone.engine.hardware_presets import use_one_gpu
     from swin_backbone.engine.option_check import check_ranges
@@ -168,7 +168,7 @@ def set_options(config: Any, args: argparse.Namespace) -> None:
     change.check_data(config, LOADERS)
     check_files(config, LOADERS, args.data_check)
     check_classes(config, LOADERS)
-    check_truth(config, *LOADERS[1:], 'val_evaluator')
+    check_ground_truth(config, *LOADERS[1:], 'val_evaluator')
     change.set_launcher(config, args.launcher)
     set_strategy(config, args.strategy)
     if args.weights not in (None, 'none'):

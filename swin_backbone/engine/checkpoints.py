@@ -139,25 +139,25 @@ def load_whole(model: nn.Module, source: str | Path, content: Mapping[str, Any] 
         result = model.load_state_dict(content.get('state_dict', content), strict=False)
     except RuntimeError as error:
         reason = next((line.strip() for line in str(error).splitlines() if 'mismatch' in line), str(error))[:200]
-        raise other_model(source, reason) from error
+        raise wrong_model_error(source, reason) from error
     statistics = [name for name, _ in model.named_buffers() if name.endswith(('running_mean', 'running_var'))]
     for kind, names in (('parameters', [*dict(model.named_parameters())]), ('batch statistics', statistics)):
         absent = sorted(set(result.missing_keys).intersection(names))
         if absent:
             reason = f'{len(absent)} of the {len(names)} {kind} of the model are missing, the first is {absent[0]}'
-            raise other_model(source, reason)
+            raise wrong_model_error(source, reason)
     checked = tuple(f'{path}.' for path in backbones_of(model))
     parts, strays = unused_weights((name for name in result.unexpected_keys if not name.startswith(checked)), model)
     if strays:
-        raise other_model(source, f'{len(strays)} weights of the file are unexpected, the first is {strays[0]}')
+        raise wrong_model_error(source, f'{len(strays)} weights of the file are unexpected, the first is {strays[0]}')
     if parts:
         LOGGER.warning(
-            '%s: not loaded, because the model of this config has no such part: %s', source, ', '.join(parts)
+            '%s: not loaded, because the model in this config has no such part: %s', source, ', '.join(parts)
         )
     return content
 
 
-def other_model(source: str | Path, reason: str) -> InputError:
+def wrong_model_error(source: str | Path, reason: str) -> InputError:
     """Return the error for a checkpoint that belongs to a different model than the config's."""
     return InputError(f'{source} is not a checkpoint of the model in this config ({reason}): {ADVICE}')
 

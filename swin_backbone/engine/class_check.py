@@ -84,7 +84,7 @@ def shortened(names: Sequence[str]) -> str:
     return ', '.join(map(str, names[:SHOWN])) + (f' and {len(names) - SHOWN} more' if len(names) > SHOWN else '')
 
 
-def maps_of(data_set: dict[str, Any]) -> list[Path]:
+def label_maps_of(data_set: dict[str, Any]) -> list[Path]:
     """Return the label maps of an MMSegmentation data set."""
     folder = Path(data_set.get('data_root') or '', (data_set.get('data_prefix') or {}).get('seg_map_path', ''))
     return sorted(folder.rglob(f'*{data_set.get("seg_map_suffix", ".png")}'))
@@ -189,13 +189,13 @@ def check_classes(config: Config, loaders: Sequence[str]) -> None:
             elif is_semantic(kind):
                 reduced[loader] = check_semantic(data_set, kind, classes, where)
     if 'train_dataloader' not in loaders:
-        reduced |= trained_with(config)
+        reduced |= reduce_zero_label_in_training(config)
     if len(set(reduced.values())) > 1:
         listed = ', '.join(f'{value} in {loader}' for loader, value in reduced.items())
         raise InputError(f'{config.filename}: reduce_zero_label is {listed}: set the same value everywhere.')
 
 
-def trained_with(config: Config) -> dict[str, bool]:
+def reduce_zero_label_in_training(config: Config) -> dict[str, bool]:
     """Return whether label 0 is ignored in the training data; empty if these are not an MMSegmentation data set."""
     for data_set in find_data_sets(config, ('train_dataloader',)):
         kind = data_set_type(config, data_set)
@@ -298,7 +298,7 @@ def check_semantic(data_set: dict[str, Any], kind: Any, classes: Sequence[str], 
     known = getattr(kind, 'METAINFO', {}).get('classes') or ()
     if classes and not (known and set(classes) < set(known)):
         complete = {**data_set, **stated}
-        maps = maps_of(complete)
+        maps = label_maps_of(complete)
         seen = check_labels(complete, maps, classes)
         # Published data sets have correct labels, and a subset of one may lack many classes.
         if not known and 'train_dataloader' in where:
@@ -334,7 +334,7 @@ def check_endings(data_set: dict[str, Any], ending: str | None, where: str) -> N
     )
 
 
-def check_truth(config: Config, loader: str, evaluator: str) -> None:
+def check_ground_truth(config: Config, loader: str, evaluator: str) -> None:
     """Compare the annotation files of an evaluator with those of its data sets.
 
     Raises:
@@ -346,14 +346,14 @@ def check_truth(config: Config, loader: str, evaluator: str) -> None:
         if not str(node.get('type')).endswith('CocoMetric') or node.get('format_only') or not data_sets:
             continue
         files = [os.path.join(one.get('data_root') or '', one.get('ann_file') or '') for one in data_sets]
-        truth = node.get('ann_file')
-        if truth is None:
+        reference = node.get('ann_file')
+        if reference is None:
             steps = [step for one in data_sets for step in dicts_in(one.get('pipeline'))]
             if not any('instances' in step.get('meta_keys', ()) for step in steps):
                 several = ' The data sets have several files: merge them into one.' if len(set(files)) > 1 else ''
                 raise InputError(f'{config.filename}: {evaluator} has no ann_file: set it to {files[0]}.{several}')
-        elif any(os.path.realpath(truth) != os.path.realpath(file) for file in files) and len(set(files)) > 0:
-            compare_images(truth, files, f'{config.filename}: {evaluator}.ann_file', loader, instances)
+        elif any(os.path.realpath(reference) != os.path.realpath(file) for file in files) and len(set(files)) > 0:
+            compare_images(reference, files, f'{config.filename}: {evaluator}.ann_file', loader, instances)
 
 
 def reads_boxes(kind: Any) -> bool:
@@ -370,11 +370,11 @@ def as_list(node: Any) -> Iterable[Any]:
     return node if isinstance(node, (list, tuple)) else [node] if node else []
 
 
-def compare_images(truth: str, files: Sequence[str], where: str, loader: str, boxes: bool) -> None:
+def compare_images(reference: str, files: Sequence[str], where: str, loader: str, boxes: bool) -> None:
     """Check that an evaluator's annotation file has the images and boxes of the data sets under the same ids.
 
     Args:
-        truth: the evaluator's file.
+        reference: the evaluator's file.
         files: the files of the data sets.
         where: the config file and key of the evaluator's file.
         loader: the loader of the data sets.
@@ -383,16 +383,16 @@ def compare_images(truth: str, files: Sequence[str], where: str, loader: str, bo
     Raises:
         InputError: if the evaluator's file does not exist, or an image or its boxes differ.
     """
-    if not os.path.isfile(truth):
+    if not os.path.isfile(reference):
         wanted = f'the annotation file of {loader}, {files[0]}' if boxes else f'a file with the instances of {files[0]}'
-        raise InputError(f'{where} {truth} does not exist: set it to {wanted}.')
-    known = images_of(truth, boxes)
+        raise InputError(f'{where} {reference} does not exist: set it to {wanted}.')
+    known = images_of(reference, boxes)
     seen: dict[Any, str] = {}
     for file in dict.fromkeys(files):
         for number, content in images_of(file, boxes).items() if os.path.isfile(file) else ():
             if known.get(number) != content or seen.setdefault(number, file) != file:
                 raise InputError(
-                    f'{where} is {truth}, but {loader} reads {file}: the image with id {number!r}, {content[0]}, is '
+                    f'{where} is {reference}, but {loader} reads {file}: image {content[0]} with id {number!r} is '
                     f'missing there or has a different file name{" or different boxes" if boxes else ""}. Use '
                     + ('the same file in both' if boxes else 'a file of the same images')
                     + (', with all images in it.' if len(set(files)) > 1 else '.')

@@ -14,7 +14,7 @@ from swin_backbone.engine.class_check import (
     annotation_file,
     check_labels,
     find_data_sets,
-    maps_of,
+    label_maps_of,
     missing_class,
     read_categories,
     shortened,
@@ -168,14 +168,14 @@ def set_head_classes(config: Config, count: int, stuff: int | None = None) -> No
             head.update(num_things_classes=count - (stuff or 0), num_stuff_classes=stuff or 0)
         for loss in dicts_in(head):
             if isinstance(loss.get('class_weight'), (list, tuple)):
-                loss['class_weight'] = fit_weights(loss['class_weight'], old, count)
+                loss['class_weight'] = adapt_class_weights(loss['class_weight'], old, count)
     place, most = detection_limit(config, count)
     if place is not None:
         LOGGER.warning('%s lowered to %d, the number of pairs of a query and a class', place[1], most)
         place[0][place[1]] = most
 
 
-def fit_weights(weights: Sequence[float], old: int, count: int) -> list[float]:
+def adapt_class_weights(weights: Sequence[float], old: int, count: int) -> list[float]:
     """Adapt loss weights from ``old`` to ``count`` classes; a weight for 'no object' may follow them.
 
     Raises:
@@ -290,7 +290,7 @@ def adapt_semantic(data_set: dict[str, Any], names: Sequence[str]) -> None:
         if option in arguments:
             data_set.setdefault(option, arguments[option].default)
     data_set['type'] = 'BaseSegDataset'
-    check_labels(data_set, maps_of(data_set), names)
+    check_labels(data_set, label_maps_of(data_set), names)
 
 
 def drop_masks(config: Config) -> None:

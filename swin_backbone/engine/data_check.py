@@ -89,7 +89,7 @@ def check_detection(
     evaluators = as_list(config.get(PAIRS[loader])) if not training else []
     labelled = training or not all(one.get('format_only') for one in evaluators)
     findings, report = check_coco_files(
-        Path(path), folder, root, reads_masks(data_set, evaluators), labelled, turns_photos(data_set), full
+        Path(path), folder, root, reads_masks(data_set, evaluators), labelled, applies_exif_orientation(data_set), full
     )
     if training and not findings.sentence:
         classes = classes_of(data_set, kind, loader)
@@ -113,7 +113,7 @@ def check_panoptic(
         return [], []
     root = data_set.get('data_root') or ''
     images, maps = (os.path.join(root, prefix.get(key) or '') for key in ('img', 'seg'))
-    found = check_panoptic_files(Path(path), images, maps, root, turns_photos(data_set), full)
+    found = check_panoptic_files(Path(path), images, maps, root, applies_exif_orientation(data_set), full)
     return found, [note for one in found for note in one.notes]
 
 
@@ -124,7 +124,7 @@ def reads_masks(data_set: dict[str, Any], evaluators: Any) -> bool:
     return scored or any(step.get('with_mask') or 'InstaBoost' in str(step.get('type')) for step in steps)
 
 
-def turns_photos(data_set: dict[str, Any]) -> bool:
+def applies_exif_orientation(data_set: dict[str, Any]) -> bool:
     """Return whether a pipeline rotates images by their EXIF orientation (the default)."""
     steps = [step for step in dicts_in(data_set.get('pipeline')) if 'LoadImage' in str(step.get('type'))]
     colours = {str(step.get('color_type', 'color')) for step in steps}
@@ -173,7 +173,12 @@ def check_segmentation(
     findings = Findings(folder)
     images = list_images(findings, folder, stated['img_suffix'], os.path.join(root, data_set.get('ann_file') or ''))
     chosen = images if full else sampled(images, SAMPLED_MAPS)
-    check_images(findings, [(os.path.join(folder, name), None) for name in chosen], full, turned=turns_photos(data_set))
+    check_images(
+        findings,
+        [(os.path.join(folder, name), None) for name in chosen],
+        full,
+        turned=applies_exif_orientation(data_set),
+    )
     if prefix.get('seg_map_path') and any('Annotations' in str(s.get('type')) for s in dicts_in(data_set['pipeline'])):
         maps = os.path.join(root, prefix['seg_map_path'])
         labels = Findings(maps)

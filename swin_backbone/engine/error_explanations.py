@@ -69,7 +69,7 @@ def original(error: Exception) -> str:
 
 
 @contextmanager
-def advising(checkpoint: str | Path) -> Iterator[None]:
+def suggesting_config(checkpoint: str | Path) -> Iterator[None]:
     """Add to errors about a mismatched checkpoint where its config is.
 
     Raises:
@@ -95,7 +95,7 @@ def explain(error: Exception, config: Config) -> str | None:
         return explain_build(error, config, frame)
     if isinstance(error, InputError):
         return None
-    if passes(error.__traceback__, 'from_cfg', 'runner'):
+    if passes_through(error.__traceback__, 'from_cfg', 'runner'):
         return (
             f'{config.filename} cannot be built: {shorten(str(error))}. Check its data loaders, loops and evaluators.'
         )
@@ -118,7 +118,7 @@ def building_frame(traceback: TracebackType | None) -> Mapping[str, Any] | None:
     return found
 
 
-def passes(traceback: TracebackType | None, function: str, module: str) -> bool:
+def passes_through(traceback: TracebackType | None, function: str, module: str) -> bool:
     """Return whether a traceback contains this function of this module."""
     while traceback is not None:
         code = traceback.tb_frame.f_code

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from swin_backbone.engine.exported_input import Normalized
-from swin_backbone.engine.exported_nms import ONNX_FUNCTIONS, best, suppress, take
+from swin_backbone.engine.exported_nms import ONNX_FUNCTIONS, gather_rows, suppress, top_scores
 from swin_backbone.errors import InputError
 
 Size = tuple[int, int]
@@ -127,12 +127,14 @@ def one_stage(head: AnchorHead, maps: Sequence[Tensor], size: Size, cfg: Any) ->
         per_class = rows(outputs[0][level], head.num_classes).sigmoid()
         flat = per_class.flatten(1)
         # Scores up to the threshold become zero, which sorts them last.
-        chosen, index = best(torch.where(flat > cfg.score_thr, flat, 0.0), cfg.nms_pre)
+        chosen, index = top_scores(torch.where(flat > cfg.score_thr, flat, 0.0), cfg.nms_pre)
         place, label = index // head.num_classes, index % head.num_classes
-        deltas = take(rows(outputs[1][level], 4), place)
-        boxes.append(decode(head.bbox_coder, take(priors[None].expand(deltas.shape[0], -1, -1), place), deltas, size))
+        deltas = gather_rows(rows(outputs[1][level], 4), place)
+        boxes.append(
+            decode(head.bbox_coder, gather_rows(priors[None].expand(deltas.shape[0], -1, -1), place), deltas, size)
+        )
         if len(outputs) > 2:  # centerness
-            chosen = chosen * take(rows(outputs[2][level], 1).sigmoid(), place)[..., 0]
+            chosen = chosen * gather_rows(rows(outputs[2][level], 1).sigmoid(), place)[..., 0]
         scores.append(chosen.clamp(min=0))
         labels.append(label)
     corners, values, classes = torch.cat(boxes, 1), torch.cat(scores, 1), torch.cat(labels, 1)
@@ -149,19 +151,19 @@ def propose(head: RPNHead, maps: Sequence[Tensor], size: Size, cfg: Any) -> Tens
     anchors = head.prior_generator.grid_priors([level.shape[2:] for level in scores], device=maps[0].device)
     boxes, values = [], []
     for level, priors in enumerate(anchors):
-        chosen, place = best(rows(scores[level], 1)[..., 0].sigmoid(), cfg.nms_pre)
+        chosen, place = top_scores(rows(scores[level], 1)[..., 0].sigmoid(), cfg.nms_pre)
         corners = decode(
             head.bbox_coder,
-            take(priors[None].expand(chosen.shape[0], -1, -1), place),
-            take(rows(deltas[level], 4), place),
+            gather_rows(priors[None].expand(chosen.shape[0], -1, -1), place),
+            gather_rows(rows(deltas[level], 4), place),
             size,
         )
         chosen = torch.where(large_enough(corners, cfg), chosen, -1.0)
         kept = suppress(corners, chosen, cfg.nms.iou_threshold, -0.5)
         boxes.append(corners)
         values.append(torch.where(kept, chosen, -1.0))
-    value, index = best(torch.cat(values, 1), cfg.max_per_img)
-    return take(torch.cat(boxes, 1), index) * (value >= 0)[..., None]
+    value, index = top_scores(torch.cat(values, 1), cfg.max_per_img)
+    return gather_rows(torch.cat(boxes, 1), index) * (value >= 0)[..., None]
 
 
 def classify(head: Any, maps: Sequence[Tensor], boxes: Tensor, size: Size, cfg: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -248,10 +250,10 @@ def large_enough(boxes: Tensor, cfg: Any) -> Tensor:
 
 def finish(boxes: Tensor, scores: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the ``count`` objects with the highest scores."""
-    value, index = best(scores, count)
+    value, index = top_scores(scores, count)
     found = value > 0
     return (
-        take(boxes, index) * found[..., None],
+        gather_rows(boxes, index) * found[..., None],
         value.clamp(min=0),
         torch.where(found, labels.gather(1, index), -1),
     )

@@ -57,7 +57,7 @@ ONNX_FUNCTIONS = {torch.ops.swin_backbone.suppress.default: suppress_in_onnx}
 """Custom operator -> function that :func:`swin_backbone.export.export_onnx` translates it with."""
 
 
-def best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def top_scores(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return the highest scores and their indices.
 
     Args:
@@ -72,6 +72,6 @@ def best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values, indices * (values >= 0)
 
 
-def take(values: Tensor, indices: Tensor) -> Tensor:
+def gather_rows(values: Tensor, indices: Tensor) -> Tensor:
     """Gather the rows ``[B, K, C]`` of ``values [B, N, C]`` at ``indices [B, K]``."""
     return values.gather(1, indices[..., None].expand(-1, -1, values.shape[2]))

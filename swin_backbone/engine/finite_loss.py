@@ -77,9 +77,9 @@ class FiniteLossHook(Hook):
         self.patience = patience
         self.scaled = self.warned = False
         self.stepped: list[Tensor | None] = []
-        self.forget()
+        self.reset_counts()
 
-    def forget(self) -> None:
+    def reset_counts(self) -> None:
         """Reset the counts after a finite loss."""
         self.bad = self.skipped = self.undecided = 0
         self.report: Report | None = None
@@ -120,7 +120,7 @@ class FiniteLossHook(Hook):
         """
         if finite_everywhere(loss):
             if not self.undecided:
-                self.forget()
+                self.reset_counts()
             return
         if self.report is None:
             self.examine(runner, {**logged, 'loss': loss})
@@ -154,8 +154,8 @@ class FiniteLossHook(Hook):
         """Find the first module with a non-finite output by repeating the forward pass in all processes."""
         model, rank = unwrap(runner.model), runner.rank
         losses = {name: value.mean().item() for name, value in logged.items() if not torch.isfinite(value).all()}
-        parameter = broken_parameter(model)
-        output = first_broken_output(model, self.batch, runner.optim_wrapper, self.state)
+        parameter = non_finite_parameter(model)
+        output = first_non_finite_output(model, self.batch, runner.optim_wrapper, self.state)
         report = Report(
             iteration=self.iteration,
             losses={name: value for name, value in losses.items() if name != 'loss'} or losses,  # 'loss' is the sum
@@ -194,13 +194,13 @@ class FiniteLossHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Check that no non-finite weights are saved."""
-        self.refuse_weights(runner, checkpoint['state_dict'] if is_sharded(unwrap(runner.model)) else None)
+        self.check_weights(runner, checkpoint['state_dict'] if is_sharded(unwrap(runner.model)) else None)
 
     def after_train(self, runner: Runner) -> None:
         """Check that training does not finish with non-finite weights."""
-        self.refuse_weights(runner)
+        self.check_weights(runner)
 
-    def refuse_weights(self, runner: Runner, gathered: Mapping[str, Tensor] | None = None) -> None:
+    def check_weights(self, runner: Runner, gathered: Mapping[str, Tensor] | None = None) -> None:
         """Check that every parameter is finite.
 
         Args:
@@ -210,7 +210,7 @@ class FiniteLossHook(Hook):
         Raises:
             RunFailure: if a parameter is not finite.
         """
-        parameter = broken_parameter(unwrap(runner.model), gathered) if self.patience else None
+        parameter = non_finite_parameter(unwrap(runner.model), gathered) if self.patience else None
         if parameter is None:
             return
         if self.report is not None:
@@ -275,7 +275,7 @@ def is_finite(output: Any) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors if tensor.is_floating_point())
 
 
-def broken_parameter(model: nn.Module, values: Mapping[str, Tensor] | None = None) -> str | None:
+def non_finite_parameter(model: nn.Module, values: Mapping[str, Tensor] | None = None) -> str | None:
     """Return 'parameter NAME (and N more)' for the first non-finite parameter, or None.
 
     Args:
@@ -287,7 +287,7 @@ def broken_parameter(model: nn.Module, values: Mapping[str, Tensor] | None = Non
     return f'parameter {names[0]}{f" (and {len(names) - 1} more)" if names[1:] else ""}' if names else None
 
 
-def first_broken_output(model: Any, batch: Any, optim_wrapper: Any, state: dict[str, Any]) -> str:
+def first_non_finite_output(model: Any, batch: Any, optim_wrapper: Any, state: dict[str, Any]) -> str:
     """Repeat the forward pass of a training step and return which module output is the first non-finite one.
 
     Args:
@@ -309,7 +309,7 @@ def first_broken_output(model: Any, batch: Any, optim_wrapper: Any, state: dict[
     hooks = [module.register_forward_hook(watch(name)) for name, module in model.named_modules()]
     try:
         # Some models raise an error on NaN, but only after the module that is searched for.
-        with suppress(Exception), own_buffers(model), seeded(state), torch.no_grad(), precision:
+        with suppress(Exception), copied_buffers(model), seeded(state), torch.no_grad(), precision:
             model._run_forward(model.data_preprocessor(batch, True), mode='loss')
     finally:
         for hook in hooks:
@@ -321,7 +321,7 @@ def first_broken_output(model: Any, batch: Any, optim_wrapper: Any, state: dict[
 
 
 @contextmanager
-def own_buffers(model: nn.Module) -> Iterator[None]:
+def copied_buffers(model: nn.Module) -> Iterator[None]:
     """Replace the buffers of a model by copies, because the backward pass still needs the statistics of norms."""
     owners = [(module, *found) for module in model.modules() for found in module.named_buffers(recurse=False)]
     for module, name, buffer in owners:

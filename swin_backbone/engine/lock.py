@@ -35,14 +35,14 @@ def locked(folder: str | Path) -> Iterator[None]:
         return
     path = Path(folder) / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
-    with opened(path) as file:
-        refuse_holder(path, read(file))
-        write(file, json.dumps(dict(ourselves(), since=time.strftime('%Y-%m-%d %H:%M:%S'))))
+    with open_locked(path) as file:
+        check_holder(path, read(file))
+        write(file, json.dumps(dict(this_process(), since=time.strftime('%Y-%m-%d %H:%M:%S'))))
     try:
         yield
     finally:
-        with suppress(OSError), opened(path) as file:
-            if ourselves().items() <= dict(read(file) or {}).items():
+        with suppress(OSError), open_locked(path) as file:
+            if this_process().items() <= dict(read(file) or {}).items():
                 write(file, '')
 
 
@@ -54,12 +54,12 @@ def check_free(folder: str | Path) -> None:
     """
     path = Path(folder) / NAME
     if path.is_file():
-        with opened(path) as file:
-            refuse_holder(path, read(file))
+        with open_locked(path) as file:
+            check_holder(path, read(file))
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[TextIO]:
+def open_locked(path: Path) -> Iterator[TextIO]:
     """Open the lock file with an exclusive system lock, where the file system supports it."""
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), 'r+') as file:
         with suppress(ImportError, OSError):  # Windows, and file systems without locks
@@ -83,12 +83,12 @@ def write(file: TextIO, text: str) -> None:
     file.write(text)
 
 
-def ourselves() -> dict[str, Any]:
+def this_process() -> dict[str, Any]:
     """Return the entries of the lock file that identify this process."""
-    return dict(host=socket.gethostname(), pid=os.getpid(), begun=begun(os.getpid()))
+    return dict(host=socket.gethostname(), pid=os.getpid(), begun=start_time(os.getpid()))
 
 
-def begun(pid: int) -> int | None:
+def start_time(pid: int) -> int | None:
     """Return the start time of a process in clock ticks since boot; None if it is not running or there is no /proc."""
     with suppress(OSError, ValueError):
         # The process name, in parentheses, may contain spaces and parentheses.
@@ -96,7 +96,7 @@ def begun(pid: int) -> int | None:
     return None
 
 
-def refuse_holder(path: Path, holder: Any) -> None:
+def check_holder(path: Path, holder: Any) -> None:
     """Check that the process of a lock is not running any more.
 
     Raises:
@@ -120,4 +120,4 @@ def is_running(pid: Any, begun_then: Any) -> bool:
         pass
     except (OSError, TypeError, OverflowError):
         return False
-    return begun_then is None or begun(pid) in (begun_then, None)
+    return begun_then is None or start_time(pid) in (begun_then, None)

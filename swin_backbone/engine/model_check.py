@@ -82,21 +82,21 @@ def check_channels(config: Config, channels: list[int] | None) -> None:
     Raises:
         InputError: if they differ; the message names the part and the channels of its input.
     """
-    model, giver = config.model, f'model.backbone ({config.model.get("backbone", {}).get("type")})'
+    model, source = config.model, f'model.backbone ({config.model.get("backbone", {}).get("type")})'
     neck = model.get('neck')
     necks = neck if isinstance(neck, (list, tuple)) else [neck] if neck else []
     for index, part in enumerate(necks):
         path = f'model.neck.{index}' if isinstance(neck, (list, tuple)) else 'model.neck'
         wanted = part.get('in_channels')
         if channels is not None and isinstance(wanted, (list, tuple)) and list(wanted) != channels:
-            raise InputError(mismatch(config, path, part, wanted, giver, channels))
+            raise InputError(mismatch(config, path, part, wanted, source, channels))
         if 'out_channels' in part:
             count, width = part.get('num_outs'), part.out_channels
             channels = [width] * count if isinstance(width, int) and isinstance(count, int) else None
-            giver = f'{path} ({part.get("type")})'
+            source = f'{path} ({part.get("type")})'
     for path, head in heads_of(model):
         if channels is not None:
-            check_head(config, path, head, giver, channels, bool(necks))
+            check_head(config, path, head, source, channels, bool(necks))
 
 
 def heads_of(model: Any) -> Iterator[tuple[str, Any]]:
@@ -109,7 +109,7 @@ def heads_of(model: Any) -> Iterator[tuple[str, Any]]:
                 yield f'model.{key}.{index}' if isinstance(heads, (list, tuple)) else f'model.{key}', head
 
 
-def check_head(config: Config, path: str, head: Any, giver: str, channels: list[int], neck: bool) -> None:
+def check_head(config: Config, path: str, head: Any, source: str, channels: list[int], neck: bool) -> None:
     """Compare the channels that a head expects with those of its input.
 
     Raises:
@@ -125,7 +125,7 @@ def check_head(config: Config, path: str, head: Any, giver: str, channels: list[
         indices = index if isinstance(index, (list, tuple)) else [index]
         if any(not -len(channels) <= one < len(channels) for one in indices):
             raise InputError(
-                f'{config.filename}: {path} has in_index={index}, but {giver} has {len(channels)} output maps: use '
+                f'{config.filename}: {path} has in_index={index}, but {source} has {len(channels)} output maps: use '
                 f'indices from 0 to {len(channels) - 1}.'
             )
         given: Any = [channels[one] for one in indices]
@@ -138,14 +138,14 @@ def check_head(config: Config, path: str, head: Any, giver: str, channels: list[
     else:
         given = channels
     if isinstance(wanted, (int, list)) and wanted != given:
-        raise InputError(mismatch(config, path, head, wanted, giver, given))
+        raise InputError(mismatch(config, path, head, wanted, source, given))
 
 
-def mismatch(config: Config, path: str, part: Any, wanted: Any, giver: str, given: Any) -> str:
+def mismatch(config: Config, path: str, part: Any, wanted: Any, source: str, given: Any) -> str:
     """Return the message for a part whose ``in_channels`` differ from its input."""
     shown = list(wanted) if isinstance(wanted, (list, tuple)) else wanted
     return (
-        f'{config.filename}: {path} ({part.get("type")}) has in_channels={shown}, but {giver} outputs {given} '
+        f'{config.filename}: {path} ({part.get("type")}) has in_channels={shown}, but {source} outputs {given} '
         f'channels: set {path}.in_channels={str(given).replace(" ", "")}.'
     )
 
@@ -198,7 +198,7 @@ def check_head_classes(config: Config, model: nn.Module, loaders: Sequence[str])
         check_softmax(config, count)
     for name, module in model.named_modules():
         number = getattr(module, 'num_classes', None)
-        if isinstance(number, int) and number != count and not belongs_elsewhere(name, module):
+        if isinstance(number, int) and number != count and not has_other_classes(name, module):
             raise InputError(
                 f'{config.filename}: model.{name} has {number} classes, but the data set has {count} '
                 f'({shortened(first[1])}): add --classes, or set num_classes={count} in every head.'
@@ -211,7 +211,7 @@ def check_head_classes(config: Config, model: nn.Module, loaders: Sequence[str])
         )
 
 
-def belongs_elsewhere(name: str, module: nn.Module) -> bool:
+def has_other_classes(name: str, module: nn.Module) -> bool:
     """Return whether the ``num_classes`` of a module do not refer to the object classes."""
     parts, kind = name.split('.'), type(module).__name__
     if 'RPN' in kind or kind in OTHER_TYPES:
@@ -270,7 +270,7 @@ def check_sizes(config: Config, loader: str, pooled: str = '') -> None:
     sampler = str((options.get('sampler') or {}).get('type', 'DefaultSampler'))
     if training and pooled and sampler.endswith('DefaultSampler') and not options.get('drop_last'):
         check_batch(config, pooled, batch, len(data))
-    chosen, names = extremes(data)
+    chosen, names = smallest_and_largest(data)
     try:
         items = [data[index] for index in chosen]
     except Exception:
@@ -292,7 +292,7 @@ def check_sizes(config: Config, loader: str, pooled: str = '') -> None:
         ) from error
 
 
-def extremes(data: Any) -> tuple[list[int], str]:
+def smallest_and_largest(data: Any) -> tuple[list[int], str]:
     """Return the indices of the smallest and largest of :data:`SAMPLED_SIZES` images, and their names and sizes."""
     from PIL import Image
 

@@ -211,7 +211,7 @@ def use_maps(config: Config, data: OwnData, splits: dict[str, Split], names: Seq
             data_root=os.path.abspath(folder),
             ann_file=listing,
             data_prefix=dict(img_path=os.path.abspath(folder), seg_map_path=os.path.abspath(maps)),
-            img_suffix=one_ending(folder, stems),
+            img_suffix=common_suffix(folder, stems),
             seg_map_suffix='.png',
             reduce_zero_label=data.ignore_label_0 and not split.annotations.is_file(),
         )
@@ -258,7 +258,7 @@ def find_images(annotations: Path, root: Path) -> Path:
     )
 
 
-def one_ending(folder: Path, stems: Sequence[str]) -> str:
+def common_suffix(folder: Path, stems: Sequence[str]) -> str:
     """Return the suffix of all images; MMSegmentation supports only one.
 
     Raises:

@@ -17,7 +17,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from swin_backbone.engine.checkpoints import choose_source, load_whole, read_whole
 from swin_backbone.engine.class_names import fit_to_checkpoint, name_classes
 from swin_backbone.engine.config import load_config, set_weights
-from swin_backbone.engine.error_explanations import advising, explained
+from swin_backbone.engine.error_explanations import explained, suggesting_config
 from swin_backbone.engine.exported_model import ExportedModel
 from swin_backbone.engine.option_check import require_test
 from swin_backbone.engine.prediction import Prediction, prediction_of
@@ -63,7 +63,7 @@ class Predictor:
         config = copy.deepcopy(config) if isinstance(config, Config) else load_config(str(config))
         source = choose_source(str(checkpoint), str(config.filename))
         self.device, self.bf16 = choose_device(device), bf16
-        with explained(config), advising(source):
+        with explained(config), suggesting_config(source):
             require_test(config, ('test_dataloader',))
             set_weights(config, 'none')
             self.scope = config.get('default_scope', 'mmdet')

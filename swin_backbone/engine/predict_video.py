@@ -20,7 +20,7 @@ DEFAULT_RATE = 25.0
 
 
 @contextmanager
-def opened(source: Path | int) -> Iterator[Any]:
+def open_video(source: Path | int) -> Iterator[Any]:
     """Open a video file, or a camera by its number.
 
     Raises:
@@ -38,7 +38,7 @@ def opened(source: Path | int) -> Iterator[Any]:
 
 def count_frames(source: Path) -> int:
     """Return the number of frames according to the video file."""
-    with opened(source) as video:
+    with open_video(source) as video:
         return max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
 
 
@@ -67,7 +67,11 @@ def predict_video(
         InputError: if the source cannot be opened or has no frames.
     """
     count, writer = 0, None
-    with opened(source) as video, replacing(Path(f'{target}.mp4')) as drawn, replacing(Path(f'{target}.jsonl')) as text:
+    with (
+        open_video(source) as video,
+        replacing(Path(f'{target}.mp4')) as drawn,
+        replacing(Path(f'{target}.jsonl')) as text,
+    ):
         rate = video.get(cv2.CAP_PROP_FPS) or DEFAULT_RATE
         with text.open('w', encoding='utf-8') as lines:
             try:

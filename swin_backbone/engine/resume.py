@@ -46,7 +46,7 @@ def set_resume(config: Config, resume: str | None) -> None:
     if resume is None:
         resume = load_from or 'auto'
     if resume == 'auto':
-        path = newest_intact(Path(config.work_dir), checkpoint_folder(config), name_patterns(config))
+        path = newest_intact(Path(config.work_dir), checkpoint_folder(config), checkpoint_patterns(config))
         if path is None:
             warn(f'--resume: there is no checkpoint in {config.work_dir} yet, the run starts from its beginning')
             config.resume = False
@@ -58,10 +58,10 @@ def set_resume(config: Config, resume: str | None) -> None:
                 f'--resume {resume} does not exist: give a checkpoint, or --resume without a value for the newest one.'
             )
     config.resume, config.load_from = True, str(path)
-    take_seed(config, read_state(path)['meta'].get('seed'))
+    use_saved_seed(config, read_state(path)['meta'].get('seed'))
 
 
-def take_seed(config: Config, seed: Any) -> None:
+def use_saved_seed(config: Config, seed: Any) -> None:
     """Use the seed with which the run was started."""
     randomness = config.get('randomness') or {}
     given = randomness.get('seed')
@@ -84,7 +84,7 @@ def checkpoint_folder(config: Config) -> Path:
     return work_dir if out_dir is None else Path(out_dir) / work_dir.absolute().name
 
 
-def name_patterns(config: Config) -> tuple[str, ...]:
+def checkpoint_patterns(config: Config) -> tuple[str, ...]:
     """Return glob patterns of the checkpoint names of a run."""
     template = (config.default_hooks.checkpoint or {}).get('filename_tmpl')
     own = [template.replace('{}', '*')] if isinstance(template, str) else []

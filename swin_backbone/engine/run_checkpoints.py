@@ -68,14 +68,16 @@ class RunCheckpointHook(CheckpointHook):
         info['keep_ckpt_ids'] = [number for number in info.get('keep_ckpt_ids', ()) if isinstance(number, int)]
         super().before_train(runner)
         if self.save_best and len(self.key_indicators) == 1:
-            self.best_ckpt_path = self.own_best(self.best_ckpt_path)
+            self.best_ckpt_path = self.best_in_folder(self.best_ckpt_path)
         elif self.save_best:
-            self.best_ckpt_path_dict = {name: self.own_best(path) for name, path in self.best_ckpt_path_dict.items()}
+            self.best_ckpt_path_dict = {
+                name: self.best_in_folder(path) for name, path in self.best_ckpt_path_dict.items()
+            }
         if is_main_process() and os.path.isdir(self.out_dir):
-            for path in unfinished(Path(self.out_dir)):
+            for path in temporary_files(Path(self.out_dir)):
                 path.unlink()
 
-    def own_best(self, path: str | None) -> str | None:
+    def best_in_folder(self, path: str | None) -> str | None:
         """Return the path of a best checkpoint in the current folder, which may have been moved; None for others."""
         name = os.path.basename(str(path))
         return self.file_backend.join_path(self.out_dir, name) if name.startswith('best_') else None
@@ -108,7 +110,7 @@ class RunCheckpointHook(CheckpointHook):
             **self.args,
         )
         if is_main_process():
-            point_to(runner, self.last_ckpt)
+            write_pointer(runner, self.last_ckpt)
             for name in (*(self.filename_tmpl.format(number) for number in old), INTERRUPTED):
                 path = self.file_backend.join_path(self.out_dir, name)
                 if self.file_backend.isfile(path):
@@ -131,12 +133,12 @@ class RunCheckpointHook(CheckpointHook):
             self.file_backend.remove(path)
 
 
-def unfinished(folder: Path) -> Iterator[Path]:
+def temporary_files(folder: Path) -> Iterator[Path]:
     """Yield the temporary files of checkpoints in a folder."""
     return (path for path in list(folder.iterdir()) if UNFINISHED.fullmatch(path.name))
 
 
-def point_to(runner: Runner, path: str) -> None:
+def write_pointer(runner: Runner, path: str) -> None:
     """Write the path of the newest checkpoint to ``last_checkpoint``, relative so that the folder can be moved."""
     relative = path if '://' in path else os.path.relpath(path, runner.work_dir)
     write_text(Path(runner.work_dir) / POINTER, relative)
@@ -158,5 +160,5 @@ def save_interrupted(runner: Runner, iteration: int) -> Path:
     runner.save_checkpoint(folder, INTERRUPTED, meta=meta, by_epoch=False, backend_args=backend)
     path = os.path.join(folder, INTERRUPTED)
     if is_main_process():
-        point_to(runner, path)
+        write_pointer(runner, path)
     return Path(path)

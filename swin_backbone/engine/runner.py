@@ -18,17 +18,17 @@ from swin_backbone.engine.resume import NEW_RUN
 from swin_backbone.engine.run_checkpoints import RunCheckpointHook
 from swin_backbone.engine.sampling import placed
 from swin_backbone.engine.sharding import (
-    cut_state,
     initialise,
     is_divided,
     is_sharded,
     shard,
+    shard_loaded_state,
     whole_state,
     whole_weights,
     with_sharded_backbone,
 )
 from swin_backbone.engine.stop_signals import shield_workers
-from swin_backbone.engine.strategies import divided
+from swin_backbone.engine.strategies import with_zero
 from swin_backbone.errors import InputError, RunFailure
 
 LOOPS = {'EpochBasedTrainLoop': EpochLoop, 'IterBasedTrainLoop': IterationLoop}
@@ -96,10 +96,10 @@ class QuietRunner(Runner):
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """Build the optimizer; with the strategy 'zero', its state is divided among the processes."""
         if self.strategy == 'zero' and isinstance(optim_wrapper, dict):
-            optim_wrapper = divided(optim_wrapper)
+            optim_wrapper = with_zero(optim_wrapper)
         built = super().build_optim_wrapper(optim_wrapper)
         if is_sharded(self.model) and built is not optim_wrapper:
-            built.optimizer.register_load_state_dict_pre_hook(cut_state)
+            built.optimizer.register_load_state_dict_pre_hook(shard_loaded_state)
         return built
 
     def _init_model_weights(self) -> None:

@@ -46,7 +46,7 @@ def shard(model: nn.Module, sync_bn: str | None = None) -> nn.Module:
     vars(model)['numbers'] = make_vectors(model)
     shard_blocks(model, mesh)
     for module in model.modules():
-        module._register_load_state_dict_pre_hook(cut_weights, with_module=True)
+        module._register_load_state_dict_pre_hook(shard_loaded_weights, with_module=True)
     return model
 
 
@@ -160,7 +160,7 @@ def initialise(model: Any) -> None:
         dist.broadcast(buffer)
 
 
-def cut_weights(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+def shard_loaded_weights(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
     """Replace complete weights by the shards of this process: a pre-hook of ``load_state_dict``."""
     for name, parameter in module.named_parameters(recurse=False):
         value = state_dict.get(prefix + name)
@@ -170,7 +170,7 @@ def cut_weights(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: 
                 state_dict[prefix + name] = like(parameter, value, prefix + name)
 
 
-def cut_state(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]:
+def shard_loaded_state(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]:
     """Replace a complete optimizer state by the shards of this process: a pre-hook of the optimizer."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group['params']]
     return {

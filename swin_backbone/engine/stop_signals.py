@@ -57,7 +57,7 @@ class StopHook(Hook):
         Raises:
             RunStopped: if any process received a signal.
         """
-        if self.asked(runner) and has_stepped(runner.optim_wrapper):
+        if self.signal_received(runner) and has_stepped(runner.optim_wrapper):
             self.stop(runner, runner.iter + 1)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
@@ -69,7 +69,7 @@ class StopHook(Hook):
         if self.received is not None and runner.world_size == 1:
             self.stop(runner, runner.iter)
 
-    def asked(self, runner: Runner) -> bool:
+    def signal_received(self, runner: Runner) -> bool:
         """Return whether any process received a signal."""
         if runner.world_size == 1:
             return self.received is not None
@@ -105,12 +105,12 @@ def shield_workers(loader: DataLoader[Any]) -> None:
 def shield(parent: int, prepare: Callable[[int], None] | None, worker: int) -> None:
     """Initialise a worker process that handles signals of its parent only."""
     signal.pthread_sigmask(signal.SIG_BLOCK, KEPT_FROM_WORKERS)
-    threading.Thread(target=obey, args=(parent,), daemon=True).start()
+    threading.Thread(target=exit_on_parent_signal, args=(parent,), daemon=True).start()
     if prepare is not None:
         prepare(worker)
 
 
-def obey(parent: int) -> None:
+def exit_on_parent_signal(parent: int) -> None:
     """Exit this process when a signal is received from its parent."""
     while signal.sigwaitinfo(KEPT_FROM_WORKERS).si_pid != parent:
         pass

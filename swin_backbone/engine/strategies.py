@@ -43,12 +43,12 @@ def set_strategy(config: Config, strategy: str | None) -> None:
             f'strategy {chosen} needs several processes: add --gpus N, start the command with torchrun or srun and '
             '--launcher, or use --strategy ddp.'
         )
-    problem = no_zero(config) if chosen == 'zero' else no_fsdp(config)
+    problem = zero_problem(config) if chosen == 'zero' else fsdp_problem(config)
     if problem:
         raise InputError(f'strategy {chosen} cannot be used with {problem}')
 
 
-def no_zero(config: Config) -> str:
+def zero_problem(config: Config) -> str:
     """Return why ZeRO cannot be used with a config, and what to do; empty if it can."""
     name = optimizer_name(config)
     if not name:
@@ -58,7 +58,7 @@ def no_zero(config: Config) -> str:
     return ''
 
 
-def no_fsdp(config: Config) -> str:
+def fsdp_problem(config: Config) -> str:
     """Return why FSDP cannot be used with a config, and what to do; empty if it can."""
     hooks = [type_name(hook) for hook in config.get('custom_hooks') or ()]
     average = next((name for name in hooks if name.endswith('EMAHook')), None)
@@ -97,7 +97,7 @@ def type_name(part: Any) -> str:
     return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
 
 
-def divided(optim_wrapper: dict[str, Any]) -> dict[str, Any]:
+def with_zero(optim_wrapper: dict[str, Any]) -> dict[str, Any]:
     """Return the config of an optimizer wrapper with the optimizer state divided among processes (ZeRO stage 1)."""
     optimizer = optim_wrapper['optimizer']
     if type_name(optimizer) == ZERO:

@@ -72,7 +72,7 @@ def run_test(
     summary = write_summary(runner.work_dir, metrics, **facts, **({'published': published} if published else {}))
     print_log(f'Summary: {summary}', 'current')
     if released is not None and submission is None:
-        print_log(beside_published(metrics, published, images, released.images), 'current')
+        print_log(compare_with_published(metrics, published, images, released.images), 'current')
     if submission is not None:
         for path in submission.finish():
             print_log(f'Submission file: {path}', 'current')
@@ -87,7 +87,7 @@ def run_test(
     return metrics
 
 
-def beside_published(metrics: dict[str, Any], published: Mapping[str, float], images: int, of: int) -> str:
+def compare_with_published(metrics: dict[str, Any], published: Mapping[str, float], images: int, of: int) -> str:
     """Return a line that compares measured with published scores.
 
     Args:

@@ -43,7 +43,7 @@ def test_throughput_command_prints_and_writes_results(tmp_path: Path, capsys: py
     ('arguments', 'message'),
     [
         (['throughput', '--rounds', '0'], 'must be at least 1'),
-        (['--batch', '1', 'throughput'], 'write throughput first'),
+        (['--batch', '1', 'throughput'], 'put throughput first'),
     ],
 )
 def test_invalid_throughput_options_raise_input_error(arguments: list[str], message: str) -> None:

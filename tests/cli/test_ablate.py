@@ -1,4 +1,4 @@
-"""tools/ablate.py end to end: a small sweep, interrupted and continued, and what it refuses."""
+"""The command `ablate`: an interrupted and continued sweep, timings, and invalid input."""
 
 import json
 import signal
@@ -23,7 +23,7 @@ SMALL += ['model.decode_head.in_channels=[16,32,64,128]', 'model.auxiliary_head.
 
 
 def call(*args: object) -> None:
-    """Run the tool in this process, with its exit code."""
+    """Run the command in this process."""
     cli.run(ablate.main, [str(arg) for arg in args])
 
 
@@ -51,7 +51,7 @@ def call(*args: object) -> None:
         (['table5', '--warm-up', '-1'], '--warm-up must be at least 0'),
     ],
 )
-def test_bad_input_ends_with_2_and_a_sentence(
+def test_invalid_input_exits_with_2_and_one_sentence(
     args: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
@@ -62,8 +62,10 @@ def test_bad_input_ends_with_2_and_a_sentence(
     assert message in errors and 'Traceback' not in errors and len(errors.splitlines()) == 1
 
 
-def test_commands_for_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    """Neither data nor weights need to be where the commands are written."""
+def test_print_commands_lists_the_command_of_each_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Data and weights need not exist on the machine that prints the commands."""
     monkeypatch.chdir(REPOSITORY)
     options = ['--rows', 'no-shift', 'default', '--seeds', '2', '--launcher', 'pytorch', '--gpus', '4']
     with pytest.raises(SystemExit) as stop:
@@ -76,7 +78,7 @@ def test_commands_for_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert all((folder / 'ablation.py').is_file() for folder in folders)
 
 
-def test_speed_of_the_methods(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_table5_times_every_method(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     options = ['--shape', 32, 32, '--batch', 1, '--warm-up', 0, '--rounds', 1, '--variants', 'tiny']
     with pytest.raises(SystemExit) as stop:
         call('table5', '--work-dir', tmp_path, *options)
@@ -91,7 +93,7 @@ def test_speed_of_the_methods(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+def test_an_interrupted_sweep_is_continued(tmp_path: Path) -> None:
     write_shapes(tmp_path / 'shapes', ShapesSpec(train_count=4, val_count=2))
     command = [sys.executable, 'tools/ablate.py', 'table4', '--config', CONFIG, '--data-root', tmp_path / 'shapes']
     command += ['--work-dir', tmp_path / 'runs', '--rows', 'no-shift', 'default', '--max-iters', '2']

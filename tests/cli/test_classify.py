@@ -1,4 +1,4 @@
-"""The command `classify`: accuracy beside the published one, classes of images, speed, and what it refuses."""
+"""The command `classify`: accuracy, classes of images, throughput, and invalid input."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ CLASSES, FOLDERS = 1000, 6
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small classifier under the name of a released one, which says that it reads images of 224."""
+    """Write a small classifier with the file name of a released one, from which the image size of 224 is read."""
     torch.manual_seed(0)
     backbone = tiny_backbone(out_indices=(3,))
     state = {name.replace('norm3', 'norm'): value for name, value in backbone.state_dict().items()}
@@ -42,7 +42,9 @@ def run(*arguments: object) -> None:
     command.main([*map(str, arguments), '--workers', '0', '--device', 'cpu'])
 
 
-def test_accuracy_beside_the_published_one(weights: Path, folders: Path, capsys: pytest.CaptureFixture) -> None:
+def test_accuracy_is_printed_with_the_published_one(
+    weights: Path, folders: Path, capsys: pytest.CaptureFixture
+) -> None:
     run(weights, folders)
     facts, header, here, published = capsys.readouterr().out.splitlines()
     assert f'{CLASSES} classes; images short side resized to 256, centre of 224x224' in facts
@@ -56,7 +58,9 @@ def test_accuracy_beside_the_published_one(weights: Path, folders: Path, capsys:
     other.rename(weights)
 
 
-def test_classes_of_images(weights: Path, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_classes_of_images_are_printed(
+    weights: Path, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     run(weights, folders / '0', folders / '1/0.png')
     _, *lines, last = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[-1].startswith(f'{folders / "1/0.png"}: ') and last.startswith('3 images in')
@@ -87,7 +91,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize('case', REFUSED)
-def test_refusals(case: str, weights: Path, folders: Path) -> None:
+def test_invalid_arguments_raise_input_error(case: str, weights: Path, folders: Path) -> None:
     arguments, message = REFUSED[case]
     Path(f'{weights}.txt').write_text('one')
     with pytest.raises(InputError, match=message):
@@ -95,12 +99,12 @@ def test_refusals(case: str, weights: Path, folders: Path) -> None:
 
 
 @pytest.mark.parametrize('file', RELEASED)
-def test_which_row_was_published(file: str) -> None:
+def test_published_scores_are_found_by_name(file: str) -> None:
     assert published_for(file) is RELEASED[file]
     assert published_for('mine.pth') is None and published_for('swin_b_in22k') is None
 
 
-def test_addresses_are_known_by_their_file() -> None:
+def test_published_scores_are_found_by_file_name() -> None:
     for source in (
         'https://host/swinv2_tiny_patch4_window8_256.pth?download=1',
         '/tmp/swinv2_tiny_patch4_window8_256.pth',

@@ -1,4 +1,4 @@
-"""What all command lines share: exit codes, and an output that others can read."""
+"""Exit codes and output streams of all commands."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def raising(error: BaseException) -> None:
         (RunStopped('saved.'), 75, 'saved.\n'),
         (SystemExit(7), 7, ''),
         (ValueError('oops'), 1, 'ValueError: oops'),
-        # Of some other pipe, such as a worker's: nobody must take that for success.
+        # A broken pipe that is not an output stream is a failure.
         (BrokenPipeError('worker'), 1, 'BrokenPipeError: worker'),
     ],
 )
@@ -45,7 +45,7 @@ def test_exit_codes(error: BaseException, code: int, message: str, capsys: pytes
 
 
 @pytest.mark.parametrize(('lines', 'code'), [(2, 0), (2, 1), (100_000, 0)])
-def test_a_reader_that_leaves_is_no_error(lines: int, code: int) -> None:
+def test_a_closed_pipe_is_not_an_error(lines: int, code: int) -> None:
     command = [sys.executable, '-c', PRINTING.format(lines=lines, code=code)]
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with subprocess.Popen(command, cwd=REPOSITORY, **pipes) as process:
@@ -55,7 +55,7 @@ def test_a_reader_that_leaves_is_no_error(lines: int, code: int) -> None:
         assert process.wait() == cli.EXIT_CLOSED_PIPE
 
 
-def test_what_packages_print_stays_out_of_the_results(capsys: pytest.CaptureFixture) -> None:
+def test_output_of_packages_goes_to_standard_error(capsys: pytest.CaptureFixture) -> None:
     with cli.results_only() as output:
         print('Could not import something')
         print('result', file=output)
@@ -69,16 +69,16 @@ import os, signal
 try:
     os.kill(os.getpid(), signal.SIGINT)
     list(range(100))
-except BaseException:  # as packages do that try what is installed
+except BaseException:  # like packages that try to import optional dependencies
     pass
 """
 
 
-def test_ctrl_c_ends_an_import_that_would_swallow_it(tmp_path: Path) -> None:
+def test_ctrl_c_during_an_import_exits_with_130(tmp_path: Path) -> None:
     (tmp_path / 'package_that_tries.py').write_text(INTERRUPTED_IMPORT)
     code = (
         f'import signal, sys; sys.path.insert(0, {str(tmp_path)!r}); from swin_backbone import cli; '
-        'signal.signal(signal.SIGINT, signal.default_int_handler); '  # whatever started the tests may ignore it
+        'signal.signal(signal.SIGINT, signal.default_int_handler); '  # the parent process may ignore it
         'cli.dispatch = lambda argv: __import__("package_that_tries"); cli.main()'
     )
     done = subprocess.run([sys.executable, '-c', code], cwd=REPOSITORY, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""tools/convert.py: any layout to any other, files that others can read, nothing overwritten or half-written."""
+"""The command `convert`: round trips between layouts, files that other implementations load, and atomic writing."""
 
 import sys
 from pathlib import Path
@@ -29,7 +29,7 @@ from tests.checkpoint.layouts import LAYOUTS, Sizes, coordinates, index, layout_
 from tests.helpers import relative_error, tiny_backbone
 
 SMALL = Sizes(16, (2, 2, 2, 2), (1, 2, 4, 8), window=4, tokens=64)
-# What the layouts of tests/checkpoint/layouts.py are to the tool, and the version of those for one only.
+# Layouts of the command -> layouts of tests/checkpoint/layouts.py.
 LAYOUT_OF = {'original': 'original', 'mmdet': 'mm', 'timm': 'timm', 'torchvision': 'torchvision'}
 LAYOUT_OF |= {'transformers': 'transformers', 'detectron2': 'detectron2', 'timm-features': 'timm_features'}
 LAYOUT_OF |= {'transformers-memory': 'transformers_module', 'maskformer': 'maskformer'}
@@ -39,7 +39,7 @@ OPTIONAL = ('relative_position_index', 'relative_coords_table', 'attn_mask')
 
 
 def tool(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Run the tool as from a command line and return its exit code."""
+    """Run the command and return its exit code."""
     monkeypatch.setattr(sys, 'argv', ['swin-backbone', 'convert', *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -52,7 +52,7 @@ def save(folder: Path, state: dict[str, Any], name: str = 'source.pth') -> Path:
 
 
 def weights_of(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, without container."""
+    """Return the tensors of a file without their container."""
     contents = read_checkpoint(path)
     return dict(contents.get('model', contents.get('state_dict', contents)))
 
@@ -63,24 +63,28 @@ def test_every_layout_is_tested() -> None:
 
 @pytest.mark.parametrize(('to', 'version'), CASES)
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
-def test_written_keys_are_those_of_the_implementation(tmp_path: Path, to: str, version: int, suffix: str) -> None:
+def test_written_keys_equal_those_of_the_implementation(tmp_path: Path, to: str, version: int, suffix: str) -> None:
     source = save(tmp_path, {'model': layout_state('original', SMALL, version)})
     target = tmp_path / f'target{suffix}'
     convert_file(str(source), target, to)
-    theirs = layout_state(LAYOUT_OF[to], SMALL, version)
+    expected = layout_state(LAYOUT_OF[to], SMALL, version)
     ours = weights_of(target)
     if to != 'torchvision':
-        theirs = {name: value for name, value in theirs.items() if not name.endswith(OPTIONAL)}
-    if to == 'timm-features':  # its networks have no end of a classifier
+        expected = {name: value for name, value in expected.items() if not name.endswith(OPTIONAL)}
+    if to == 'timm-features':  # feature networks have no classification head
         ours = {name: value for name, value in ours.items() if not name.startswith(('norm.', 'head.'))}
-    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in theirs.items()}
+    assert {name: value.shape for name, value in ours.items()} == {
+        name: value.shape for name, value in expected.items()
+    }
 
 
 @pytest.mark.parametrize(('start', 'version'), CASES)
 @pytest.mark.parametrize('to', OLDER)
-def test_there_and_back_is_the_identity(tmp_path: Path, start: str, to: str, version: int) -> None:
+def test_round_trip_is_the_identity(tmp_path: Path, start: str, to: str, version: int) -> None:
     before = layout_state(LAYOUT_OF[start], SMALL, version)
-    if start == 'torchvision' and version == 2:  # a bias of keys has no effect there, and no place elsewhere
+    if (
+        start == 'torchvision' and version == 2
+    ):  # torchvision stores a key bias without effect, which other layouts do not have
         for name, value in before.items():
             if name.endswith('attn.qkv.bias'):
                 value.chunk(3)[1].zero_()
@@ -96,7 +100,7 @@ def test_there_and_back_is_the_identity(tmp_path: Path, start: str, to: str, ver
 
 
 @pytest.mark.parametrize(('to', 'version'), CASES)
-def test_a_trained_backbone_comes_back_with_its_norms(tmp_path: Path, to: str, version: int) -> None:
+def test_round_trip_keeps_output_norms(tmp_path: Path, to: str, version: int) -> None:
     model, twin = (tiny_backbone(version=version, window_size=4) for _ in range(2))
     state = {f'backbone.{name}': value for name, value in model.state_dict().items()}
     source = save(tmp_path, {'meta': {}, 'state_dict': {**state, 'neck.weight': torch.ones(1)}})
@@ -118,20 +122,20 @@ SOURCES = {
 @pytest.mark.parametrize(
     ('name', 'to'), [(name, to) for name, (v, _) in SOURCES.items() for to, v2 in CASES if v == v2]
 )
-def test_whatever_is_read_is_written(tmp_path: Path, name: str, to: str) -> None:
+def test_every_readable_source_can_be_converted(tmp_path: Path, name: str, to: str) -> None:
     version, write = SOURCES[name]
     (tmp_path / 'source').mkdir()
     state = reference(version, shared=name == 'Feature Distillation')[0]
     source, target = write(tmp_path / 'source', {**state, **random_norms()}), tmp_path / 'target.safetensors'
     convert_file(str(source), target, to, window_size=[4])
-    ours, theirs = (tiny_backbone(**SIZES, version=version, out_indices=(0, 1, 2)) for _ in range(2))
+    ours, expected = (tiny_backbone(**SIZES, version=version, out_indices=(0, 1, 2)) for _ in range(2))
     assert not load_pretrained(ours, target).new
-    load_pretrained(theirs, source)
-    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    load_pretrained(expected, source)
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), expected.parameters(), strict=True))
 
 
 @pytest.mark.parametrize('target', ['original.pth', 'timm.safetensors'])
-def test_one_window_per_stage_comes_back(tmp_path: Path, target: str) -> None:
+def test_round_trip_keeps_one_window_per_stage(tmp_path: Path, target: str) -> None:
     model = tiny_backbone(window_size=(3, 3, 4, 3))
     source = save(tmp_path, model.state_dict())
     convert_file(str(source), tmp_path / target, target.partition('.')[0])
@@ -142,24 +146,24 @@ def test_one_window_per_stage_comes_back(tmp_path: Path, target: str) -> None:
             convert_file(str(source), tmp_path / 'other.pth', other)
 
 
-def test_transformers_takes_what_is_written_for_maskformer(tmp_path: Path) -> None:
+def test_transformers_loads_files_written_for_maskformer(tmp_path: Path) -> None:
     module = pytest.importorskip('transformers.models.maskformer.modeling_maskformer_swin')
     ours = tiny_backbone(**SIZES, out_indices=(0, 1, 2)).eval()
     convert_file(str(save(tmp_path, ours.state_dict())), tmp_path / 'target.safetensors', 'maskformer')
     stages = ['stage1', 'stage2', 'stage3']
     sizes = {option: list(value) if isinstance(value, tuple) else value for option, value in SIZES.items()}
     config = module.MaskFormerSwinConfig(image_size=128, drop_path_rate=0.0, out_features=stages, **sizes)
-    theirs = module.MaskFormerSwinBackbone(config).eval()
-    missing, unexpected = theirs.load_state_dict(load_file(tmp_path / 'target.safetensors'), strict=False)
+    expected = module.MaskFormerSwinBackbone(config).eval()
+    missing, unexpected = expected.load_state_dict(load_file(tmp_path / 'target.safetensors'), strict=False)
     assert not unexpected and all(name.endswith('index') or name.startswith('model.layernorm') for name in missing)
     image = torch.randn(1, 3, 128, 128)
     with torch.no_grad():
-        for a, b in zip(ours(image), theirs(image).feature_maps, strict=True):
+        for a, b in zip(ours(image), expected(image).feature_maps, strict=True):
             assert relative_error(a, b) < 1e-5
 
 
 @pytest.mark.parametrize('to', ['original', 'mmdet'])
-def test_norms_on_the_main_branch_come_back(tmp_path: Path, to: str) -> None:
+def test_round_trip_keeps_norms_on_the_main_branch(tmp_path: Path, to: str) -> None:
     options = dict(variant='huge', version=2, depths=(6, 2, 2, 2))
     model, twin = tiny_backbone(**options), tiny_backbone(**options)
     convert_file(str(save(tmp_path, model.state_dict())), tmp_path / 'target.pth', to)
@@ -169,7 +173,7 @@ def test_norms_on_the_main_branch_come_back(tmp_path: Path, to: str) -> None:
 
 
 @pytest.mark.parametrize('to', ['original', 'mmdet', 'transformers'])
-def test_an_absolute_embedding_comes_back(tmp_path: Path, to: str) -> None:
+def test_round_trip_keeps_an_absolute_embedding(tmp_path: Path, to: str) -> None:
     options = dict(position_encoding='absolute+relative', pretrain_img_size=(32, 48))
     model, twin = tiny_backbone(**options), tiny_backbone(**options)
     convert_file(str(save(tmp_path, model.state_dict())), tmp_path / 'target.pth', to)
@@ -179,7 +183,7 @@ def test_an_absolute_embedding_comes_back(tmp_path: Path, to: str) -> None:
     assert torch.equal(twin.absolute_pos_embed, model.absolute_pos_embed)
 
 
-def test_stock_mmdet_takes_what_is_written_for_it(tmp_path: Path) -> None:
+def test_stock_mmdet_loads_files_written_for_it(tmp_path: Path) -> None:
     swin = pytest.importorskip('mmdet.models.backbones').SwinTransformer
     config = pytest.importorskip('mmengine.config').ConfigDict(
         type='Pretrained', checkpoint=str(tmp_path / 'mmdet.pth')
@@ -196,7 +200,7 @@ def test_stock_mmdet_takes_what_is_written_for_it(tmp_path: Path) -> None:
         assert all(relative_error(a, b) < 1e-5 for a, b in zip(model(image), stock(image), strict=True))
 
 
-def test_torchvisions_buffers(tmp_path: Path) -> None:
+def test_torchvision_buffers_are_written(tmp_path: Path) -> None:
     source = save(tmp_path, layout_state('timm', SMALL, 2))
     with pytest.raises(InputError, match='the window cannot be determined from the source: pass --window-size'):
         convert_file(str(source), tmp_path / 'a.pth', 'torchvision')
@@ -214,7 +218,7 @@ def test_torchvisions_buffers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ('options', 'to', 'said'),
+    ('options', 'to', 'message'),
     [
         (dict(position_encoding='absolute+relative'), 'timm', 'an absolute position embedding'),
         (dict(position_encoding='absolute+relative'), 'torchvision', 'an absolute position embedding'),
@@ -227,14 +231,16 @@ def test_torchvisions_buffers(tmp_path: Path) -> None:
         (dict(version=2), 'transformers-memory', 'the weights of Swin V2'),
     ],
 )
-def test_what_the_other_cannot_compute_is_refused(tmp_path: Path, options: dict[str, Any], to: str, said: str) -> None:
+def test_unsupported_options_of_the_target_raise_input_error(
+    tmp_path: Path, options: dict[str, Any], to: str, message: str
+) -> None:
     source = save(tmp_path, tiny_backbone(**options).state_dict())
-    with pytest.raises(InputError, match=f'has {said}.*which {to} does not support'):
+    with pytest.raises(InputError, match=f'has {message}.*which {to} does not support'):
         convert_file(str(source), tmp_path / 'target.pth', to)
     assert not (tmp_path / 'target.pth').exists()
 
 
-def test_parts_of_another_network_are_refused(tmp_path: Path) -> None:
+def test_parameters_of_another_network_raise_input_error(tmp_path: Path) -> None:
     source = save(tmp_path, {**tiny_backbone().state_dict(), 'layers.0.blocks.0.attn.gate.weight': torch.ones(1)})
     with pytest.raises(
         InputError,
@@ -243,20 +249,20 @@ def test_parts_of_another_network_are_refused(tmp_path: Path) -> None:
         convert_file(str(source), tmp_path / 'target.pth', 'timm')
 
 
-def test_destinations(tmp_path: Path) -> None:
+def test_invalid_destinations_raise_input_error(tmp_path: Path) -> None:
     source = save(tmp_path, tiny_backbone().state_dict())
     (tmp_path / 'folder.pth').mkdir()
-    for target, said in (
+    for target, message in (
         ('target.onnx', 'must end in one of'),
         ('none/target.pth', 'is in a folder that does not exist'),
         ('folder.pth', 'is a folder'),
         ('source.pth', 'exists: pass --force'),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             convert_file(str(source), tmp_path / target, 'timm')
 
 
-def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_keeps_the_existing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = save(tmp_path, tiny_backbone().state_dict())
     target = tmp_path / 'target.pth'
     target.write_bytes(b'precious')
@@ -271,20 +277,22 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path, monkeypatch:
     assert sorted(path.name for path in tmp_path.iterdir()) == ['source.pth', 'target.pth']
 
 
-def test_pieces_do_not_carry_the_whole(tmp_path: Path) -> None:
+def test_written_slices_do_not_include_whole_storages(tmp_path: Path) -> None:
     source = save(tmp_path, tiny_backbone().state_dict())
     convert_file(str(source), tmp_path / 'target.pth', 'transformers')
     assert (tmp_path / 'target.pth').stat().st_size < 1.2 * source.stat().st_size
 
 
-def test_safetensors_say_that_they_are_pytorchs(tmp_path: Path) -> None:
+def test_safetensors_metadata_has_the_pytorch_format(tmp_path: Path) -> None:
     source = save(tmp_path, tiny_backbone().state_dict())
     convert_file(str(source), tmp_path / 'target.safetensors', 'transformers')
     assert b'"format":"pt"' in (tmp_path / 'target.safetensors').read_bytes()[:100]
     assert 'swin.embeddings.norm.weight' in load_file(tmp_path / 'target.safetensors')
 
 
-def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_command_exit_codes_and_messages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = save(tmp_path, tiny_backbone().state_dict())
     target = tmp_path / 'target.safetensors'
     assert tool(source, target, '--to', 'timm', monkeypatch=monkeypatch) == 0
@@ -299,7 +307,7 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert 'example:' in capsys.readouterr().out
 
 
-def test_other_networks_are_refused(tmp_path: Path) -> None:
+def test_files_without_a_backbone_raise_input_error(tmp_path: Path) -> None:
     source = save(tmp_path, nn.Linear(2, 2).state_dict())
     with pytest.raises(InputError, match='contains no Swin backbone'):
         convert_file(str(source), tmp_path / 'target.pth', 'timm')

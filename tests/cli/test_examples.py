@@ -1,4 +1,4 @@
-"""The examples in the help of every command are accepted by its parser, and the configs that they name exist."""
+"""The examples in the help text of every command are valid."""
 
 import argparse
 import io
@@ -14,7 +14,7 @@ from swin_backbone.files import find_config
 
 
 class ParsedError(Exception):
-    """Ends a command once its arguments are accepted."""
+    """Raised to stop a command after its arguments are parsed."""
 
 
 def main_of(command: str) -> Any:
@@ -31,7 +31,7 @@ def examples(command: str) -> list[str]:
 
 
 @pytest.mark.parametrize('command', COMMANDS)
-def test_the_examples_are_accepted(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_examples_are_accepted(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = examples(command)
     assert lines
     parsed = []

@@ -1,4 +1,4 @@
-"""tools/prepare_data.py: its exit codes, its one sentence for a user's error, its report."""
+"""The command `prepare-data`: exit codes, error messages and report."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def prepare(capsys):
     return call
 
 
-def test_makes_the_set_once_and_says_how_to_train(prepare, tmp_path):
+def test_shapes_are_generated_once(prepare, tmp_path):
     root = tmp_path / 'my shapes'
     code, report, errors = prepare('shapes', '--root', root, *SMALL)
     assert (code, errors) == (0, '')
@@ -53,14 +53,14 @@ def test_makes_the_set_once_and_says_how_to_train(prepare, tmp_path):
         (('shapes', '--root', TOOL.parent / 'none', '--check'), 'contains no data set yet'),
     ],
 )
-def test_wrong_input_ends_with_one_sentence(prepare, options, sentence):
+def test_invalid_input_exits_with_2_and_one_sentence(prepare, options, sentence):
     code, report, errors = prepare(*options)
     assert (code, report) == (2, '')
     assert sentence in errors
     assert errors.count('\n') == 1
 
 
-def test_the_full_check_ends_with_2_and_names_the_file(prepare, tmp_path):
+def test_check_reads_all_images_and_names_a_broken_one(prepare, tmp_path):
     prepare('shapes', '--root', tmp_path / 'data', *SMALL)
     path = tmp_path / 'data/train2017/000000000002.jpg'
     path.write_bytes(path.read_bytes()[:-200])
@@ -70,7 +70,7 @@ def test_the_full_check_ends_with_2_and_names_the_file(prepare, tmp_path):
     assert '000000000002.jpg: cut off' in errors and errors.count('\n') == 1
 
 
-def test_help_names_every_knob(prepare):
+def test_help_lists_every_option(prepare):
     code, text, _ = prepare('shapes', '--help')
     assert code == 0
     assert 'example:' in text
@@ -78,7 +78,7 @@ def test_help_names_every_knob(prepare):
         assert f'--{knob.name.replace("_", "-")} ' in text
 
 
-def test_runs_as_a_command():
+def test_the_tool_runs_as_a_script():
     ended = subprocess.run([sys.executable, TOOL, '--help'], capture_output=True, text=True, check=False)
     assert ended.returncode == 0
     assert 'shapes' in ended.stdout

@@ -1,4 +1,4 @@
-"""The command lines end to end on a few generated images, each in its own process."""
+"""The commands end to end on a few generated images, each in its own process."""
 
 import json
 import subprocess
@@ -68,7 +68,7 @@ def test_train_resume_and_test(config: str, metrics: tuple[str, ...], shapes: Pa
 
 
 def save_as(layout: str, checkpoint: Path, target: Path) -> Path:
-    """A whole detector's file as the original detection code, or MMDetection's own backbone, would have saved it."""
+    """Save a whole detector in the layout of the original detection code or of MMDetection's backbone."""
     state = {}
     for name, value in torch.load(checkpoint, weights_only=False)['state_dict'].items():
         if layout == 'mmdet' and name.startswith('backbone.'):
@@ -83,7 +83,7 @@ def save_as(layout: str, checkpoint: Path, target: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_whole_detectors_of_other_layouts_are_tested_as_they_are(shapes: Path, tmp_path: Path) -> None:
+def test_whole_detectors_in_other_layouts_give_the_same_scores(shapes: Path, tmp_path: Path) -> None:
     options = ['--data-root', shapes, '--cfg-options', *SMALL, *NECKS[DETECTION]]
     succeed('train', DETECTION, '--max-iters', 1, '--seed', 1, '--work-dir', tmp_path, *options)
     trained = json.loads((tmp_path / 'summary.json').read_text())
@@ -96,7 +96,7 @@ def test_whole_detectors_of_other_layouts_are_tested_as_they_are(shapes: Path, t
 
 
 def summary_of(work_dir: Path, metrics: tuple[str, ...]) -> dict[str, float]:
-    """The figures of the last evaluation during training, from mmengine's log, rounded there to three places."""
+    """Return the scores of the last evaluation during training from mmengine's log, which rounds to three digits."""
     from swin_backbone.evaluation.curves import read_scalars
     from swin_backbone.evaluation.results import flatten_metrics
 
@@ -142,7 +142,7 @@ def test_missing_weights_end_the_run_before_training(shapes: Path, tmp_path: Pat
         ('train', ['pyproject.toml'], 'cannot be read'),
     ],
 )
-def test_bad_input_ends_with_2_and_a_sentence(
+def test_invalid_input_exits_with_2_and_one_sentence(
     tool: str, args: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     from importlib import import_module
@@ -159,7 +159,7 @@ def test_bad_input_ends_with_2_and_a_sentence(
 
 
 def follow_links(root: Path, scratch: Path) -> Path:
-    """``root``, or a view of it where a checkout without symbolic links left small text files in their place."""
+    """Return ``root``, or a copy with links if a checkout replaced symbolic links by text files."""
     pointers = [path for path in root.glob('*/*') if path.is_file() and path.suffix == '']
     if not pointers:
         return root
@@ -175,8 +175,8 @@ def follow_links(root: Path, scratch: Path) -> Path:
     ('configs/detection/cascade_swin_t_1x.py', 'coco100'),
     ('configs/segmentation/upernet_swin_t_160k.py', 'ade100'),
 ])  # fmt: skip
-def test_paper_recipes_accept_real_photographs(config: str, folder: str, data_dir: Path, tmp_path: Path) -> None:
-    """Everything is built and the first batch of the unmodified pipeline comes out as the model wants it."""
+def test_paper_recipes_load_real_photographs(config: str, folder: str, data_dir: Path, tmp_path: Path) -> None:
+    """The unmodified training pipeline returns a batch with the expected shapes."""
     from mmengine.registry import init_default_scope
     from mmengine.runner import Runner
 

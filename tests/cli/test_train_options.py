@@ -1,4 +1,4 @@
-"""Options of `train` that each change one thing of a config, and what an unknown option is told."""
+"""Small options of `train`, and messages for unknown options."""
 
 import copy
 import os
@@ -32,12 +32,12 @@ def test_epochs_scale_the_schedule(epochs: int, end: int) -> None:
     assert config.default_hooks.checkpoint.interval <= epochs
 
 
-def test_epochs_are_refused_where_iterations_count() -> None:
+def test_epochs_of_an_iteration_based_config_raise_input_error() -> None:
     with pytest.raises(InputError, match='counts iterations, not epochs: use --max-iters'):
         set_epochs(copy_of(SEGMENTATION), 3)
 
 
-def test_workers_and_validation() -> None:
+def test_set_workers_and_skip_validation() -> None:
     config = copy_of(DETECTION)
     set_workers(config, 0)
     assert config.train_dataloader.num_workers == 0 and config.val_dataloader.persistent_workers is False
@@ -46,7 +46,7 @@ def test_workers_and_validation() -> None:
     assert config.val_cfg is None and 'save_best' not in config.default_hooks.checkpoint
 
 
-def test_a_loaded_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loaded_machine_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, 'cpu_count', lambda: 2)
     monkeypatch.setattr(os, 'getloadavg', lambda: (12.0, 0.0, 0.0))
     monkeypatch.setattr('torch.get_num_threads', lambda: 2)
@@ -62,7 +62,7 @@ def test_a_loaded_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         (['optim_wrapper.lr=0.1'], 'values of the config are set with --cfg-options KEY=VALUE'),
     ],
 )
-def test_an_unknown_option_names_the_nearest(
+def test_an_unknown_option_suggests_the_nearest(
     options: Sequence[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -78,12 +78,12 @@ def test_an_unknown_option_names_the_nearest(
         (['--epochs', '2', '--max-iters', '3'], 'cannot be combined'),
     ],
 )
-def test_impossible_numbers_are_refused(options: Sequence[str], message: str) -> None:
+def test_invalid_options_raise_input_error(options: Sequence[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         train.parse([str(DETECTION), *options])
 
 
-def test_gpus_start_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_option_starts_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
     monkeypatch.setattr(os, 'execv', lambda program, command: started.append(command))
     monkeypatch.setitem(os.environ, 'OMP_NUM_THREADS', '1')
@@ -97,6 +97,6 @@ def test_gpus_start_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize('device', ['gpu', 'cpu:1', 'cuda:x'])
-def test_unknown_devices_are_refused(device: str) -> None:
+def test_unknown_devices_raise_input_error(device: str) -> None:
     with pytest.raises(InputError, match='use cpu, cuda or cuda:N'):
         use_machine(device, None)

@@ -1,4 +1,4 @@
-"""Runs of the tests leave out what takes longest in them and changes nothing."""
+"""Fixture that skips slow parts of the Runner that do not affect results."""
 
 from collections.abc import Iterator
 from unittest.mock import patch
@@ -10,7 +10,7 @@ from mmengine.runner import runner
 
 @pytest.fixture(autouse=True, scope='package')
 def brief() -> Iterator[None]:
-    """Do not ask compilers for their versions, and do not lay out the text of configs."""
+    """Skip collecting compiler versions and formatting config files."""
     with (
         patch.object(runner, 'collect_env', dict),
         patch.object(config, 'FormatCode', lambda text, **options: (text, True), create=True),  # the forks have none

@@ -1,9 +1,9 @@
-"""Kill trainings at random moments, resume them, and compare with runs that nobody disturbed, bit for bit.
+"""Kill training runs at random moments, resume them, and compare them bit for bit with uninterrupted runs.
 
     python -m tests.engine.kill_table [--moments N] [--seed N] [--cases NAME ...]
 
-Every run is a fork of this process, which has imported everything, and takes seconds. Half of the moments lie within an
-iteration and what follows it, also an evaluation, the others within the writing of a checkpoint.
+Every run is a fork of this process, which has imported everything, and takes seconds. Half of the moments are during an
+iteration or a following evaluation, the others during the writing of a checkpoint.
 """
 
 import argparse
@@ -69,7 +69,7 @@ MOMENTS_OF_WRITING = ('first bytes', 'half a file', 'complete, not renamed', 're
 
 
 def write_config(case: str, folder: Path) -> Path:
-    """A demo's config in miniature: 4 iterations an epoch, 12 in all, a checkpoint every 3 or 4."""
+    """Write a small demo config: 4 iterations per epoch, 12 in total, and a checkpoint every 3 or 4 iterations."""
     task, loop = case.split()
     base = REPOSITORY / 'configs' / task / f'{DEMOS[task]}.py'
     path = folder / f'{task}_{loop}.py'
@@ -79,12 +79,12 @@ def write_config(case: str, folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Moment:
-    """When a run kills itself.
+    """The moment at which a run kills itself.
 
     Attributes:
-        number: of an iteration, or of a checkpoint that is written.
-        seconds: after the iteration begins.
-        writing: of :data:`MOMENTS_OF_WRITING`, while the checkpoint is written; '' for a point in time.
+        number: number of the iteration or checkpoint.
+        seconds: time after the start of the iteration.
+        writing: one of :data:`MOMENTS_OF_WRITING` for a checkpoint; '' for an iteration.
     """
 
     number: int
@@ -97,12 +97,12 @@ class Moment:
 
 
 def run(arguments: Sequence[Any], log: Path, moment: Moment | None = None) -> int:
-    """Run a training in a fork; returns its exit code.
+    """Run a training in a fork and return its exit code.
 
     Args:
-        arguments: of the command.
-        log: gets its output.
-        moment: when it kills itself.
+        arguments: arguments of the command.
+        log: file for its output.
+        moment: the moment at which it kills itself.
     """
     pid = os.fork()
     if pid:
@@ -121,12 +121,12 @@ def run(arguments: Sequence[Any], log: Path, moment: Moment | None = None) -> in
 
 
 def kill() -> None:
-    """End this process as the system would."""
+    """Kill this process with SIGKILL."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def timed(seed_step: Any, moment: Moment) -> Any:
-    """Set off a timer in an iteration, which begins with its random numbers."""
+    """Wrap ``seed_step``, which begins an iteration, to start a timer that kills the process."""
 
     def seed_and_wait(seed: int, rank: int, iteration: int) -> None:
         if iteration == moment.number:
@@ -137,7 +137,7 @@ def timed(seed_step: Any, moment: Moment) -> Any:
 
 
 class WritingKiller:
-    """Kills this process while it writes a checkpoint; called when a file is complete, and after it is renamed."""
+    """Kills this process while it writes a checkpoint. It is called when a file is complete and after its renaming."""
 
     def __init__(self, moment: Moment) -> None:
         self.moment, self.left = moment, moment.number
@@ -158,7 +158,7 @@ class WritingKiller:
 
 
 def last_state(folder: Path) -> dict[str, Any]:
-    """What the last checkpoint holds that must not differ: weights, optimizer, schedules, losses, generators."""
+    """Return the weights, optimizer, schedules, losses and random state of the last checkpoint."""
     path = next(path for path in (folder / 'epoch_3.pth', folder / 'iter_12.pth') if path.is_file())
     content = torch.load(path, weights_only=False)
     losses = {
@@ -171,7 +171,7 @@ def last_state(folder: Path) -> dict[str, Any]:
 
 
 def differences(one: Any, other: Any, path: str = '') -> list[str]:
-    """Where two states differ, bit for bit."""
+    """Return the paths at which two states are not bitwise equal."""
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
         return [line for key in one for line in differences(one[key], other[key], f'{path}.{key}')]
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)) and len(one) == len(other):
@@ -185,7 +185,7 @@ def differences(one: Any, other: Any, path: str = '') -> list[str]:
 
 
 class Table:
-    """The reference runs, and what became of the others."""
+    """Uninterrupted reference runs, and the lines of the resumed runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -194,23 +194,23 @@ class Table:
         self.references: dict[str, dict[str, Any]] = {}
 
     def arguments(self, case: str, work_dir: Path, *more: str) -> list[Any]:
-        """The command line of a run."""
+        """Return the command line of a run."""
         config = write_config(case, self.folder)
         options = ['--work-dir', work_dir, '--data-root', self.data, '--seed', 3, '--deterministic']
         return [config, *options, *more]
 
     def reference(self, case: str) -> dict[str, Any]:
-        """The last state of an undisturbed run."""
+        """Return the last state of an uninterrupted run."""
         if case not in self.references:
-            work_dir = self.folder / f'{case} undisturbed'.replace(' ', '_')
+            work_dir = self.folder / f'{case} uninterrupted'.replace(' ', '_')
             log = self.folder / f'{work_dir.name}.log'
             code = run(self.arguments(case, work_dir), log)
             assert code == 0, log.read_text()[-3000:]
             self.references[case] = last_state(work_dir)
         return self.references[case]
 
-    def disturbed(self, case: str, name: str, moment: Moment) -> str:
-        """Kill a run at a moment, resume it, compare; returns a line of the table."""
+    def kill_and_resume(self, case: str, name: str, moment: Moment) -> str:
+        """Kill a run at a moment, resume it, compare it, and return a line of the table."""
         expected = self.reference(case)
         work_dir = self.folder / name
         log = self.folder / f'{name}.log'
@@ -225,7 +225,7 @@ class Table:
 
 
 def moments(count: int, choice: random.Random) -> list[Moment]:
-    """Random moments, in turn within an iteration and within the writing of a checkpoint."""
+    """Return random moments, alternately during an iteration and during the writing of a checkpoint."""
     found = []
     for number in range(count):
         if number % 2:
@@ -236,9 +236,9 @@ def moments(count: int, choice: random.Random) -> list[Moment]:
 
 
 def main() -> None:
-    """Print the table; the exit code is 1 if a run differs."""
+    """Print the table, and exit with code 1 if a run differs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--moments', type=int, default=6, help='of each case')
+    parser.add_argument('--moments', type=int, default=6, help='moments per case')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--cases', nargs='+', default=CASES)
     args = parser.parse_args()
@@ -248,11 +248,11 @@ def main() -> None:
     choice, bad = random.Random(args.seed), 0
     with tempfile.TemporaryDirectory() as folder:
         table = Table(Path(folder))
-        print('| case | killed | exit code | checkpoints left | seconds to the end | against the undisturbed run |')
+        print('| case | killed at | exit code | checkpoints | seconds to the end | compared with the reference |')
         print('|--|--|--|--|--|--|')
         for case in args.cases:
             for number, moment in enumerate(moments(args.moments, choice)):
-                line = table.disturbed(case, f'{case}_{number}'.replace(' ', '_'), moment)
+                line = table.kill_and_resume(case, f'{case}_{number}'.replace(' ', '_'), moment)
                 bad += 'bit-equal' not in line
                 print(line, flush=True)
     raise SystemExit(bool(bad))

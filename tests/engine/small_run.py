@@ -1,4 +1,4 @@
-"""A run in miniature whose data, model and evaluation draw random numbers everywhere."""
+"""A small run whose data, model and evaluation draw random numbers."""
 
 import random
 from pathlib import Path
@@ -24,7 +24,7 @@ EPOCH = IMAGES // BATCH
 
 @TRANSFORMS.register_module(force=True)
 class DrawFromEverywhere:
-    """Adds random numbers of three generators; now and then it asks for another image."""
+    """Adds random numbers of three generators; returns None, which requests another image, for 10% of the samples."""
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any] | None:
         if np.random.rand() < 0.1:
@@ -35,7 +35,7 @@ class DrawFromEverywhere:
 
 @DATASETS.register_module(force=True)
 class Numbers(BaseDataset):
-    """Images that are a number."""
+    """Data set whose images are numbers."""
 
     loaded: ClassVar[list[int]] = []
 
@@ -79,7 +79,7 @@ class Draws(BaseMetric):
 
 
 def toy_config(work_dir: Path, by_epoch: bool, workers: int = 0, count: int = 3 * EPOCH, **changes: Any) -> Config:
-    """Three epochs, saved every epoch or every four iterations."""
+    """Return a config that trains three epochs and saves every epoch or every four iterations."""
     data = dict(
         dataset=dict(type='Numbers', serialize_data=False, pipeline=[dict(type='DrawFromEverywhere')]),
         batch_size=BATCH,
@@ -112,8 +112,8 @@ def toy_config(work_dir: Path, by_epoch: bool, workers: int = 0, count: int = 3 
     return Config(config)
 
 
-class Dies(Hook):
-    """The end of a process, in the middle of an iteration."""
+class RaisesAt(Hook):
+    """Raises an error during an iteration, like a process that is killed."""
 
     def __init__(self, iteration: int, error: BaseException) -> None:
         self.iteration, self.error = iteration, error
@@ -130,16 +130,16 @@ def build(config: Config) -> Any:
     return runner
 
 
-def train(config: Config, dies_at: int | None = None, hook: Hook | None = None) -> Any:
+def train(config: Config, killed_at: int | None = None, hook: Hook | None = None) -> Any:
     runner = build(config)
-    if dies_at is not None:
-        runner.register_hook(Dies(dies_at, KeyboardInterrupt()))
+    if killed_at is not None:
+        runner.register_hook(RaisesAt(killed_at, KeyboardInterrupt()))
     if hook is not None:
         runner.register_hook(hook)
     try:
         runner.train()
     except KeyboardInterrupt:
-        assert dies_at is not None
+        assert killed_at is not None
     return runner
 
 

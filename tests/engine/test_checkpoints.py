@@ -1,4 +1,4 @@
-"""Checkpoints of whole models: read as data only, complete or refused in one sentence, the process left as it was."""
+"""Checkpoints of whole models: safe reading, strict loading, and an unchanged process state."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, checkpoint, load_checkpoint
 from torch import nn
 
-import swin_backbone.registry  # noqa: F401  lets mmengine's loader read the record of losses, from here on
+import swin_backbone.registry  # noqa: F401  allows mmengine's loader to read log histories
 from swin_backbone import cli
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine.checkpoints import load_safely, load_whole, reading_safely
@@ -35,7 +35,7 @@ class Detector(nn.Module):
 
 
 class Payload:
-    """Pickled as a call that creates a file."""
+    """Unpickling it creates a file."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -56,7 +56,9 @@ def process_state() -> tuple[Any, ...]:
 
 @pytest.mark.parametrize('forced', [None, '0'])
 @pytest.mark.parametrize('fails', [False, True])
-def test_reading_leaves_the_process_as_it_was(forced: str | None, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_safely_restores_the_process_state(
+    forced: str | None, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkpoint, 'get_torch_safe_globals', lambda: [getattr], raising=False)
     monkeypatch.delenv(FORCE_SAFE, raising=False)
     if forced is not None:
@@ -72,7 +74,7 @@ def test_reading_leaves_the_process_as_it_was(forced: str | None, fails: bool, m
     assert process_state() == before
 
 
-def test_mmengine_reads_a_runs_own_checkpoint_only_within_the_context(tmp_path: Path) -> None:
+def test_mmengine_reads_log_histories_within_the_context(tmp_path: Path) -> None:
     model, before = nn.Linear(1, 1), process_state()
     path = tmp_path / 'run.pth'
     torch.save({'state_dict': model.state_dict(), 'message_hub': {'loss': HistoryBuffer([3.0], [1])}}, path)
@@ -84,7 +86,7 @@ def test_mmengine_reads_a_runs_own_checkpoint_only_within_the_context(tmp_path: 
     assert process_state() == before
 
 
-def test_a_runner_reads_safely_and_only_while_it_loads() -> None:
+def test_a_runner_reads_safely_only_while_loading() -> None:
     seen, before = [], process_state()
     runner = SimpleNamespace(
         _init_model_weights=lambda: seen.append(os.environ.get(FORCE_SAFE)),
@@ -98,7 +100,7 @@ def test_a_runner_reads_safely_and_only_while_it_loads() -> None:
 
 
 @pytest.mark.parametrize('wrapping', ['plain', 'state_dict', 'data parallel', 'foreign', 'more heads'])
-def test_whole_models_are_loaded(wrapping: str, tmp_path: Path) -> None:
+def test_load_whole_accepts_every_container_and_layout(wrapping: str, tmp_path: Path) -> None:
     source, model = Detector(), Detector()
     state = source.state_dict()
     contents: dict[str, Any] = {
@@ -119,7 +121,7 @@ def test_whole_models_are_loaded(wrapping: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ('change', 'said'),
+    ('change', 'message'),
     [
         (lambda state: {}, "the part 'backbone' of .*model.pth contains no Swin backbone"),
         (lambda state: {'state_dict': 3}, 'model.pth contains no state dict'),
@@ -137,9 +139,9 @@ def test_whole_models_are_loaded(wrapping: str, tmp_path: Path) -> None:
         (lambda state: Detector(depths=(2, 2, 3, 2)).state_dict(), r'built with .*depths=\(2, 2, 3, 2\)'),
     ],
 )
-def test_other_models_are_refused(change: Any, said: str, tmp_path: Path) -> None:
+def test_checkpoints_of_other_models_raise_input_error(change: Any, message: str, tmp_path: Path) -> None:
     torch.save(change(dict(Detector().state_dict())), tmp_path / 'model.pth')
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(InputError, match=message) as error:
         load_whole(Detector(), tmp_path / 'model.pth')
     assert '\n' not in str(error.value)
 
@@ -150,7 +152,7 @@ def loaded_by(hook: WholeModelHook, content: dict[str, Any], resume: bool = Fals
     return runner.model
 
 
-def test_training_starts_from_a_model_with_other_heads() -> None:
+def test_heads_may_differ_only_when_training_starts_from_a_model() -> None:
     state = Detector().state_dict()
     other = {**state, 'neck.0.weight': torch.ones(7, 16, 1, 1)}
     loaded_by(WholeModelHook(heads=False), other)
@@ -160,7 +162,7 @@ def test_training_starts_from_a_model_with_other_heads() -> None:
         loaded_by(WholeModelHook(heads=False), {'neck.0.weight': state['neck.0.weight']})
 
 
-def test_only_the_state_of_a_run_is_resumed() -> None:
+def test_resuming_from_weights_alone_raises_input_error() -> None:
     state = Detector().state_dict()
     loaded_by(WholeModelHook(), {'state_dict': state, 'meta': dict(epoch=1, iter=2), 'message_hub': {}}, resume=True)
     with pytest.raises(InputError, match=r'run\.pth cannot be resumed'):
@@ -175,7 +177,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def save_broken(kind: str, path: Path) -> str:
-    """Write a file that no command should take; returns what they say about it."""
+    """Write a file that every command rejects, and return the expected message."""
     if kind == 'truncated':
         torch.save({'state_dict': nn.Linear(50, 50).state_dict()}, path)
         path.write_bytes(path.read_bytes()[:-3000])
@@ -186,7 +188,7 @@ def save_broken(kind: str, path: Path) -> str:
 
 @pytest.mark.parametrize('kind', ['truncated', 'evil'])
 @pytest.mark.parametrize('command', ['predict', 'test', 'train'])
-def test_every_command_refuses_a_broken_file_in_the_same_words(
+def test_every_command_reports_a_broken_file_with_the_same_message(
     command: str,
     kind: str,
     shapes: Path,
@@ -196,7 +198,7 @@ def test_every_command_refuses_a_broken_file_in_the_same_words(
 ) -> None:
     monkeypatch.setattr(logging, 'raiseExceptions', False)  # handlers of earlier runs write to a closed stream
     path = tmp_path / 'broken.pth'
-    said = save_broken(kind, path)
+    message = save_broken(kind, path)
     before = process_state()
     run = ['--work-dir', str(tmp_path / 'work'), '--data-root', str(shapes)]
     arguments = {
@@ -207,5 +209,5 @@ def test_every_command_refuses_a_broken_file_in_the_same_words(
     with pytest.raises(SystemExit) as stop:
         cli.run(import_module(f'swin_backbone.cli.{command}').main, arguments)
     errors = capsys.readouterr().err
-    assert stop.value.code == 2 and said in errors.splitlines()[-1] and 'Traceback' not in errors
+    assert stop.value.code == 2 and message in errors.splitlines()[-1] and 'Traceback' not in errors
     assert not path.with_suffix('.owned').exists() and process_state() == before

@@ -1,4 +1,4 @@
-"""Data of classifiers: folders of classes, lists of labels, and what is refused."""
+"""Checks of classifier data: class folders and lists of labels."""
 
 from pathlib import Path
 
@@ -47,14 +47,14 @@ def check(config: Config) -> None:
     check_files(config, ('train_dataloader', 'val_dataloader'))
 
 
-def test_folders_of_the_classes_are_accepted(tmp_path: Path) -> None:
+def test_matching_class_folders_are_accepted(tmp_path: Path) -> None:
     config = config_of(make_folders(tmp_path))
     assert config.train_dataloader.dataset.data_prefix == dict(img_path='train')
     assert missing_data(config, ('train_dataloader', 'val_dataloader')) == []
     check(config)
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_a_missing_split_folder_is_listed(tmp_path: Path) -> None:
     assert missing_data(config_of(tmp_path), ('val_dataloader',)) == [str(tmp_path / 'val')]
 
 
@@ -68,7 +68,9 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         ('broken', {}, r'has 1 image that cannot be read \(1\.png'),
     ],
 )
-def test_what_is_refused(change: str | None, options: dict, message: str, tmp_path: Path) -> None:
+def test_invalid_class_folders_raise_input_error(
+    change: str | None, options: dict, message: str, tmp_path: Path
+) -> None:
     make_folders(tmp_path)
     validation = tmp_path / 'val'
     if change == 'flat':
@@ -86,7 +88,7 @@ def test_what_is_refused(change: str | None, options: dict, message: str, tmp_pa
         check(config_of(tmp_path, **options))
 
 
-def test_classes_are_named_in_the_order_of_the_folders(tmp_path: Path) -> None:
+def test_classes_in_another_order_than_the_folders_raise_input_error(tmp_path: Path) -> None:
     make_folders(tmp_path)
     config = config_of(tmp_path)
     for loader in ('train_dataloader', 'val_dataloader'):
@@ -95,7 +97,7 @@ def test_classes_are_named_in_the_order_of_the_folders(tmp_path: Path) -> None:
         check(config)
 
 
-def test_a_list_of_labels(tmp_path: Path) -> None:
+def test_invalid_lines_of_a_label_list_raise_input_error(tmp_path: Path) -> None:
     make_folders(tmp_path)
     (tmp_path / 'meta').mkdir()
     (tmp_path / 'meta/val.txt').write_text('cat/1.png 0\ndog/1.png 5\n')
@@ -106,7 +108,7 @@ def test_a_list_of_labels(tmp_path: Path) -> None:
         check(config_of(tmp_path))
 
 
-def test_other_data_sets_are_left_alone() -> None:
+def test_other_data_sets_are_not_checked() -> None:
     assert not reads_class_folders(None) and not reads_class_folders(dict)
     absent = dict(data_root='/absent')
     assert check_class_folders(Config(dict(model=dict())), 'train_dataloader', absent, None, False) == ([], [])

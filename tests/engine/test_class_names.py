@@ -1,4 +1,4 @@
-"""Other classes and boxes alone: what is changed in a config, what is refused, and that the result trains."""
+"""Adaptation of configs to other classes and to data without masks."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def load(name: str, root: Path | None = None) -> Config:
 
 
 def coco_root(folder: Path, train: list[str], val: list[str] | None = None) -> Path:
-    """A data folder with categories and nothing else."""
+    """Write annotation files with categories only."""
     for split, names in (('train', train), ('val', val or train)):
         path = folder / f'annotations/instances_{split}2017.json'
         path.parent.mkdir(exist_ok=True)
@@ -41,7 +41,7 @@ def coco_root(folder: Path, train: list[str], val: list[str] | None = None) -> P
 
 
 def ade_root(folder: Path, labels: list[int]) -> Path:
-    """A data folder with one map that holds ``labels``."""
+    """Write a data folder whose label maps contain ``labels``."""
     for split in ('training', 'validation'):
         for kind in ('images', 'annotations'):
             (folder / kind / split).mkdir(parents=True)
@@ -54,7 +54,7 @@ def data_sets(config: Config) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize('separator', [',', ', ', '\n'])
-def test_names_come_from_the_option_or_a_file(separator: str, tmp_path: Path) -> None:
+def test_class_names_are_read_from_the_option_or_a_file(separator: str, tmp_path: Path) -> None:
     text = separator.join(NAMES)
     if separator == '\n':
         (tmp_path / 'names.txt').write_text(text + '\n\n')
@@ -71,7 +71,7 @@ def test_names_come_from_the_option_or_a_file(separator: str, tmp_path: Path) ->
         ('absent/names.txt', 'does not exist'),
     ],
 )
-def test_bad_lists_are_refused(option: str, message: str) -> None:
+def test_invalid_class_lists_raise_input_error(option: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_classes(option)
 
@@ -97,8 +97,8 @@ def test_every_head_and_data_set_gets_the_classes(name: str, heads: int, tmp_pat
         assert config.model.roi_head.semantic_head.num_classes == 183  # stuff maps have their own classes
 
 
-def test_classes_take_the_order_of_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """MMDetection numbers the classes as the file lists them, whatever the order of the list."""
+def test_classes_get_the_order_of_the_annotation_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """MMDetection numbers the classes in the order of the annotation file."""
     config = load('atss_swin_t_3x', coco_root(tmp_path, ['washer', 'nut', 'bolt']))
     fit_to_data(config, ','.join(NAMES), no_masks=False)
     assert config.train_dataloader.dataset.metainfo.classes == ('washer', 'nut', 'bolt')
@@ -122,30 +122,30 @@ def test_classes_are_checked_against_the_annotations(
         fit_to_data(config, ','.join(NAMES), no_masks=False)
 
 
-def test_a_file_that_is_no_annotation_file_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_coco_annotations_raises_input_error(tmp_path: Path) -> None:
     root = coco_root(tmp_path, NAMES)
     (root / 'annotations/instances_val2017.json').write_text('[]')
     with pytest.raises(InputError, match='not an annotation file in COCO format'):
         fit_to_data(load('cascade_swin_t_3x', root), 'bolt', no_masks=False)
 
 
-def test_a_segmenter_becomes_a_general_one(tmp_path: Path) -> None:
+def test_other_classes_turn_a_data_set_into_base_seg_dataset(tmp_path: Path) -> None:
     config = load('upernet_swin_t_160k', ade_root(tmp_path, [0, 1, 3, 255]))
     fit_to_data(config, ','.join(NAMES), no_masks=False)
     assert config.model.decode_head.num_classes == config.model.auxiliary_head.num_classes == 3
     for data_set in data_sets(config):
         assert data_set.type == 'BaseSegDataset'
         assert data_set.metainfo.classes == tuple(NAMES)
-        assert data_set.reduce_zero_label is True  # as ADE20K's own data set has it
+        assert data_set.reduce_zero_label is True  # the default of ADE20KDataset
 
 
-def test_labels_beyond_the_classes_are_refused(tmp_path: Path) -> None:
+def test_labels_beyond_the_classes_raise_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match='contains label 4, but the 3 classes have the labels 1 to 3'):
         fit_to_data(load('upernet_swin_t_160k', ade_root(tmp_path, [0, 4])), ','.join(NAMES), no_masks=False)
 
 
 def mask2former(queries: int, weights: list[float]) -> Config:
-    """What set_head_classes looks at in a Mask2Former of MMDetection."""
+    """Return the parts of an MMDetection Mask2Former config that ``set_head_classes`` reads."""
     head = dict(num_queries=queries, num_things_classes=80, num_stuff_classes=0, loss_cls=dict(class_weight=weights))
     fusion = dict(type='MaskFormerFusionHead', num_things_classes=80, num_stuff_classes=0)
     test_cfg = dict(max_per_image=100)
@@ -163,12 +163,12 @@ def test_heads_for_things_get_the_classes_and_their_weights(queries: int, most: 
 
 
 @pytest.mark.parametrize('weights', [[2.0] * 79 + [3.0, 0.1], [1.0] * 5])
-def test_weights_that_belong_to_certain_classes_are_refused(weights: list[float]) -> None:
+def test_different_class_weights_raise_input_error(weights: list[float]) -> None:
     with pytest.raises(InputError, match='set class_weight in the config'):
         set_head_classes(mask2former(100, weights), 3)
 
 
-def test_heads_that_are_not_known_are_refused() -> None:
+def test_unsupported_heads_raise_input_error() -> None:
     panoptic = mask2former(100, [1.0] * 134)
     panoptic.model.panoptic_head.num_stuff_classes = 53
     with pytest.raises(InputError, match='separates things from stuff'):
@@ -177,12 +177,12 @@ def test_heads_that_are_not_known_are_refused() -> None:
         set_head_classes(Config(dict(model=dict(type='Own', head=dict(type='X')))), 3)
 
 
-def test_a_single_class_needs_a_background(tmp_path: Path) -> None:
+def test_a_single_class_of_a_segmenter_raises_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match='as in --classes background,part'):
         fit_to_data(load('upernet_swin_t_160k', ade_root(tmp_path, [0, 1])), 'part', no_masks=False)
 
 
-def test_some_classes_of_a_known_data_set_stay_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_subset_of_known_classes_keeps_the_data_set_type(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = load('upernet_swin_t_160k', ade_root(tmp_path, [0, 150]))
     fit_to_data(config, 'wall,sky', no_masks=False)
     assert config.train_dataloader.dataset.type == 'ADE20KDataset'
@@ -190,13 +190,13 @@ def test_some_classes_of_a_known_data_set_stay_with_it(tmp_path: Path, caplog: p
     assert 'using 2 of 150 classes' in caplog.text
 
 
-def test_colours_differ() -> None:
+def test_palette_colours_are_distinct() -> None:
     assert len(set(palette(150))) == 150
     assert palette(3) == palette(150)[:3]
 
 
 @pytest.mark.parametrize('name', ['mask_rcnn_swin_t_3x', 'cascade_swin_t_3x', 'htc_swin_b_6x', 'atss_swin_t_3x'])
-def test_no_masks_leaves_no_trace_of_them(name: str) -> None:
+def test_drop_masks_removes_every_mask_option(name: str) -> None:
     config = load(name)
     drop_masks(config)
     roi_head = config.model.get('roi_head', {})
@@ -211,7 +211,7 @@ def test_no_masks_leaves_no_trace_of_them(name: str) -> None:
         assert 'segm' not in evaluator.metric
 
 
-def test_no_masks_is_for_detectors() -> None:
+def test_drop_masks_of_a_segmenter_raises_input_error() -> None:
     with pytest.raises(InputError, match='for detectors'):
         drop_masks(load('upernet_swin_t_160k'))
 

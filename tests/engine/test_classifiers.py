@@ -1,4 +1,4 @@
-"""Classifiers through MMPretrain: the configs beside the recipe, and a small one trained, resumed and loaded."""
+"""Classifiers with MMPretrain: configs compared with the recipes, and training, resuming and loading of a small one."""
 
 import json
 from pathlib import Path
@@ -25,14 +25,14 @@ PATHS = {path.stem: path for name, path in installed_configs().items() if name.s
 RECIPES = [name for name in PATHS if not name.endswith('_demo')]
 
 DROP_PATH = {'swin_s': 0.3, 'swin_b': 0.5, 'swinv2_s': 0.3, 'swinv2_b': 0.5, 'mixer_b': 0.5}
-"""Of 300 epochs and of fine-tuning from them; with ImageNet-22K it is 0.2, as that of the smallest networks."""
+"""Drop path rates of 300 epochs and of fine-tuning; the smallest networks and those with ImageNet-22K use 0.2."""
 
 SCHEDULES = {
     '300e': (300, 20, 1024, 0.001, 0.05),
     '90e': (90, 5, 4096, 0.001, 0.05),
     '30e': (30, 5, 1024, 0.00004, 1e-8),
 }
-"""Epochs, warm-up, batch, learning rate and weight decay of the original's code."""
+"""Epochs, warm-up epochs, batch size, learning rate and weight decay of the original code."""
 
 
 def size_of(name: str) -> int:
@@ -42,7 +42,7 @@ def size_of(name: str) -> int:
 
 
 @pytest.mark.parametrize('name', RECIPES)
-def test_recipes_are_the_originals(name: str) -> None:
+def test_recipes_equal_the_original_ones(name: str) -> None:
     config, notes = load_config(str(PATHS[name])), read_notes(PATHS[name])
     assert {'Source', 'Original', 'Expected', 'Size'} <= notes.lines.keys() and 'publish' in notes.lines['Expected']
     epochs, warm_up, batch, rate, decay = SCHEDULES[name.rpartition('_')[2]]
@@ -64,7 +64,7 @@ def test_recipes_are_the_originals(name: str) -> None:
 
 
 @pytest.mark.parametrize('name', ['swin_l_22k_90e', 'swinv2_t_w16_300e', 'mixer_t_c24_300e'])
-def test_sizes_are_those_of_the_networks(name: str) -> None:
+def test_sizes_in_the_docstrings_are_correct(name: str) -> None:
     model = build_on_meta(load_config(str(PATHS[name]))).eval()
     size = size_of(name)
     cost = count(model, lambda image: model.head(model.neck(model.backbone(image))), 3, (size, size))
@@ -78,7 +78,7 @@ SMALL += ['train_dataloader.batch_size=4', 'default_hooks.checkpoint.max_keep_ck
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four iterations of the demo, interrupted after two."""
+    """Train the demo for two iterations and resume it for two more."""
     folder = tmp_path_factory.mktemp('classifier')
     write_data_set(folder / 'shapes', ShapeClassesSpec(train_count=12, val_count=6))
     options = ['swin_demo', '--data-root', str(folder / 'shapes'), '--work-dir', str(folder / 'run'), '--cfg-options']
@@ -92,7 +92,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_what_a_training_leaves(trained: Path) -> None:
+def test_training_writes_checkpoints_plots_and_a_summary(trained: Path) -> None:
     run = trained / 'run'
     assert {'summary.json', 'curves.png', 'predictions.png', 'iter_2.pth', 'iter_4.pth'} <= {
         p.name for p in run.iterdir()
@@ -102,7 +102,7 @@ def test_what_a_training_leaves(trained: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_checkpoint_is_tested(trained: Path, tmp_path: Path) -> None:
+def test_the_test_command_reproduces_the_score_of_training(trained: Path, tmp_path: Path) -> None:
     options = ['--data-root', str(trained / 'shapes'), '--work-dir', str(tmp_path), '--cfg-options', *SMALL]
     with pytest.raises(SystemExit) as stop:
         cli.run(test.main, ['swin_demo', str(trained / 'run/iter_4.pth'), *options])
@@ -112,7 +112,7 @@ def test_a_checkpoint_is_tested(trained: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_checkpoint_is_weights_of_dense_backbones_and_of_classifiers(trained: Path) -> None:
+def test_a_classifier_checkpoint_loads_into_backbones_and_classifiers(trained: Path) -> None:
     checkpoint = trained / 'run/iter_4.pth'
     state = torch.load(checkpoint, weights_only=False)['state_dict']
     sizes = dict(embed_dim=16, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8), window_size=4)
@@ -120,12 +120,12 @@ def test_a_checkpoint_is_weights_of_dense_backbones_and_of_classifiers(trained: 
     load_pretrained(dense, checkpoint)
     name = 'layers.3.blocks.0.attn.qkv.weight'
     assert torch.equal(dense.state_dict()[name], state[f'backbone.{name}'])
-    assert torch.equal(dense.norm3.weight, torch.ones(128)), "a classifier's norm is not that of a dense network"
+    assert torch.equal(dense.norm3.weight, torch.ones(128)), "a classifier's norm is not loaded into a dense network"
 
     config = load_config('swin_demo', SMALL)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        theirs = MODELS.build(config.model).eval()
-    theirs.load_state_dict(state)
+        reference = MODELS.build(config.model).eval()
+    reference.load_state_dict(state)
     ours, image = load_classifier(checkpoint, image_size=64).eval(), torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(ours(image), theirs(image))
+        torch.testing.assert_close(ours(image), reference(image))

@@ -1,4 +1,4 @@
-"""Damaged data end a run before it starts, and an unreadable image in the middle of one is named."""
+"""Damaged data are reported before a run, and unreadable images during a run."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(shapes: Path, tmp_path: Path) -> Path:
-    """A copy to damage."""
+    """Return a copy of the data that a test may damage."""
     return Path(shutil.copytree(shapes, tmp_path / 'own'))
 
 
@@ -69,12 +69,12 @@ def first(**values: Any) -> Callable[[dict[str, Any]], Any]:
 
 
 def both(*changes: Change) -> Change:
-    """Several changes."""
+    """Return a change that applies several changes."""
     return lambda root: [change(root) for change in changes]
 
 
 def file_of(folder: str, root: Path) -> Path:
-    """The first file of a folder."""
+    """Return the first file of a folder."""
     return sorted((root / folder).iterdir())[0]
 
 
@@ -102,7 +102,7 @@ def relabel(folder: str, label: int) -> Change:
 
 
 def cut(file: str) -> Change:
-    """Leave the beginning of an annotation file."""
+    """Truncate an annotation file."""
     return lambda root: (root / file).write_text((root / file).read_text()[:500])
 
 
@@ -142,7 +142,7 @@ SEGMENTATION_KINDS: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize('kind', DETECTION_KINDS)
-def test_damage_of_detection_data(kind: str, own: Path) -> None:
+def test_damaged_detection_data_raise_input_error(kind: str, own: Path) -> None:
     change, expected = DETECTION_KINDS[kind]
     change(own)
     with pytest.raises(InputError) as error:
@@ -151,7 +151,7 @@ def test_damage_of_detection_data(kind: str, own: Path) -> None:
 
 
 @pytest.mark.parametrize('kind', SEGMENTATION_KINDS)
-def test_damage_of_segmentation_data(kind: str, own: Path) -> None:
+def test_damaged_segmentation_data_raise_input_error(kind: str, own: Path) -> None:
     change, expected = SEGMENTATION_KINDS[kind]
     change(own)
     config = demo_config(SEGMENTATION, own)
@@ -163,19 +163,21 @@ def test_damage_of_segmentation_data(kind: str, own: Path) -> None:
 
 @pytest.mark.parametrize('path', [DETECTION, SEGMENTATION])
 @pytest.mark.parametrize('extent', ['sample', 'full'])
-def test_whole_data_pass(path: Path, extent: str, shapes: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_undamaged_data_pass_without_warnings(
+    path: Path, extent: str, shapes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     check_files(demo_config(path, shapes), (*LOADERS, 'test_dataloader'), extent)
     assert caplog.text == ''
 
 
-def test_images_under_the_smallest_size_of_the_filter(shapes: Path) -> None:
+def test_a_filter_that_removes_all_images_raises_input_error(shapes: Path) -> None:
     config = demo_config(DETECTION, shapes)
     config.train_dataloader.dataset.filter_cfg = dict(filter_empty_gt=True, min_size=200)
     with pytest.raises(InputError, match=r'none has a short side of at least 200 pixels \(the longest is 128\)'):
         check_files(config, LOADERS)
 
 
-def test_a_list_of_images_that_are_not_there(own: Path) -> None:
+def test_listed_images_that_do_not_exist_raise_input_error(own: Path) -> None:
     config = demo_config(SEGMENTATION, own)
     (own / 'list.txt').write_text('000000000001\nabsent\n')
     config.train_dataloader.dataset.ann_file = 'list.txt'
@@ -196,7 +198,7 @@ def test_linked_folders_are_searched(own: Path, caplog: pytest.LogCaptureFixture
         check_files(config, LOADERS)
 
 
-def test_masks_are_checked_where_they_are_read(own: Path) -> None:
+def test_masks_are_checked_only_if_they_are_read(own: Path) -> None:
     edit(VAL, first(segmentation=[[float('nan')] * 6]))(own)
     config = demo_config(DETECTION, own)
     with pytest.raises(InputError, match='NaN or infinite value in a polygon'):
@@ -207,7 +209,7 @@ def test_masks_are_checked_where_they_are_read(own: Path) -> None:
     check_files(config, LOADERS)
 
 
-def test_stored_pixels_are_compared_where_photos_are_not_turned(own: Path) -> None:
+def test_sizes_ignore_exif_orientation_if_the_pipeline_does(own: Path) -> None:
     path = file_of('train2017', own)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -228,13 +230,13 @@ def test_stored_pixels_are_compared_where_photos_are_not_turned(own: Path) -> No
     check_files(config, LOADERS)
 
 
-def test_other_processes_of_a_run_do_not_check(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_process_checks_files(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (own / TRAIN).write_text('')
     monkeypatch.setenv('RANK', '1')
     check_files(demo_config(DETECTION, own), LOADERS)
 
 
-def test_colours_are_named_by_the_check_of_classes_too(tmp_path: Path) -> None:
+def test_colour_images_and_broken_maps_raise_input_error(tmp_path: Path) -> None:
     Image.new('RGB', (8, 8)).save(tmp_path / 'a.png')
     with pytest.raises(InputError, match='is a colour image with 3 channels, but label maps have one'):
         labels_in(tmp_path / 'a.png')
@@ -250,7 +252,7 @@ def test_colours_are_named_by_the_check_of_classes_too(tmp_path: Path) -> None:
         (SEGMENTATION, relabel('annotations/validation', 10), 'labels beyond the classes'),
     ],
 )
-def test_the_command_writes_nothing(
+def test_train_reports_damaged_data_and_writes_nothing(
     path: Path, change: Change, expected: str, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(own)
@@ -261,7 +263,9 @@ def test_the_command_writes_nothing(
     assert sorted(own.rglob('*')) == before and not (tmp_path / 'run').exists()
 
 
-def test_the_test_command_checks_its_data(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_test_reports_damaged_data_and_writes_nothing(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     edit(VAL, first(bbox=[1, 2, 3]))(own)
     (tmp_path / 'model.pth').write_bytes(b'')
     argv = [str(DETECTION), str(tmp_path / 'model.pth'), '--data-root', str(own), '--work-dir', str(tmp_path / 'run')]
@@ -270,7 +274,7 @@ def test_the_test_command_checks_its_data(own: Path, tmp_path: Path, capsys: pyt
     assert not (tmp_path / 'run').exists()
 
 
-def test_panoptic_annotations_have_no_boxes_of_this_kind() -> None:
+def test_reads_boxes_is_false_for_panoptic_data_sets() -> None:
     from mmdet.datasets import CocoDataset, CocoPanopticDataset
 
     assert reads_boxes(CocoDataset) and not reads_boxes(CocoPanopticDataset)
@@ -290,7 +294,9 @@ UNREADABLE: dict[str, tuple[bytes | None, str]] = {
 
 
 @pytest.mark.parametrize('kind', UNREADABLE)
-def test_an_unreadable_image_is_named(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreadable_image_is_reported_or_replaced(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     content, expected = UNREADABLE[kind]
     path = tmp_path / 'a.jpg'
     if content is not None:
@@ -305,7 +311,7 @@ def test_an_unreadable_image_is_named(kind: str, tmp_path: Path, caplog: pytest.
     )
 
 
-def test_a_step_that_fails_names_the_image(tmp_path: Path) -> None:
+def test_a_failing_pipeline_step_names_the_image(tmp_path: Path) -> None:
     from mmseg.datasets.transforms import LoadAnnotations
 
     Image.new('RGB', (8, 8)).save(tmp_path / 'a.png')
@@ -324,10 +330,10 @@ def test_a_step_that_fails_names_the_image(tmp_path: Path) -> None:
         pipeline(step)(dict(data))
 
 
-def test_an_image_that_breaks_while_training_ends_the_run_with_a_sentence(
+def test_an_unreadable_image_during_training_ends_with_one_sentence(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In a worker, which sends its error with a traceback."""
+    """The error is raised in a worker process, which adds its traceback."""
     file_of('train2017', own).write_bytes(b'')
     argv = [str(DETECTION), '--data-root', str(own), '--work-dir', str(tmp_path / 'run'), '--data-check', 'none']
     argv += ['--max-iters', '1', '--cfg-options', 'train_dataloader.batch_size=4', 'model.backbone.depths=(1,1,1,1)']
@@ -338,7 +344,7 @@ def test_an_image_that_breaks_while_training_ends_the_run_with_a_sentence(
     assert errors[0].startswith(f'error: image {file_of("train2017", own)} cannot be read (empty)')
 
 
-def test_failures_are_told_without_the_traceback_of_a_worker() -> None:
+def test_failures_in_workers_are_reported_without_traceback() -> None:
     text = 'Caught RunFailure in worker 0.\nOriginal Traceback:\n  x\nswin_backbone.errors.RunFailure: image a: bad.\n'
     with pytest.raises(RunFailure, match=r'^image a: bad\.$'), explained(Config(dict(model={}))):
         raise RunFailure(text)

@@ -1,4 +1,4 @@
-"""Predictions of exported files, beside those of the checkpoints they were made of."""
+"""Predictions of exported files, compared with those of their checkpoints."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,7 +37,7 @@ def untrained(name: str, path: Path) -> None:
 
 
 class Session:
-    """An onnxruntime session that runs the module that would have been exported."""
+    """Stand-in for an onnxruntime session that runs the exported module in PyTorch."""
 
     module: Any = None
 
@@ -57,7 +57,7 @@ class Session:
 
 
 @pytest.mark.parametrize('name', ['cascade_swin_demo', 'upernet_swin_demo'])
-def test_an_exported_file_predicts_what_its_checkpoint_predicts(
+def test_predictions_of_an_exported_file_equal_its_checkpoint(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / 'model.pth'
@@ -80,7 +80,7 @@ def test_an_exported_file_predicts_what_its_checkpoint_predicts(
     assert (found['masks'] == expected['masks']).mean() > 0.999
 
 
-def test_a_file_that_cannot_be_predicted_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_are_no_whole_model_raise_input_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / 'model.onnx'
     file.write_bytes(b'no model')
     with pytest.raises(InputError, match='is not an ONNX file that onnxruntime can load'):

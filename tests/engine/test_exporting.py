@@ -1,4 +1,4 @@
-"""Whole segmenters as one graph."""
+"""Whole segmenters and detectors as one exportable graph."""
 
 import warnings
 from typing import Any
@@ -11,7 +11,7 @@ from torch import nn
 from swin_backbone.cli import export
 from swin_backbone.engine.config import load_config
 from swin_backbone.engine.exported_detector import Detector, RawDetector
-from swin_backbone.engine.exported_nms import ONNX_FUNCTIONS, best, suppress
+from swin_backbone.engine.exported_nms import ONNX_FUNCTIONS, suppress, top_scores
 from swin_backbone.engine.exporting import AdaptivePooling, Segmenter, build_exportable
 from swin_backbone.errors import InputError
 from swin_backbone.export import compare_onnx, export_onnx, relative_error
@@ -19,12 +19,12 @@ from swin_backbone.export import compare_onnx, export_onnx, relative_error
 
 @pytest.mark.parametrize('size', [(5, 7), (1, 1), (13, 2), (24, 24)])
 @pytest.mark.parametrize('bins', [1, 2, 3, 6, (2, 5)])
-def test_pooling_by_products_equals_pooling(size: tuple[int, int], bins: Any) -> None:
+def test_adaptive_pooling_equals_pytorch(size: tuple[int, int], bins: Any) -> None:
     x = torch.randn(2, 3, *size)
     torch.testing.assert_close(AdaptivePooling(bins)(x), nn.AdaptiveAvgPool2d(bins)(x), atol=1e-6, rtol=1e-5)
 
 
-def test_a_segmenter_predicts_as_in_the_toolkit_at_other_sizes() -> None:
+def test_an_exported_segmenter_equals_the_toolkit_at_other_sizes() -> None:
     from mmseg.structures import SegDataSample
 
     torch.manual_seed(0)
@@ -36,7 +36,7 @@ def test_a_segmenter_predicts_as_in_the_toolkit_at_other_sizes() -> None:
         sample = data['data_samples'][0]
         sample.set_metainfo(dict(ori_shape=(50, 75), img_shape=(50, 75), pad_shape=(50, 75)))
         with torch.no_grad():
-            # The toolkit pads the image; the graph reads it as it is.
+            # The toolkit pads the image, the graph does not.
             expected = model.predict(data['inputs'][..., :50, :75], [sample])[0]
     segmenter = Segmenter(model)
     with warnings.catch_warnings():
@@ -54,7 +54,7 @@ def build(name: str, options: list[str]) -> Any:
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmdet'):
         model: Any = MODELS.build(load_config(name, options).model).eval()
-    for parameter in model.parameters():  # untrained heads score everything alike
+    for parameter in model.parameters():  # untrained heads give all boxes the same score
         if parameter.ndim > 1:
             parameter.data.add_(0.02 * torch.randn_like(parameter))
     return model
@@ -93,7 +93,7 @@ MASK_RCNN = [  # boxes per class
     ('name', 'options'),
     [('atss_swin_t_3x', ATSS), ('cascade_swin_demo', CASCADE), ('mask_rcnn_mixer_t_3x', MASK_RCNN)],
 )
-def test_a_detector_predicts_as_in_the_toolkit(name: str, options: list[str]) -> None:
+def test_an_exported_detector_equals_the_toolkit(name: str, options: list[str]) -> None:
     from mmdet.structures import DetDataSample
 
     model = build(name, options)
@@ -109,14 +109,14 @@ def test_a_detector_predicts_as_in_the_toolkit(name: str, options: list[str]) ->
         count = len(expected)
         assert count == (found[1][i] > 0).sum() > 50
         torch.testing.assert_close(found[1][i][:count], expected.scores, atol=1e-6, rtol=0)
-        # Objects of equal scores may be in another order.
+        # The order of objects with equal scores may differ.
         pairs = (found[0][i][:count, None] - expected.bboxes).abs().amax(2)
         pairs += 1000 * (found[2][i][:count, None] != expected.labels)
         assert pairs.min(1).values.max() < 1e-2
         assert pairs.min(0).values.max() < 1e-2
 
 
-def test_the_outputs_of_a_head_are_exported_as_they_are() -> None:
+def test_raw_detector_returns_the_head_outputs() -> None:
     model = build('atss_swin_t_3x', ATSS)
     image = 255 * torch.rand(1, 3, 70, 90)
     raw = RawDetector(model)
@@ -129,19 +129,19 @@ def test_the_outputs_of_a_head_are_exported_as_they_are() -> None:
         RawDetector(build('cascade_swin_demo', CASCADE))
 
 
-def test_suppression_keeps_a_fixed_number_of_objects() -> None:
+def test_suppress_and_top_scores_return_a_fixed_number_of_objects() -> None:
     boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]]]).repeat(2, 1, 1)
     scores = torch.tensor([[0.5, 0.6, 0.7], [0.9, 0.1, 0.3]])
     kept = suppress(boxes, scores, 0.5, 0.2)
     assert kept.tolist() == [[False, True, True], [True, False, True]]
-    value, index = best(scores * kept, 4)
+    value, index = top_scores(scores * kept, 4)
     torch.testing.assert_close(value, torch.tensor([[0.7, 0.6, 0, -1], [0.9, 0.3, 0, -1]]))
     assert index[:, :2].tolist() == [[2, 1], [0, 2]]
     assert index[:, 3].tolist() == [0, 0]
 
 
 class Suppressing(nn.Module):
-    """Every pixel is a box."""
+    """Model that predicts a box for every pixel."""
 
     onnx_functions = ONNX_FUNCTIONS
 
@@ -154,10 +154,10 @@ class Suppressing(nn.Module):
         scores = x[..., 0].sigmoid()
         corner = 4 * x[..., :2]
         kept = suppress(torch.cat([corner, corner + 3 + x[..., 1:].abs()], 2), scores, 0.3, 0.4)
-        return kept, best(scores * kept, 30)[0]
+        return kept, top_scores(scores * kept, 30)[0]
 
 
-def test_suppression_in_a_file(tmp_path: Any) -> None:
+def test_suppression_in_onnx_equals_pytorch(tmp_path: Any) -> None:
     pytest.importorskip('onnxruntime')
     torch.manual_seed(0)
     model = Suppressing()
@@ -166,7 +166,7 @@ def test_suppression_in_a_file(tmp_path: Any) -> None:
     assert model(torch.randn(2, 3, 9, 12))[0].float().mean() < 0.5
 
 
-def test_heads_that_are_not_known_are_refused(tmp_path: Any) -> None:
+def test_unsupported_heads_raise_input_error(tmp_path: Any) -> None:
     config = load_config('cascade_swin_demo', None)
     with DefaultScope.overwrite_default_scope('mmdet'):
         state = MODELS.build(config.model).state_dict()
@@ -181,6 +181,6 @@ def test_heads_that_are_not_known_are_refused(tmp_path: Any) -> None:
         Detector(build('reppoints_swin_t_3x', SMALL))
 
 
-def test_a_file_of_another_kind_is_refused(tmp_path: Any) -> None:
+def test_an_unknown_file_suffix_raises_input_error(tmp_path: Any) -> None:
     with pytest.raises(InputError, match=r'must end in \.onnx or \.pt2'):
         export.main(['upernet_swin_demo', 'weights.pth', str(tmp_path / 'model.trt')])

@@ -1,4 +1,4 @@
-"""A NaN or infinite loss ends training, with the module, the batch and the random state of where it began."""
+"""Training with a NaN or infinite loss: the reported module, the saved batch and random state, and the patience."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ from tests.demo_models import SEGMENTATION
 
 
 class Images(torch.utils.data.Dataset):
-    """Random vectors whose data samples say which fault the model shall have."""
+    """Random vectors whose data samples define the fault of the model."""
 
     def __init__(self, faults: dict[int, str], count: int) -> None:
         self.faults = faults
@@ -59,7 +59,7 @@ class Faulty(nn.Module):
 
 
 class Toy(BaseModel):
-    """Parameters, buffers, randomness and a part that can fail."""
+    """Model with parameters, buffers, dropout and a part that can fail."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Toy(BaseModel):
 
 
 class ScaledWrapper(OptimWrapper):
-    """mmengine's wrapper for mixed precision, whose constructor insists on a GPU, without the casts."""
+    """mmengine's AmpOptimWrapper without autocast, because its constructor requires a GPU."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -103,7 +103,7 @@ def build(
     distributed: bool = False,
     **options: Any,
 ) -> Runner:
-    """A Runner that trains :class:`Toy` for ``count`` iterations of two vectors, with faults by iteration."""
+    """Build a Runner that trains :class:`Toy` for ``count`` iterations of two vectors, with faults by iteration."""
     torch.manual_seed(0)
     model, data = Toy(), Images({2 * i: fault for i, fault in faults.items()}, 2 * count)
     parallel = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
@@ -132,21 +132,21 @@ def failure(runner: Runner) -> str:
     return str(stop.value)
 
 
-def test_names_where_the_numbers_break_and_saves_the_batch(tmp_path: Path) -> None:
+def test_a_nan_loss_names_the_module_and_saves_the_batch(tmp_path: Path) -> None:
     runner = build(tmp_path, {3: 'nan'})
     file = tmp_path / 'nonfinite_batch.pth'
-    said = failure(runner)
-    assert said.startswith(
+    message = failure(runner)
+    assert message.startswith(
         'the loss is not finite at iteration 3 (loss_a nan): the first output that is not finite is that of part.1. '
         f'The batch (images/5.png, images/6.png) and the random state are saved in {file}; see "NaN or infinite loss"'
     )
-    assert '\n' not in said
+    assert '\n' not in message
     assert runner.iter == 2 and all(p.isfinite().all() for p in runner.model.parameters())
     log = next(tmp_path.glob('*/*.log')).read_text()
     assert 'Training stopped: the loss' in log and '\n  images/6.png' in log
 
 
-def test_the_file_repeats_the_iteration(tmp_path: Path) -> None:
+def test_the_saved_batch_reproduces_the_iteration(tmp_path: Path) -> None:
     runner = build(tmp_path, {3: 'nan'})
     failure(runner)
     saved = torch.load(tmp_path / 'nonfinite_batch.pth', weights_only=False)
@@ -168,8 +168,8 @@ def trained(work_dir: Path, **options: Any) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize('wrapper', [OptimWrapper, ScaledWrapper])
-def test_a_single_bad_loss_within_the_patience_changes_nothing(wrapper: Any, tmp_path: Path) -> None:
-    """Neither weights, nor statistics of norms, nor random numbers."""
+def test_a_bad_loss_within_the_patience_does_not_change_training(wrapper: Any, tmp_path: Path) -> None:
+    """Weights, norm statistics and random numbers are unchanged."""
     faults = {2: 'inf, gradients finite', 4: 'inf, gradients finite'}
     options: Any = dict(faults=faults, wrapper=wrapper)
     watched, unwatched = (trained(tmp_path / str(patience), patience=patience, **options) for patience in (2, 0))
@@ -180,19 +180,19 @@ def test_a_single_bad_loss_within_the_patience_changes_nothing(wrapper: Any, tmp
 @pytest.mark.parametrize('wrapper', [OptimWrapper, ScaledWrapper])
 def test_patience_counts_iterations_in_a_row(wrapper: Any, tmp_path: Path) -> None:
     faults = dict.fromkeys((1, 3, 4), 'inf, gradients finite')
-    said = failure(build(tmp_path, faults, patience=2, wrapper=wrapper))
-    assert 'at iteration 3 (loss_a inf), 2 iterations in a row: the first' in said and 'images/5.png' in said
+    message = failure(build(tmp_path, faults, patience=2, wrapper=wrapper))
+    assert 'at iteration 3 (loss_a inf), 2 iterations in a row: the first' in message and 'images/5.png' in message
     saved = torch.load(tmp_path / 'nonfinite_batch.pth', weights_only=False)
     assert saved['iteration'] == 3 and 'state_dict' not in saved
 
 
 @pytest.mark.parametrize('patience', [-1, 1.5, 'many'])
-def test_other_patience_is_refused(patience: Any) -> None:
+def test_invalid_patience_raises_input_error(patience: Any) -> None:
     with pytest.raises(InputError, match='nonfinite_patience must be an integer of at least 0'):
         FiniteLossHook(patience)
 
 
-def test_it_can_be_switched_off(tmp_path: Path) -> None:
+def test_patience_of_zero_disables_the_hook(tmp_path: Path) -> None:
     runner = build(tmp_path, {3: 'nan'}, patience=0)
     runner.train()
     assert runner.iter == 6 and runner.model.embed.weight.isnan().all()
@@ -205,50 +205,50 @@ def test_steps_that_the_loss_scaler_skips_do_not_count(tmp_path: Path) -> None:
     assert runner.iter == 6 and all(p.isfinite().all() for p in runner.model.parameters())
 
 
-def test_nor_do_they_when_gradients_accumulate(tmp_path: Path) -> None:
+def test_skipped_steps_do_not_count_when_gradients_accumulate(tmp_path: Path) -> None:
     options: Any = dict(wrapper=ScaledWrapper, accumulative_counts=3)
     build(tmp_path / 'skipped', {1: 'nan', 2: 'inf, gradients finite', 5: 'nan'}, **options).train()
-    said = failure(build(tmp_path / 'stepped', {5: 'inf, gradients finite'}, **options))
-    assert 'at iteration 5 (loss_a inf): the first' in said
+    message = failure(build(tmp_path / 'stepped', {5: 'inf, gradients finite'}, **options))
+    assert 'at iteration 5 (loss_a inf): the first' in message
 
 
-def test_skipping_without_end_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_skipped_steps_stop_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finite_loss, 'SKIPPED_IN_A_ROW', 4)
-    said = failure(build(tmp_path, dict.fromkeys((1, 3, 4, 5, 6), 'nan'), wrapper=ScaledWrapper))
-    assert 'at iteration 3 (loss_a nan), 4 iterations in a row' in said
+    message = failure(build(tmp_path, dict.fromkeys((1, 3, 4, 5, 6), 'nan'), wrapper=ScaledWrapper))
+    assert 'at iteration 3 (loss_a nan), 4 iterations in a row' in message
 
 
-def test_a_fused_optimizer_skips_by_itself(tmp_path: Path) -> None:
+def test_steps_skipped_by_a_fused_optimizer_do_not_count(tmp_path: Path) -> None:
     for fault, fails in (('nan', False), ('inf, gradients finite', True)):
         optimizer = dict(type='AdamW', fused=True)
         runner = build(tmp_path / fault[:3], {3: fault}, wrapper=ScaledWrapper, optimizer=optimizer)
         assert 'iteration 3' in failure(runner) if fails else runner.train() is not None
 
 
-def test_parameters_that_are_broken_before_are_named(tmp_path: Path) -> None:
+def test_non_finite_parameters_before_an_iteration_are_named(tmp_path: Path) -> None:
     runner = build(tmp_path, {})
     runner.model.head.weight.data[0, 1] = torch.inf
     runner.model.norm.bias.data[2] = torch.nan
     assert 'parameter norm.bias (and 1 more) is not finite before this iteration' in failure(runner)
 
 
-def test_a_batch_that_is_broken_is_named(tmp_path: Path) -> None:
+def test_a_non_finite_batch_is_named(tmp_path: Path) -> None:
     runner = build(tmp_path, {})
     runner.train_dataloader.dataset.vectors[2] = torch.nan
-    said = failure(runner)
-    assert 'at iteration 2 (loss_a nan): the first output that is not finite is that of data_preprocessor.' in said
+    message = failure(runner)
+    assert 'at iteration 2 (loss_a nan): the first output that is not finite is that of data_preprocessor.' in message
 
 
-def test_gradients_that_break_weights_are_found_at_the_next_iteration(tmp_path: Path) -> None:
-    said = failure(build(tmp_path, {3: 'gradients nan'}))
-    assert 'at iteration 4 (loss_a nan): parameter embed.weight (and 5 more) is not finite before' in said
+def test_non_finite_gradients_are_found_in_the_next_iteration(tmp_path: Path) -> None:
+    message = failure(build(tmp_path, {3: 'gradients nan'}))
+    assert 'at iteration 4 (loss_a nan): parameter embed.weight (and 5 more) is not finite before' in message
 
 
-def test_no_checkpoint_of_broken_weights_is_written(tmp_path: Path) -> None:
-    said = failure(build(tmp_path, {6: 'gradients nan'}))
-    assert said.startswith('parameter embed.weight (and 5 more) is not finite after iteration 6, although the loss')
-    said = failure(build(tmp_path / 'patient', {6: 'nan'}, patience=9))
-    assert said.startswith('the loss is not finite at iteration 6 (loss_a nan): the first output that is')
+def test_no_checkpoint_of_non_finite_weights_is_written(tmp_path: Path) -> None:
+    message = failure(build(tmp_path, {6: 'gradients nan'}))
+    assert message.startswith('parameter embed.weight (and 5 more) is not finite after iteration 6, although the loss')
+    message = failure(build(tmp_path / 'patient', {6: 'nan'}, patience=9))
+    assert message.startswith('the loss is not finite at iteration 6 (loss_a nan): the first output that is')
 
 
 def test_an_exploding_gradient_is_reported_once(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def call(*command: Any) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=environment)
 
 
-def test_the_command_ends_with_1_and_a_sentence(tmp_path: Path) -> None:
+def test_the_train_command_exits_with_1_and_one_sentence(tmp_path: Path) -> None:
     write_shapes(tmp_path / 'shapes', ShapesSpec(train_count=4, val_count=2))
     options = ['--data-root', tmp_path / 'shapes', '--work-dir', tmp_path / 'run', '--max-iters', 3, '--seed', 1]
     sizes = ['train_dataloader.batch_size=2', 'model.backbone.embed_dim=16', 'model.auxiliary_head.in_channels=64']
@@ -281,12 +281,12 @@ def test_the_command_ends_with_1_and_a_sentence(tmp_path: Path) -> None:
     command = ['-m', 'swin_backbone.cli', 'train', SEGMENTATION, *options]
     done = call(*command, '--cfg-options', *sizes)
     assert done.returncode == 1, done.stderr[-2000:]
-    said = done.stderr.strip().splitlines()[-1]
-    assert said.startswith(
+    message = done.stderr.strip().splitlines()[-1]
+    assert message.startswith(
         'error: the loss is not finite at iteration 2 (decode.loss_ce nan, aux.loss_ce nan): the first'
     )
-    assert 'is that of backbone.patch_embed.norm. The batch (' in said and 'Traceback' not in done.stderr
-    assert f'{tmp_path}/shapes/images/training/' in said and (tmp_path / 'run/nonfinite_batch.pth').is_file()
+    assert 'is that of backbone.patch_embed.norm. The batch (' in message and 'Traceback' not in done.stderr
+    assert f'{tmp_path}/shapes/images/training/' in message and (tmp_path / 'run/nonfinite_batch.pth').is_file()
     assert not (tmp_path / 'run/summary.json').exists() and not list((tmp_path / 'run').glob('iter_*'))
 
     page = (REPOSITORY / 'docs/troubleshooting.md').read_text()
@@ -299,13 +299,13 @@ def test_the_command_ends_with_1_and_a_sentence(tmp_path: Path) -> None:
     assert done.returncode == 2 and '--nonfinite-patience must be at least 0, got -2' in done.stderr
 
 
-def test_every_process_tells_the_same(tmp_path: Path) -> None:
+def test_every_process_reports_the_same_failure(tmp_path: Path) -> None:
     launch = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2, '-m', __name__]
     done = call(*launch, tmp_path / 'run')
-    said = [line for line in done.stdout.splitlines() if line.startswith('RunFailure')]
-    assert len(said) == 2 and said[0] == said[1], done.stderr[-2000:]
-    assert 'at iteration 2 (loss_a nan): the first output that is not finite is that of part.1.' in said[0]
-    assert 'The batch (images/6.png, images/8.png)' in said[0]
+    message = [line for line in done.stdout.splitlines() if line.startswith('RunFailure')]
+    assert len(message) == 2 and message[0] == message[1], done.stderr[-2000:]
+    assert 'at iteration 2 (loss_a nan): the first output that is not finite is that of part.1.' in message[0]
+    assert 'The batch (images/6.png, images/8.png)' in message[0]
     assert [path.name for path in (tmp_path / 'run').glob('*.pth')] == ['nonfinite_batch_rank1.pth']
 
 

@@ -1,4 +1,4 @@
-"""One GPU with the recipe's batch, and bfloat16: what changes, what is kept, and what is refused."""
+"""The options --one-gpu and --bf16: changes of the config, learning rates, and invalid settings."""
 
 import copy
 from pathlib import Path
@@ -30,18 +30,18 @@ def same_training(one: Config, other: Config) -> bool:
 
 
 @pytest.mark.parametrize('name', RECIPES)
-def test_the_option_makes_the_config_for_one_gpu(name: str) -> None:
+def test_one_gpu_option_equals_the_one_gpu_config(name: str) -> None:
     config = counted_configs.config(name)
     hardware_presets.use_one_gpu(config)
     assert same_training(config, counted_configs.config(f'{name}_one_gpu'))
     images = config.train_dataloader.batch_size * config.optim_wrapper.accumulative_counts
     assert images == config.auto_scale_lr.base_batch_size == 16
-    hardware_presets.use_one_gpu(config)  # of a config that has it already
+    hardware_presets.use_one_gpu(config)  # has no effect on a config that is adapted already
     assert same_training(config, counted_configs.config(f'{name}_one_gpu'))
 
 
 @pytest.mark.parametrize(('batch', 'accumulated', 'counts', 'end'), [(4, 1, 4, 2000), (16, 1, 1, 500), (2, 2, 8, 2000)])
-def test_other_batches(batch: int, accumulated: int, counts: int, end: int) -> None:
+def test_one_gpu_accumulates_to_the_batch_of_the_recipe(batch: int, accumulated: int, counts: int, end: int) -> None:
     config = counted_configs.config('cascade_swin_t_3x')
     config.train_dataloader.batch_size = batch
     config.optim_wrapper.accumulative_counts = accumulated
@@ -50,14 +50,14 @@ def test_other_batches(batch: int, accumulated: int, counts: int, end: int) -> N
     assert config.param_scheduler[1].milestones == [27, 33] and config.train_cfg.max_epochs == 36
 
 
-def test_averages_of_weights_are_taken_at_optimizer_steps() -> None:
+def test_weight_averaging_is_scaled_to_optimizer_steps() -> None:
     config = counted_configs.config('cascade_swin_t_3x')
     config.custom_hooks = [dict(type='EMAHook'), dict(type='NumClassCheckHook')]
     hardware_presets.use_one_gpu(config)
     assert config.custom_hooks == [dict(type='EMAHook', interval=8), dict(type='NumClassCheckHook')]
 
 
-def test_learning_rates_at_optimizer_steps_are_the_recipes() -> None:
+def test_one_gpu_keeps_the_learning_rate_of_each_optimizer_step() -> None:
     config = counted_configs.config('upernet_swin_t_160k')
     config.param_scheduler[0].end, config.param_scheduler[1].end, config.train_cfg.max_iters = 20, 200, 200
     stretched = copy.deepcopy(config)
@@ -67,7 +67,7 @@ def test_learning_rates_at_optimizer_steps_are_the_recipes() -> None:
 
 
 def rates(schedulers: list[Any], iterations: int) -> list[float]:
-    """The learning rate of each iteration as a fraction of the optimizer's."""
+    """Return the learning rate of each iteration as a fraction of the initial one."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     built = [PARAM_SCHEDULERS.build(dict(copy.deepcopy(options), optimizer=optimizer)) for options in schedulers]
     found = []
@@ -79,7 +79,7 @@ def rates(schedulers: list[Any], iterations: int) -> list[float]:
     return found
 
 
-def test_decay_and_warm_up_multiply_as_in_the_original() -> None:
+def test_decay_and_warm_up_are_multiplied_like_in_the_original_code() -> None:
     found = rates(counted_configs.config('upernet_swin_t_160k').param_scheduler, 2000)
     for t in (0, 1, 100, 750, 1499, 1500, 1999):
         warm_up = min(1.0, 1e-6 + (1 - 1e-6) * t / 1500)
@@ -95,7 +95,7 @@ def test_decay_and_warm_up_multiply_as_in_the_original() -> None:
         (dict(auto_scale_lr=None), '--one-gpu needs auto_scale_lr.base_batch_size'),
     ],
 )
-def test_what_one_gpu_cannot_do(options: dict[str, Any], message: str) -> None:
+def test_invalid_one_gpu_settings_raise_input_error(options: dict[str, Any], message: str) -> None:
     config = counted_configs.config('cascade_swin_t_3x')
     config.merge_from_dict(options)
     with pytest.raises(InputError, match=message):
@@ -103,7 +103,7 @@ def test_what_one_gpu_cannot_do(options: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize('name', RECIPES)
-def test_the_option_makes_the_config_in_bfloat16(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_option_equals_the_bf16_config(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware_presets, 'has_accelerator', bool)
     config = counted_configs.config(name)
     with pytest.raises(InputError, match='--bf16 needs a GPU'):
@@ -115,7 +115,7 @@ def test_the_option_makes_the_config_in_bfloat16(name: str, monkeypatch: pytest.
     assert same_training(config, counted_configs.config(f'{name}_bf16'))
 
 
-def test_what_has_no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_gpus_and_wrappers_raise_input_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware_presets, 'has_accelerator', lambda: True)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: including_emulation)
@@ -129,7 +129,7 @@ def test_what_has_no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize('path', [DETECTION, SEGMENTATION])
-def test_demos_compute_a_loss_in_bfloat16(path: Path, tmp_path: Path) -> None:
+def test_demo_losses_are_finite_in_bfloat16(path: Path, tmp_path: Path) -> None:
     write_shapes(tmp_path, ShapesSpec(train_count=2, val_count=1))
     config = demo_config(path, tmp_path)
     model = build_model(config).train()

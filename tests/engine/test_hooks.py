@@ -1,4 +1,4 @@
-"""The sheet of predictions that an evaluation leaves."""
+"""The prediction sheet that is drawn during an evaluation."""
 
 import gc
 import weakref
@@ -35,7 +35,7 @@ def sample(path: Path) -> SegDataSample:
 
 
 @pytest.mark.parametrize('rank', [0, 1])
-def test_the_sheet_keeps_drawings_and_no_logits(rank: int, tmp_path: Path) -> None:
+def test_the_prediction_sheet_does_not_keep_logits(rank: int, tmp_path: Path) -> None:
     image, out_file = tmp_path / 'image.png', tmp_path / 'work' / 'predictions.png'
     cv2.imwrite(str(image), np.full((60, 80, 3), 128, np.uint8))
     loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=('sky', 'sea'))))

@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 pytest.importorskip('mmseg', reason='MMSegmentation is not installed')
 
 
-def test_two_processes_train_one_segmenter(tmp_path: Path) -> None:
+def test_two_gloo_processes_train_a_segmenter(tmp_path: Path) -> None:
     write_shapes(tmp_path / 'shapes', ShapesSpec(train_count=4, val_count=2))
     options = ['--data-root', str(tmp_path / 'shapes'), '--work-dir', str(tmp_path / 'run'), '--max-iters', '2']
     sizes = ['train_dataloader.batch_size=2', 'model.backbone.embed_dim=16', 'model.auxiliary_head.in_channels=64']

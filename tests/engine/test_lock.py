@@ -1,4 +1,4 @@
-"""One run per folder."""
+"""The lock file that allows one run per folder."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from swin_backbone.errors import InputError
 
 
 def holder(**changes: object) -> str:
-    return json.dumps({**lock.ourselves(), 'since': '2030-01-01 00:00:00', **changes})
+    return json.dumps({**lock.this_process(), 'since': '2030-01-01 00:00:00', **changes})
 
 
 def ended_process() -> int:
@@ -24,12 +24,12 @@ def ended_process() -> int:
     return process.pid
 
 
-def test_a_second_run_is_told_who_holds_the_folder(tmp_path: Path) -> None:
+def test_a_second_run_reports_the_process_that_uses_the_folder(tmp_path: Path) -> None:
     with locked(tmp_path / 'run'):
-        said = rf'run is in use by process {os.getpid()} on {socket.gethostname()} since 20'
-        with pytest.raises(InputError, match=said), locked(tmp_path / 'run'):
+        message = rf'run is in use by process {os.getpid()} on {socket.gethostname()} since 20'
+        with pytest.raises(InputError, match=message), locked(tmp_path / 'run'):
             pass
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             check_free(tmp_path / 'run')
     with locked(tmp_path / 'run'):
         pass
@@ -51,22 +51,22 @@ def test_a_second_run_is_told_who_holds_the_folder(tmp_path: Path) -> None:
     ],
     ids=['empty', 'garbage', 'list', 'incomplete', 'ended', 'another with its number', 'no number', 'no process'],
 )
-def test_stale_locks_are_taken_over(text: str, tmp_path: Path) -> None:
+def test_stale_locks_are_replaced(text: str, tmp_path: Path) -> None:
     (tmp_path / lock.NAME).write_text(text)
     with locked(tmp_path):
         assert json.loads((tmp_path / lock.NAME).read_text())['pid'] == os.getpid()
     assert (tmp_path / lock.NAME).read_text() == ''
 
 
-def test_a_lock_of_another_machine_says_how_to_remove_it(tmp_path: Path) -> None:
+def test_a_lock_of_another_machine_is_reported_with_its_file(tmp_path: Path) -> None:
     (tmp_path / lock.NAME).write_text(holder(host='node-7', pid=3))
-    said = r'by process 3 on node-7 since .* or delete .*\.running if that process'
-    with pytest.raises(InputError, match=said), locked(tmp_path):
+    message = r'by process 3 on node-7 since .* or delete .*\.running if that process'
+    with pytest.raises(InputError, match=message), locked(tmp_path):
         pass
     assert 'node-7' in (tmp_path / lock.NAME).read_text()
 
 
-def test_the_first_process_of_a_run_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_process_writes_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('RANK', '1')
     with locked(tmp_path), locked(tmp_path):
         assert not (tmp_path / lock.NAME).exists()

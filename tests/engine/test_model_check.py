@@ -1,4 +1,4 @@
-"""What a run refuses before it starts, each with one sentence, exit code 2 and nothing written; and the dry run."""
+"""Checks before a run: one sentence, exit code 2 and no output files for invalid input; and the dry run."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from PIL import Image
 from swin_backbone.cli import outcome, predict, test, train
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine import model_check
-from swin_backbone.engine.class_check import check_classes, check_truth
+from swin_backbone.engine.class_check import check_classes, check_ground_truth
 from swin_backbone.engine.class_names import set_head_classes
 from swin_backbone.engine.error_explanations import explained
 from swin_backbone.engine.train import describe_whole
@@ -47,8 +47,8 @@ def unchanged_environment() -> Iterator[None]:
     os.environ.update(before)
 
 
-def refused(command: Any, argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """Run a command that must refuse; its sentence."""
+def error_of(command: Any, argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must exit with code 2, and return its message."""
     assert outcome(command.main, argv) == 2
     shown = capsys.readouterr().err
     assert 'Traceback' not in shown
@@ -109,7 +109,7 @@ CONFIG_OPTIONS = {
         'val_evaluator.ann_file={root}/annotations/instances_train2017.json',
         'val_evaluator.ann_file is {root}/annotations/instances_train2017.json, but val_dataloader reads',
     ),
-    'no truth': (
+    'no annotation file': (
         'val_evaluator.ann_file=None',
         'val_evaluator has no ann_file: set it to {root}/annotations/instances_val',
     ),
@@ -117,11 +117,13 @@ CONFIG_OPTIONS = {
 
 
 @pytest.mark.parametrize('kind', CONFIG_OPTIONS)
-def test_values_of_a_config(kind: str, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_config_values_raise_input_error(
+    kind: str, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     option, expected = (text.replace('{root}', str(shapes)) for text in CONFIG_OPTIONS[kind])
     work_dir = tmp_path / 'run'
     argv = [str(DETECTION), '--data-root', str(shapes), '--work-dir', str(work_dir), '--cfg-options', option]
-    assert expected in refused(train, argv, capsys)
+    assert expected in error_of(train, argv, capsys)
     assert not work_dir.exists()
 
 
@@ -148,13 +150,15 @@ SEGMENTATION_OPTIONS = {
 
 
 @pytest.mark.parametrize('kind', SEGMENTATION_OPTIONS)
-def test_values_of_a_segmenter(kind: str, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_segmenter_configs_raise_input_error(
+    kind: str, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options, expected = SEGMENTATION_OPTIONS[kind]
     work_dir = tmp_path / 'run'
     argv = [str(SEGMENTATION), '--data-root', str(shapes), '--work-dir', str(work_dir), '--cfg-options', *options]
-    if kind.startswith('label 0'):  # shapes have label 0 for nothing: classes that fit either way
+    if kind.startswith('label 0'):  # ten classes, so that the labels are valid with and without label 0
         argv += ['--classes', ','.join(f'c{number}' for number in range(10))]
-    assert expected in refused(train, argv, capsys)
+    assert expected in error_of(train, argv, capsys)
     assert not work_dir.exists()
 
 
@@ -171,14 +175,14 @@ COMMAND_OPTIONS = {
 
 
 @pytest.mark.parametrize('kind', COMMAND_OPTIONS)
-def test_options_of_training(
+def test_invalid_training_options_raise_input_error(
     kind: str, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for variable in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_LOCAL_RANK'):
         monkeypatch.delenv(variable, raising=False)
     options, expected = COMMAND_OPTIONS[kind]
-    assert expected in refused(train, [str(DETECTION), '--data-root', str(shapes), *options], capsys)
+    assert expected in error_of(train, [str(DETECTION), '--data-root', str(shapes), *options], capsys)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -195,7 +199,9 @@ TEST_OPTIONS = {
 
 
 @pytest.mark.parametrize('kind', TEST_OPTIONS)
-def test_options_of_testing(kind: str, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_test_options_raise_input_error(
+    kind: str, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options, expected = TEST_OPTIONS[kind]
     (tmp_path / 'model.pth').write_bytes(b'')
     argv = [
@@ -213,7 +219,7 @@ def test_options_of_testing(kind: str, shapes: Path, tmp_path: Path, capsys: pyt
             "test_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', datasets=[_v, _v]))\n"
         )
         argv, options = [str(config), *argv[1:]], []
-    assert expected in refused(test, [*argv, *options], capsys)
+    assert expected in error_of(test, [*argv, *options], capsys)
     assert not (tmp_path / 'run').exists()
 
 
@@ -225,12 +231,12 @@ def test_options_of_testing(kind: str, shapes: Path, tmp_path: Path, capsys: pyt
         (['--out-dir', __file__], 'is a file, not a folder'),
     ],
 )
-def test_options_of_predicting(
+def test_invalid_predict_options_raise_input_error(
     options: list[str], expected: str, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / 'model.pth').write_bytes(b'')
     argv = [str(DETECTION), str(tmp_path / 'model.pth'), str(shapes / 'val2017'), *options]
-    assert expected in refused(predict, argv, capsys)
+    assert expected in error_of(predict, argv, capsys)
 
 
 FILES = {
@@ -246,14 +252,14 @@ FILES = {
 
 
 @pytest.mark.parametrize('kind', FILES)
-def test_files_of_configs(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_config_files_raise_input_error(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, expected = FILES[kind]
     base = '' if '_base_ =' in text else f"_base_ = '{DETECTION}'"
     (tmp_path / 'own.py').write_text(f'{base}\n{text}\n' if kind != 'a model' else f'{text}\n')
-    assert expected in refused(train, [str(tmp_path / 'own.py')], capsys)
+    assert expected in error_of(train, [str(tmp_path / 'own.py')], capsys)
 
 
-def test_a_key_left_over_from_a_base_is_to_be_deleted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_inherited_key_suggests_delete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / 'own.py').write_text(
         "_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'\n"
         "model = dict(backbone=dict(type='swin_backbone.SwinTransformer', variant='tiny', init_cfg=None))\n"
@@ -267,7 +273,7 @@ def test_a_key_left_over_from_a_base_is_to_be_deleted(tmp_path: Path, capsys: py
 
 
 def own_classes(root: Path, change: Callable[[dict[str, Any], str], None], target: Path) -> Path:
-    """A copy of the generated data with other annotations."""
+    """Copy the generated data with changed annotations."""
     shutil.copytree(root, target)
     for path in target.glob('annotations/*.json'):
         content = json.loads(path.read_text())
@@ -302,7 +308,7 @@ def drop_one(content: dict[str, Any], name: str) -> None:
         (drop_one, r"class 'triangle' is not in .*val2017"),
     ],
 )
-def test_classes_without_the_option(
+def test_classes_that_differ_from_the_annotations_raise_input_error(
     change: Callable[[dict[str, Any], str], None], expected: str, shapes: Path, tmp_path: Path
 ) -> None:
     config = demo_config(DETECTION, own_classes(shapes, change, tmp_path / 'own'))
@@ -310,16 +316,16 @@ def test_classes_without_the_option(
         check_classes(config, LOADERS)
 
 
-def test_a_merged_file_serves_several_validation_sets(shapes: Path, tmp_path: Path) -> None:
+def test_several_validation_sets_need_one_merged_annotation_file(shapes: Path, tmp_path: Path) -> None:
     config = demo_config(DETECTION, shapes)
     part = config.val_dataloader.dataset
     other = dict(part, ann_file='annotations/instances_train2017.json')
     config.val_dataloader.dataset = dict(type='ConcatDataset', datasets=[part, other])
     with pytest.raises(InputError, match='Use the same file in both, with all images in it'):
-        check_truth(config, 'val_dataloader', 'val_evaluator')
+        check_ground_truth(config, 'val_dataloader', 'val_evaluator')
 
 
-def test_images_of_different_sizes_need_a_crop(shapes: Path, tmp_path: Path) -> None:
+def test_images_of_different_sizes_without_a_crop_raise_input_error(shapes: Path, tmp_path: Path) -> None:
     root = tmp_path / 'own'
     shutil.copytree(shapes, root)
     for folder in ('images', 'annotations'):
@@ -335,7 +341,7 @@ def test_images_of_different_sizes_need_a_crop(shapes: Path, tmp_path: Path) -> 
     model_check.check_sizes(config, 'train_dataloader')
 
 
-def test_a_single_class_is_not_segmented_by_a_softmax(shapes: Path) -> None:
+def test_a_softmax_over_one_class_raises_input_error(shapes: Path) -> None:
     config = demo_config(SEGMENTATION, shapes)
     for loader in LOADERS:
         config[loader].dataset.metainfo = dict(classes=('part',))
@@ -346,7 +352,7 @@ def test_a_single_class_is_not_segmented_by_a_softmax(shapes: Path) -> None:
 @pytest.mark.parametrize(
     'name', ['cascade_swin_t_3x', 'htc_swin_b_6x', 'sparse_rcnn_swin_t_3x', 'reppoints_v2_swin_t_3x']
 )
-def test_configs_of_the_package_are_not_refused(name: str) -> None:
+def test_installed_configs_pass_all_checks(name: str) -> None:
     config = counted_configs.config(name)
     check_types(config)
     model_check.check_model(config, LOADERS)
@@ -372,8 +378,8 @@ def test_known_errors_of_a_run_are_explained() -> None:
         raise RuntimeError('out of memory')
 
 
-def test_every_other_label_of_zero_is_a_class(tmp_path: Path) -> None:
-    """Labels 0, 1 and 2 under reduce_zero_label: label 0 would be ignored and 1 be scored as the first class."""
+def test_an_ignored_label_zero_that_is_a_class_raises_input_error(tmp_path: Path) -> None:
+    """With reduce_zero_label, label 0 of 0, 1 and 2 would be ignored and label 1 would become the first class."""
     config = demo_config(SEGMENTATION, tmp_path)
     for split in ('training', 'validation'):
         for kind in ('images', 'annotations'):
@@ -386,7 +392,7 @@ def test_every_other_label_of_zero_is_a_class(tmp_path: Path) -> None:
         check_classes(config, LOADERS)
 
 
-def test_the_summary_names_weights_that_were_not_loaded(shapes: Path) -> None:
+def test_the_summary_lists_weights_that_were_not_loaded(shapes: Path) -> None:
     config = demo_config(DETECTION, shapes)
     model = build_model(config)
     content = dict(state_dict=model.state_dict())

@@ -1,4 +1,4 @@
-"""Your own data in shipped configs: what is read, what is refused, and that the result is trained."""
+"""Custom data in installed configs: dataset.toml, options, label maps and invalid input."""
 
 import copy
 import json
@@ -42,7 +42,7 @@ annotations = "val.json"
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two images, with a bolt, and a nut on a washer; label maps of them beside."""
+    """Write two images with a bolt, and with a nut on a washer, their COCO files and label maps."""
     (tmp_path / 'photos').mkdir()
     (tmp_path / 'images').symlink_to(tmp_path / 'photos')
     for name in ('train', 'val'):
@@ -79,7 +79,7 @@ def needs_other_maps(config: Config) -> bool:
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_every_config_reads_your_data(name: str, data: Path) -> None:
+def test_every_config_reads_custom_data(name: str, data: Path) -> None:
     config = load(name, data / 'work')
     own = own_data(str(data / 'dataset.toml'), None, None, None)
     if needs_other_maps(config):
@@ -96,7 +96,7 @@ def test_every_config_reads_your_data(name: str, data: Path) -> None:
         assert (Path(folder) / '1.jpg').is_file() and Path(one['ann_file']).is_file()
 
 
-def test_options_name_the_data_too(data: Path) -> None:
+def test_custom_data_can_be_given_by_options(data: Path) -> None:
     config = load('atss_swin_t_3x', data / 'work')
     own = own_data(None, str(data / 'train.json'), str(data / 'val.json'), str(data))
     choose_data(config, own, ('train', 'val'), classes='nut,bolt')
@@ -105,7 +105,7 @@ def test_options_name_the_data_too(data: Path) -> None:
 
 
 @pytest.mark.parametrize('ignored', [True, False])
-def test_label_maps_are_read_as_they_are(data: Path, ignored: bool) -> None:
+def test_custom_label_maps_are_read_without_conversion(data: Path, ignored: bool) -> None:
     config = load('upernet_swin_t_160k', data / 'work')
     toml = f'classes = ["bolt", "nut"]\nignore_label_0 = {str(ignored).lower()}\n'
     toml += (
@@ -123,7 +123,7 @@ def test_label_maps_are_read_as_they_are(data: Path, ignored: bool) -> None:
     assert not any('reduce_zero_label' in step for step in one['pipeline'])
 
 
-def test_polygons_become_label_maps(data: Path) -> None:
+def test_polygons_are_converted_to_label_maps(data: Path) -> None:
     assert write_label_maps(data / 'train.json', data / 'out', ['background', *NAMES]) == ['1', '2']
     labels = np.asarray(Image.open(data / 'out' / '2.png'))
     assert labels.shape == (30, 40) and labels[6, 6] == 2 and labels[1, 1] == 3 and labels[25, 35] == 0
@@ -132,7 +132,7 @@ def test_polygons_become_label_maps(data: Path) -> None:
         write_label_maps(data / 'train.json', data / 'out', ['background', 'screw'])
 
 
-def test_images_are_found(data: Path, tmp_path: Path) -> None:
+def test_find_images_searches_next_to_the_annotations(data: Path, tmp_path: Path) -> None:
     assert find_images(data / 'train.json', data) == data / 'images'
     assert find_images(data / 'maps' / 'train', data) == data / 'images'
     (data / 'lost').mkdir()
@@ -153,7 +153,7 @@ def test_images_are_found(data: Path, tmp_path: Path) -> None:
         ('no toml', 'is not valid TOML'),
     ],
 )
-def test_bad_files_are_refused(toml: str, message: str, tmp_path: Path) -> None:
+def test_invalid_dataset_files_raise_input_error(toml: str, message: str, tmp_path: Path) -> None:
     (tmp_path / 'dataset.toml').write_text(toml)
     with pytest.raises(InputError, match=message):
         read_dataset_file(str(tmp_path / 'dataset.toml'))
@@ -166,13 +166,13 @@ def test_bad_files_are_refused(toml: str, message: str, tmp_path: Path) -> None:
         (dict(dataset='dataset.toml', train_ann='train.json'), 'defines all files'),
     ],
 )
-def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_data_options_raise_input_error(options: dict[str, Any], message: str) -> None:
     named = dict(dict.fromkeys(('dataset', 'train_ann', 'val_ann', 'root')), **options)
     with pytest.raises(InputError, match=message):
         own_data(**named)
 
 
-def test_a_missing_split_is_named(data: Path) -> None:
+def test_a_missing_split_raises_input_error(data: Path) -> None:
     own = own_data(None, str(data / 'train.json'), None, str(data))
     with pytest.raises(InputError, match='no val split: add --val-ann'):
         choose_data(load('atss_swin_t_3x', data / 'work'), own, ('train', 'val'))

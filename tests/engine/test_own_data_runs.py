@@ -1,4 +1,4 @@
-"""The worked examples of docs/own_data.md: train on your own data from a checkpoint, evaluate, predict."""
+"""The examples of docs/own_data.md: training on custom data from a checkpoint, evaluation and prediction."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def unchanged_environment() -> Iterator[None]:
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory: pytest.TempPathFactory, photographs: Path | None) -> Path:
-    """Eight photographs, or generated images, with their annotations in both forms."""
+    """Write eight photographs or generated images with COCO annotations and label maps."""
     root = tmp_path_factory.mktemp('own') / 'parts'
     classes = write_own_data(root, photographs and photographs / 'coco100')
     write_maps(root, classes)
@@ -41,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, photographs: Path | None) -> 
 
 
 def whole_model(config: str, path: Path) -> Path:
-    """A checkpoint of the model of a config, which has other classes than the data."""
+    """Write a checkpoint of the model of a config, whose classes differ from those of the data."""
     loaded = load_config(config)
     loaded.model.backbone.pop('init_cfg', None)
     with DefaultScope.overwrite_default_scope(loaded.default_scope):
@@ -60,7 +60,7 @@ def whole_model(config: str, path: Path) -> Path:
     ],
     ids=['label maps', 'polygons', 'masks', 'boxes'],
 )
-def test_fine_tune_evaluate_and_predict(
+def test_custom_data_can_be_trained_evaluated_and_predicted(
     config: str, file: str, iterations: int, options: list[str], score: str, data: Path, tmp_path: Path
 ) -> None:
     run, whole = tmp_path / 'run', whole_model(config, tmp_path / 'whole.pth')

@@ -1,4 +1,4 @@
-"""Panoptic data sets: their files, their classes, and that a model of things and stuff trains on them."""
+"""Panoptic data sets: checks of files and classes, and training of a panoptic model."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from swin_backbone.datasets.shapes import CLASSES, STUFF_CLASSES, ShapesSpec, write_shapes
-from swin_backbone.engine.class_check import check_classes, check_truth
+from swin_backbone.engine.class_check import check_classes, check_ground_truth
 from swin_backbone.engine.class_names import fit_to_data, name_classes, set_classes
 from swin_backbone.engine.config import move_data_root, use_own_types
 from swin_backbone.engine.data_check import check_files
@@ -31,7 +31,7 @@ TRAIN = 'annotations/panoptic_train2017'
 
 
 def write_panoptic(root: Path, split: str, semantic: str) -> None:
-    """Panoptic annotations of a split of the shapes, from its instances and label maps."""
+    """Write panoptic annotations of a split of the shapes, from its instances and label maps."""
     from pycocotools.coco import COCO
 
     coco = COCO(str(root / f'annotations/instances_{split}2017.json'))
@@ -73,7 +73,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(shapes: Path, tmp_path: Path) -> Path:
-    """A copy to damage, of links but for the annotation files."""
+    """Return a copy of the data that a test may damage; only annotation files are copied, others are hard links."""
     root = tmp_path / 'own'
     for path in shapes.rglob('*'):
         target = root / path.relative_to(shapes)
@@ -90,7 +90,7 @@ def load(root: Path) -> Config:
 
 
 @pytest.mark.parametrize('names', [(*CLASSES, *STUFF_CLASSES), ('star', 'circle', 'water')])
-def test_things_and_stuff_come_from_the_file(names: tuple[str, ...], shapes: Path) -> None:
+def test_things_and_stuff_are_read_from_the_annotation_file(names: tuple[str, ...], shapes: Path) -> None:
     config = load(shapes)
     fit_to_data(config, ','.join(names), no_masks=False)
     things, stuff = sum(name in CLASSES for name in names), sum(name in STUFF_CLASSES for name in names)
@@ -120,13 +120,13 @@ def edit(root: Path, change: Callable[[dict[str, Any]], Any]) -> None:
         (lambda c: c['categories'][5].update(isthing=0), 'disagree on whether cross is a thing'),
     ],
 )
-def test_files_that_do_not_tell_things_from_stuff(change: Any, message: str, own: Path) -> None:
+def test_invalid_thing_and_stuff_categories_raise_input_error(change: Any, message: str, own: Path) -> None:
     edit(own, change)
     with pytest.raises(InputError, match=message):
         set_classes(load(own), (*CLASSES, *STUFF_CLASSES))
 
 
-def test_without_the_file_nobody_knows_the_things(tmp_path: Path) -> None:
+def test_a_missing_panoptic_file_raises_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r'separates things from stuff.*does not exist'):
         name_classes(load(tmp_path), ['bolt', 'floor'])
     assert things_among(counted_configs.config('mask2former_swin_t_50e'), ['bolt']) is None
@@ -175,7 +175,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize('kind', DAMAGE)
-def test_damage_is_found(kind: str, own: Path) -> None:
+def test_damaged_panoptic_data_raise_input_error(kind: str, own: Path) -> None:
     change, expected = DAMAGE[kind]
     change(own)
     with pytest.raises(InputError) as error:
@@ -184,25 +184,25 @@ def test_damage_is_found(kind: str, own: Path) -> None:
 
 
 @pytest.mark.parametrize('extent', ['sample', 'full'])
-def test_sound_files_pass(extent: str, shapes: Path) -> None:
+def test_valid_panoptic_files_pass(extent: str, shapes: Path) -> None:
     config = load(shapes)
     set_classes(config, (*CLASSES, *STUFF_CLASSES))
     check_files(config, LOADERS[:2], extent)
-    check_truth(config, 'val_dataloader', 'val_evaluator')
+    check_ground_truth(config, 'val_dataloader', 'val_evaluator')
 
 
-def test_the_instances_to_score_must_be_of_the_same_images(own: Path) -> None:
+def test_an_evaluator_file_of_other_images_raises_input_error(own: Path) -> None:
     config = load(own)
     config.val_evaluator[1].ann_file = str(own / 'annotations/instances_train2017.json')
     with pytest.raises(
         InputError, match=r'is missing there or has a different file name\. Use a file of the same images'
     ):
-        check_truth(config, 'val_dataloader', 'val_evaluator')
+        check_ground_truth(config, 'val_dataloader', 'val_evaluator')
 
 
 @pytest.fixture
 def panopticapi(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The function of the package that reads maps, which may not be installed."""
+    """Provide the function of panopticapi that reads maps, because the package may not be installed."""
     package, utils = ModuleType('panopticapi'), ModuleType('panopticapi.utils')
     utils.rgb2id = lambda colour: colour.astype(np.int64) @ (1, 256, 65536)  # type: ignore[attr-defined]
     package.utils = utils  # type: ignore[attr-defined]
@@ -221,8 +221,8 @@ def small(config: Config) -> Config:
     return config
 
 
-def test_a_model_of_things_and_stuff_trains_and_is_scored(shapes: Path, panopticapi: None) -> None:
-    """But for PQ itself, which MMDetection computes with the package."""
+def test_a_panoptic_model_trains_and_is_evaluated(shapes: Path, panopticapi: None) -> None:
+    """PQ is left out, because MMDetection computes it with panopticapi."""
     config = small(load(shapes))
     set_classes(config, (*CLASSES, *STUFF_CLASSES))
     config_trials.set_weights(config, 'none')
@@ -234,7 +234,7 @@ def test_a_model_of_things_and_stuff_trains_and_is_scored(shapes: Path, panoptic
     assert 'coco/segm_mAP' in metrics
 
 
-def test_a_trial_without_the_package_takes_instances(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_without_panopticapi_uses_instances(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config_trials, 'find_spec', lambda name: None)
     config = small(counted_configs.config(NAME))
     assert config_trials.prepare(config, str(shapes), 64) == ('instances instead of things and stuff',)

@@ -1,4 +1,4 @@
-"""Predictions: from anything that is an image, the same as the toolkit's, and as files."""
+"""Predictor: image types, equality with the toolkits, and output files."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def predictor_of(path: Path, photos: Path, checkpoint: Path, **options: Any) -> 
 
 
 def process_state() -> tuple[Any, ...]:
-    """What a prediction must leave as it was: default registry scope, environment, safe globals, warning filters."""
+    """Return the registry scope, environment, safe globals and warning filters, which a prediction must not change."""
     scope = DefaultScope.get_current_instance()
     name = None if scope is None else scope.scope_name
     return name, dict(os.environ), set(map(repr, torch.serialization.get_safe_globals())), list(warnings.filters)
@@ -78,7 +78,7 @@ def same(one: Prediction, other: Prediction) -> bool:
 
 
 def run(path: Path, photos: Path, out: Path) -> dict[str, Any]:
-    build_model(demo_config(path, photos.parent))  # the first one changes the process
+    build_model(demo_config(path, photos.parent))  # building the first model changes the process state
     before = process_state()
     predictor = predictor_of(path, photos, out / 'model.pth')
     files = find_files([str(photos)])
@@ -99,7 +99,9 @@ def run(path: Path, photos: Path, out: Path) -> dict[str, Any]:
     return json.loads((out / 'drawn' / 'inner' / 'wide.json').read_text())
 
 
-def test_detections_are_drawn_and_written(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_detections_are_written_as_drawings_and_json(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     written = run(DETECTION, photos, tmp_path)
     assert caplog.text.count('dark.tif: an image of 12 bits stored in 16') == 1
     assert (written['width'], written['height']) == (90, 60) and written['file'].endswith('inner/wide.png')
@@ -112,7 +114,7 @@ def test_detections_are_drawn_and_written(photos: Path, tmp_path: Path, caplog: 
         assert all(-0.1 <= value <= 128.1 for value in one['bbox'])
 
 
-def test_label_maps_are_drawn_and_written(photos: Path, tmp_path: Path) -> None:
+def test_label_maps_are_written_as_drawings_and_json(photos: Path, tmp_path: Path) -> None:
     written = run(SEGMENTATION, photos, tmp_path)
     image = Image.open(tmp_path / 'drawn' / 'inner' / written['label_map'])
     labels = np.asarray(image)
@@ -120,10 +122,10 @@ def test_label_maps_are_drawn_and_written(photos: Path, tmp_path: Path) -> None:
     values, counts = np.unique(labels, return_counts=True)
     assert {one['label']: one['pixels'] for one in written['classes']} == dict(zip(values, counts, strict=True))
     assert sum(one['share'] for one in written['classes']) == pytest.approx(1, abs=1e-4)
-    assert np.asarray(image.convert('RGB')).any()  # the colours of the classes, not nearly black numbers
+    assert np.asarray(image.convert('RGB')).any()  # the palette has the class colours
 
 
-def test_the_checkpoint_must_be_of_this_model(photos: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_model_raises_input_error(photos: Path, tmp_path: Path) -> None:
     config = demo_config(SEGMENTATION, photos.parent)
     state = build_model(config).state_dict()
     state.pop('decode_head.conv_seg.bias')
@@ -135,12 +137,12 @@ def test_the_checkpoint_must_be_of_this_model(photos: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize('path', [DETECTION, SEGMENTATION], ids=['detector', 'segmenter'])
-def test_predictions_are_the_toolkits(path: Path, photos: Path, request: pytest.FixtureRequest) -> None:
+def test_predictions_equal_the_toolkit(path: Path, photos: Path, request: pytest.FixtureRequest) -> None:
     predictor = request.getfixturevalue('detector' if path == DETECTION else 'segmenter')
     files = sorted(photos.glob('0*.jpg'))
     ours = predictor(files, batch_size=2)
-    theirs = predict_with_toolkit(demo_config(path, photos.parent))
-    for found, sample in zip(ours, theirs, strict=True):
+    expected = predict_with_toolkit(demo_config(path, photos.parent))
+    for found, sample in zip(ours, expected, strict=True):
         if path == SEGMENTATION:
             assert (found['label_map'] == sample.pred_sem_seg.data[0].numpy()).all()
             continue
@@ -150,7 +152,7 @@ def test_predictions_are_the_toolkits(path: Path, photos: Path, request: pytest.
         assert found['names'] == NAMES
 
 
-def test_every_kind_of_image_gives_the_same(detector: Predictor, photos: Path) -> None:
+def test_all_image_types_give_the_same_prediction(detector: Predictor, photos: Path) -> None:
     path = photos / '000000100000.jpg'
     array = cv2.imread(str(path))[..., ::-1]
     wanted = detector(path)
@@ -178,13 +180,13 @@ def test_invalid_images_raise_input_error(detector: Predictor, image: Any, messa
         detector(image)
 
 
-def test_images_of_several_sizes_do_not_disturb_each_other(segmenter: Predictor, photos: Path) -> None:
+def test_batching_does_not_change_predictions(segmenter: Predictor, photos: Path) -> None:
     paths = [photos / '000000100000.jpg', photos / 'inner' / 'wide.png', photos / '000000100001.jpg']
     for found, path in zip(segmenter(paths, batch_size=3), paths, strict=True):
         assert same(found, segmenter(path))
 
 
-def test_a_part_is_selected_and_drawn(detector: Predictor, segmenter: Predictor, photos: Path) -> None:
+def test_predictions_are_selected_by_score_and_class(detector: Predictor, segmenter: Predictor, photos: Path) -> None:
     path = photos / '000000100000.jpg'
     found = detector(path)
     name = found['names'][found['labels'][0]]
@@ -198,7 +200,7 @@ def test_a_part_is_selected_and_drawn(detector: Predictor, segmenter: Predictor,
         found.select(classes=['circel'])
 
 
-def test_objects_become_those_of_supervision(detector: Predictor, segmenter: Predictor, photos: Path) -> None:
+def test_to_supervision_keeps_boxes_masks_and_names(detector: Predictor, segmenter: Predictor, photos: Path) -> None:
     pytest.importorskip('supervision', reason='supervision is not installed')
     path = photos / '000000100000.jpg'
     found = detector(path)
@@ -210,7 +212,9 @@ def test_objects_become_those_of_supervision(detector: Predictor, segmenter: Pre
 
 
 @pytest.mark.parametrize('path', [DETECTION, SEGMENTATION], ids=['detector', 'segmenter'])
-def test_a_single_view_is_the_plain_prediction(path: Path, photos: Path, request: pytest.FixtureRequest) -> None:
+def test_tta_with_a_single_view_equals_the_plain_prediction(
+    path: Path, photos: Path, request: pytest.FixtureRequest
+) -> None:
     plain = request.getfixturevalue('detector' if path == DETECTION else 'segmenter')
     config = demo_config(path, photos.parent)
     config.tta_factors, config.tta_flip = [1.0], False
@@ -222,7 +226,7 @@ def test_a_single_view_is_the_plain_prediction(path: Path, photos: Path, request
     assert same(views(image), plain(image))
 
 
-def test_bfloat16_is_close(photos: Path, tmp_path: Path, segmenter: Predictor) -> None:
+def test_bfloat16_predictions_are_close_to_float32(photos: Path, tmp_path: Path, segmenter: Predictor) -> None:
     torch.save(dict(state_dict=segmenter.model.state_dict(), meta={}), tmp_path / 'model.pth')
     half = Predictor(demo_config(SEGMENTATION, photos.parent, 32), tmp_path / 'model.pth', 'cpu', bf16=True)
     full = Predictor(demo_config(SEGMENTATION, photos.parent, 32), tmp_path / 'model.pth', 'cpu')
@@ -230,8 +234,8 @@ def test_bfloat16_is_close(photos: Path, tmp_path: Path, segmenter: Predictor) -
     assert (half(image)['label_map'] == full(image)['label_map']).mean() > 0.8
 
 
-def test_the_model_follows_its_checkpoint(photos: Path, tmp_path: Path) -> None:
-    """A checkpoint of other classes, trained without masks, needs no option."""
+def test_the_model_is_adapted_to_the_classes_of_its_checkpoint(photos: Path, tmp_path: Path) -> None:
+    """A checkpoint with other classes and without masks can be used without options."""
     config = demo_config(DETECTION, photos.parent)
     config.model.roi_head.mask_head = config.model.roi_head.mask_roi_extractor = None
     for head in config.model.roi_head.bbox_head:
@@ -244,7 +248,7 @@ def test_the_model_follows_its_checkpoint(photos: Path, tmp_path: Path) -> None:
         Predictor(demo_config(DETECTION, photos.parent), tmp_path / 'own.pth', 'cpu', ['bolt', 'screw'])
 
 
-def test_objects_are_written_for_coco(detector: Predictor, photos: Path, tmp_path: Path) -> None:
+def test_coco_json_contains_the_selected_objects(detector: Predictor, photos: Path, tmp_path: Path) -> None:
     coco, path = CocoFile(), photos / '000000100000.jpg'
     list(predict_files(detector, {path: Path('a')}, tmp_path, THRESHOLD, ['circle', 'star'], coco))
     coco.write(tmp_path / 'coco.json', NAMES)
@@ -275,7 +279,7 @@ def test_videos_are_predicted_frame_by_frame(segmenter: Predictor, tmp_path: Pat
     assert not list((tmp_path / 'out').glob('*none*'))
 
 
-def test_files_are_found_and_outputs_do_not_collide(tmp_path: Path) -> None:
+def test_find_files_returns_distinct_output_paths(tmp_path: Path) -> None:
     for name in ('a.jpg', 'a.png', 'b.jpg', '.hidden.jpg', 'c/a.jpg', '.cache/d.jpg'):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -293,7 +297,7 @@ def test_files_are_found_and_outputs_do_not_collide(tmp_path: Path) -> None:
         check_outputs(find_files([f'{root}/a.png']), tmp_path)
 
 
-def test_the_package_alone_loads_no_toolkit() -> None:
+def test_importing_the_package_loads_no_toolkit() -> None:
     code = 'import sys, swin_backbone; print({"mmengine", "cv2", "torch"} & set(sys.modules), "Predictor" in '
     code += 'swin_backbone.__all__)'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)

@@ -1,8 +1,8 @@
-"""Whole models of the original detection and segmentation code: their files load completely, and predict the same.
+"""Whole models of the original detection and segmentation code: strict loading and equal predictions.
 
-``fixtures/original_models.npz`` was written with that code (upon MMDetection 2.11 and MMSegmentation 0.11): the
-names and shapes of the state dicts of four narrow models, and what they predict for :func:`image` with the weights that
-:func:`value` gives each name.
+``fixtures/original_models.npz`` was written with that code (with MMDetection 2.11 and MMSegmentation 0.11). It contains
+the names and shapes of the state dicts of four narrow models, and their predictions for :func:`image` with the weights
+of :func:`value`.
 """
 
 import json
@@ -38,7 +38,7 @@ def original() -> dict[str, np.ndarray]:
 
 
 def value(name: str, shape: tuple[int, ...], random: np.random.RandomState) -> np.ndarray:
-    """Weights under which every layer matters; ``RandomState`` gives the same numbers for ever."""
+    """Return weights with which every layer affects the output; ``RandomState`` is stable across numpy versions."""
     if name.endswith('num_batches_tracked'):
         return np.zeros(shape, np.int64)
     noise = random.standard_normal(shape).astype(np.float32)
@@ -57,7 +57,7 @@ def image() -> torch.Tensor:
 
 
 def write_original(original: dict[str, np.ndarray], name: str, path: Path) -> Path:
-    """The file that the original code would have written."""
+    """Write a checkpoint like the original code."""
     random, state = np.random.RandomState(0), {}
     for key, shape in sorted(json.loads(original[f'{name}.shapes'].tobytes()).items()):
         if key.endswith('relative_position_index'):
@@ -69,7 +69,7 @@ def write_original(original: dict[str, np.ndarray], name: str, path: Path) -> Pa
 
 
 def narrow(name: str) -> Config:
-    """A config of the original models in the widths of the fixture."""
+    """Return the config of an original model with the widths of the fixture."""
     config = load_config(name)
     model = config.model
     model.backbone = dict(type='swin_backbone.SwinTransformer', **TINY)
@@ -80,7 +80,7 @@ def narrow(name: str) -> Config:
         model.backbone.out_indices = (1, 2, 3)
         model.neck.update(in_channels=[32, 64, 128], out_channels=64)
         model.bbox_head.update(in_channels=64, feat_channels=64, point_feat_channels=64, corner_dim=64)
-        # The original code kept boxes without width or height, which random weights give.
+        # The original code kept boxes without width or height, which random weights produce.
         model.test_cfg.update(score_thr=0.0, min_bbox_size=-1)
     else:
         model.neck.update(in_channels=[16, 32, 64, 128], out_channels=32)
@@ -101,12 +101,12 @@ def narrow(name: str) -> Config:
 
 @cache
 def model_of(name: str) -> Any:
-    """The model, built once: loading replaces all of its weights."""
+    """Build a model once; loading replaces all of its weights."""
     return build_model(narrow(name), seed=7)
 
 
 def by_class_and_score(boxes: np.ndarray) -> np.ndarray:
-    """The order of detections ``[N, 6]`` (box, score, class) that rounding does not change."""
+    """Return an order of detections ``[N, 6]`` (box, score, class) that is stable under rounding."""
     return np.lexsort((-np.round(boxes[:, 4], 4), boxes[:, 5]))
 
 
@@ -118,7 +118,7 @@ def detect(model: nn.Module) -> Any:
 
 
 @pytest.mark.parametrize('name', DETECTORS)
-def test_released_detectors_predict_the_same(name: str, original: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_released_detectors_equal_the_original_code(name: str, original: dict[str, np.ndarray], tmp_path: Path) -> None:
     model = model_of(name)
     load_whole(model, write_original(original, name, tmp_path / 'model.pth'))
     found = detect(model)
@@ -131,7 +131,7 @@ def test_released_detectors_predict_the_same(name: str, original: dict[str, np.n
         assert np.abs(areas - original[f'{name}.areas'][expected]).max() <= 8
 
 
-def test_a_released_segmenter_predicts_the_same(original: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_released_segmenter_equals_the_original_code(original: dict[str, np.ndarray], tmp_path: Path) -> None:
     model = model_of(SEGMENTER)
     load_whole(model, write_original(original, SEGMENTER, tmp_path / 'model.pth'))
     with torch.no_grad():
@@ -141,7 +141,7 @@ def test_a_released_segmenter_predicts_the_same(original: dict[str, np.ndarray],
 
 
 @pytest.mark.parametrize(
-    ('change', 'said'),
+    ('change', 'message'),
     [
         (
             {'rpn_head.rpn_cls.bias': None},
@@ -161,8 +161,8 @@ def test_a_released_segmenter_predicts_the_same(original: dict[str, np.ndarray],
         ),
     ],
 )
-def test_what_is_missing_or_left_over_is_an_error(
-    change: dict[str, str | None], said: str, original: dict[str, np.ndarray], tmp_path: Path
+def test_missing_or_unexpected_weights_raise_input_error(
+    change: dict[str, str | None], message: str, original: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     path = write_original(original, 'cascade_swin_t_3x', tmp_path / 'model.pth')
     content = torch.load(path)
@@ -172,12 +172,12 @@ def test_what_is_missing_or_left_over_is_an_error(
         else:
             content['state_dict'][name] = content['state_dict'][source]
     torch.save(content, path)
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(InputError, match=message) as error:
         load_whole(model_of('cascade_swin_t_3x'), path)
     assert '\n' not in str(error.value)
 
 
-def test_parts_that_a_model_does_not_have_are_named(
+def test_parts_that_a_model_does_not_have_are_logged(
     original: dict[str, np.ndarray], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = narrow('mask_rcnn_swin_t_1x')
@@ -186,7 +186,7 @@ def test_parts_that_a_model_does_not_have_are_named(
     assert caplog.messages[-1].endswith('the model in this config has no such part: roi_head.mask_head')
 
 
-def test_upernet_of_transformers_predicts_the_same(tmp_path: Path) -> None:
+def test_upernet_of_transformers_equals_the_mmseg_model(tmp_path: Path) -> None:
     transformers = pytest.importorskip('transformers')
     backbone = transformers.SwinConfig(
         embed_dim=16,
@@ -204,16 +204,16 @@ def test_upernet_of_transformers_predicts_the_same(tmp_path: Path) -> None:
             tensor.copy_(torch.from_numpy(np.asarray(value(name, tuple(tensor.shape), random))))
     peer.save_pretrained(tmp_path)
     model = model_of(SEGMENTER)
-    with reading_safely():  # as when a training starts from it
+    with reading_safely():  # as when training starts from it
         started = CheckpointLoader.load_checkpoint(str(tmp_path))
     assert 'decode_head.conv_seg.weight' in started and 'auxiliary_head.convs.0.bn.running_var' in started
     load_whole(model, tmp_path)
     with torch.no_grad():
         ours = model.encode_decode(image(), [dict(img_shape=(HEIGHT, WIDTH), ori_shape=(HEIGHT, WIDTH))])
-        theirs = peer(image()).logits
-    assert (ours - theirs).abs().max() < 2e-5, (ours - theirs).abs().max()
+        expected = peer(image()).logits
+    assert (ours - expected).abs().max() < 2e-5, (ours - expected).abs().max()
 
 
-def test_other_content_is_kept(original: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_read_whole_keeps_other_content(original: dict[str, np.ndarray], tmp_path: Path) -> None:
     content = read_whole(write_original(original, SEGMENTER, tmp_path / 'model.pth'))
     assert content['meta']['epoch'] == 36 and 'decode_head.conv_seg.weight' in content['state_dict']

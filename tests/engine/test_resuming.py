@@ -1,4 +1,4 @@
-"""A run that was killed and resumed ends where an undisturbed one ends, bit for bit, without loading old batches."""
+"""Killed and resumed runs equal uninterrupted ones bit for bit, and skipped batches are not loaded."""
 
 import os
 import signal
@@ -18,21 +18,23 @@ from tests.engine.small_run import EPOCH, Numbers, build, state, toy_config, tra
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-@pytest.mark.parametrize('dies_at', [7, 11])
+@pytest.mark.parametrize('killed_at', [7, 11])
 @pytest.mark.parametrize('by_epoch', [False, True])
-def test_a_killed_run_goes_on_exactly(by_epoch: bool, dies_at: int, workers: int, tmp_path: Path) -> None:
-    """Also when the process that goes on has another number of workers."""
-    undisturbed = train(toy_config(tmp_path / 'one', by_epoch))
-    train(toy_config(tmp_path / 'two', by_epoch, workers), dies_at)
+def test_a_resumed_run_equals_an_uninterrupted_run(
+    by_epoch: bool, killed_at: int, workers: int, tmp_path: Path
+) -> None:
+    """Resuming is exact also with a different number of workers."""
+    uninterrupted = train(toy_config(tmp_path / 'one', by_epoch))
+    train(toy_config(tmp_path / 'two', by_epoch, workers), killed_at)
     config = toy_config(tmp_path / 'two', by_epoch, workers)
     set_resume(config, 'auto')
     resumed = train(config)
-    assert differences(state(undisturbed), state(resumed)) == []
-    assert undisturbed.model.seen[-len(resumed.model.seen) :] == resumed.model.seen
-    assert len(resumed.model.seen) == 3 * EPOCH - (dies_at // EPOCH * EPOCH if by_epoch else dies_at // 4 * 4)
+    assert differences(state(uninterrupted), state(resumed)) == []
+    assert uninterrupted.model.seen[-len(resumed.model.seen) :] == resumed.model.seen
+    assert len(resumed.model.seen) == 3 * EPOCH - (killed_at // EPOCH * EPOCH if by_epoch else killed_at // 4 * 4)
 
 
-def test_samples_depend_on_epoch_and_index_alone(tmp_path: Path) -> None:
+def test_samples_depend_only_on_epoch_and_index(tmp_path: Path) -> None:
     seen = [train(toy_config(tmp_path / str(n), True, workers=n)).model.seen for n in (0, 1, 2)]
     assert seen[0] == seen[1] == seen[2]
     rows = [tuple(batch[i : i + 4]) for batch in seen[0] for i in (0, 4)]
@@ -40,8 +42,8 @@ def test_samples_depend_on_epoch_and_index_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('sampler', ['InfiniteSampler', 'DefaultSampler'])
-def test_old_batches_are_not_loaded(sampler: str, tmp_path: Path) -> None:
-    """Iteration 100,000 is reached by drawing indices."""
+def test_skipped_batches_are_not_loaded(sampler: str, tmp_path: Path) -> None:
+    """Starting at iteration 100,000 only draws indices."""
     config = toy_config(tmp_path, False, count=100_002, custom_hooks=[])
     config.train_dataloader.sampler.type = sampler
     config.train_cfg.val_interval = 10**6
@@ -60,22 +62,22 @@ def test_old_batches_are_not_loaded(sampler: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('by_epoch', [False, True])
-def test_a_loader_gives_batches_before_the_loop_runs(by_epoch: bool, tmp_path: Path) -> None:
-    """As --dry-run asks for."""
+def test_the_data_loader_works_before_the_loop_runs(by_epoch: bool, tmp_path: Path) -> None:
+    """--dry-run needs this."""
     runner = build(toy_config(tmp_path, by_epoch))
     loop = runner.build_train_loop(runner._train_loop)
     assert len(next(iter(loop.dataloader))['inputs']) == 2
 
 
-def test_batches_of_one_orientation_go_on_exactly(tmp_path: Path) -> None:
+def test_aspect_ratio_batches_are_resumed_exactly(tmp_path: Path) -> None:
     pytest.importorskip('mmdet')
     change = dict(batch_sampler=dict(type='mmdet.AspectRatioBatchSampler'))
     states = []
-    for dies_at in (None, 9):
-        config = toy_config(tmp_path / str(dies_at), False)
+    for killed_at in (None, 9):
+        config = toy_config(tmp_path / str(killed_at), False)
         config.train_dataloader.update(change)
-        runner = train(config, dies_at)
-        if dies_at:
+        runner = train(config, killed_at)
+        if killed_at:
             set_resume(config, 'auto')
             runner = train(config)
         states.append(state(runner))
@@ -85,14 +87,14 @@ def test_batches_of_one_orientation_go_on_exactly(tmp_path: Path) -> None:
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize('by_epoch', [False, True])
 def test_signals_save_and_stop_between_iterations(by_epoch: bool, number: signal.Signals, tmp_path: Path) -> None:
-    """In an epoch, too; the extra checkpoint is deleted once the next one is complete."""
+    """Runs can be stopped within an epoch; the extra checkpoint is deleted once the next one is complete."""
 
     class Sends(Hook):
         def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
             if runner.iter == 6:
                 os.kill(os.getpid(), number)
 
-    undisturbed = train(toy_config(tmp_path / 'one', by_epoch))
+    uninterrupted = train(toy_config(tmp_path / 'one', by_epoch))
     config, stop = toy_config(tmp_path / 'two', by_epoch, workers=1), StopHook()
     runner = build(config)
     runner.register_hook(Sends())
@@ -104,10 +106,10 @@ def test_signals_save_and_stop_between_iterations(by_epoch: bool, number: signal
     assert (tmp_path / 'two' / POINTER).read_text() == INTERRUPTED
     set_resume(config, 'auto')
     resumed = train(config)
-    assert differences(state(undisturbed), state(resumed)) == [] and not (tmp_path / 'two' / INTERRUPTED).exists()
+    assert differences(state(uninterrupted), state(resumed)) == [] and not (tmp_path / 'two' / INTERRUPTED).exists()
 
 
-def test_a_stop_within_an_evaluation_repeats_it(tmp_path: Path) -> None:
+def test_an_interrupted_evaluation_is_repeated_after_resuming(tmp_path: Path) -> None:
     config, stop = toy_config(tmp_path / 'two', False), StopHook()
     runner = build(config)
     stop.received = None
@@ -128,7 +130,7 @@ def test_a_stop_within_an_evaluation_repeats_it(tmp_path: Path) -> None:
     )
 
 
-def test_accumulated_gradients_are_used_before_a_stop(tmp_path: Path) -> None:
+def test_a_stop_waits_until_accumulated_gradients_are_applied(tmp_path: Path) -> None:
     config, stop = toy_config(tmp_path, False), StopHook()
     config.optim_wrapper.accumulative_counts = 4
     runner = build(config)

@@ -1,4 +1,4 @@
-"""The files of a run: bounded, whole, and never trusted."""
+"""Checkpoints of a run: their number, atomic writing, and checks when resuming."""
 
 import os
 import re
@@ -28,10 +28,10 @@ def copy_run(finished: Path, folder: Path) -> None:
         (folder / name).write_bytes((finished / name).read_bytes())
 
 
-def test_the_number_of_checkpoints_is_bounded_also_after_a_kill(tmp_path: Path) -> None:
+def test_old_checkpoints_are_deleted_after_a_kill(tmp_path: Path) -> None:
     config = toy_config(tmp_path, False)
     config.default_hooks.checkpoint.update(save_best='toy/score', rule='greater', interval=2)
-    train(config, dies_at=9)
+    train(config, killed_at=9)
     (tmp_path / '.iter_10.pth.abcd1234.pth').write_bytes(b'half')
     set_resume(config, 'auto')
     train(config)
@@ -43,9 +43,7 @@ def test_the_number_of_checkpoints_is_bounded_also_after_a_kill(tmp_path: Path) 
     assert not list(tmp_path.glob('.*.pth')) and (tmp_path / POINTER).read_text() == 'iter_15.pth'
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, replace = toy_config(tmp_path, False), os.replace
 
     def full(source: Any, target: Any) -> None:
@@ -71,7 +69,7 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ('damage', 'said'),
+    ('damage', 'message'),
     [
         (lambda folder: cut(folder / 'iter_15.pth'), r'iter_15\.pth is (damaged or )?incomplete'),
         (lambda folder: flip(folder / 'iter_15.pth'), r'iter_15\.pth is damaged'),
@@ -83,22 +81,20 @@ def flip(path: Path) -> None:
         (lambda folder: (folder / POINTER).unlink(), ''),
     ],
 )
-def test_damage_falls_back_to_the_newest_intact_checkpoint(
-    damage: Any, said: str, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_resume_uses_the_newest_intact_checkpoint(
+    damage: Any, message: str, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     copy_run(finished, tmp_path)
     damage(tmp_path)
     config = toy_config(tmp_path, False)
     set_resume(config, 'auto')
-    kept = not said or 'which is not in' in said
+    kept = not message or 'which is not in' in message
     assert config.resume and Path(config.load_from).name == ('iter_15.pth' if kept else 'iter_12.pth')
-    if said:
-        assert re.search(said, caplog.text) and 'The run continues from' in caplog.text
+    if message:
+        assert re.search(message, caplog.text) and 'The run continues from' in caplog.text
 
 
-def test_nothing_intact_is_an_error_and_nothing_at_all_a_new_run(
-    finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_resume_without_intact_checkpoints(finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     copy_run(finished, tmp_path)
     for name in ('iter_12.pth', 'iter_15.pth'):
         cut(tmp_path / name)
@@ -112,7 +108,7 @@ def test_nothing_intact_is_an_error_and_nothing_at_all_a_new_run(
 
 
 @pytest.mark.parametrize(
-    ('change', 'said'),
+    ('change', 'message'),
     [
         (
             dict(param_scheduler=dict(type='CosineAnnealingLR', by_epoch=False, T_max=30)),
@@ -122,18 +118,18 @@ def test_nothing_intact_is_an_error_and_nothing_at_all_a_new_run(
         (dict(), ''),
     ],
 )
-def test_a_schedule_that_is_not_taken_is_named(
-    change: dict[str, Any], said: str, finished: Path, tmp_path: Path
+def test_a_different_schedule_in_the_config_is_reported(
+    change: dict[str, Any], message: str, finished: Path, tmp_path: Path
 ) -> None:
     copy_run(finished, tmp_path)
     config = toy_config(tmp_path, False, count=15, **change)
     set_resume(config, 'auto')
     summary = StartSummaryHook('float32')
     train(config, hook=summary)
-    assert (said in summary.changed and 'WARNING' in summary.changed) if said else summary.changed == ''
+    assert (message in summary.changed and 'WARNING' in summary.changed) if message else summary.changed == ''
 
 
-def test_the_seed_of_a_run_is_kept(finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_resumed_run_keeps_its_seed(finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     copy_run(finished, tmp_path)
     for given in (None, 6):
         config = toy_config(tmp_path, False, randomness=dict(seed=given))
@@ -148,7 +144,7 @@ def resume_and_train(config: Config, path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    'lie',
+    'change',
     [
         dict(meta=dict(epoch='x', iter=15)),
         dict(optimizer=dict(state={}, param_groups=[])),
@@ -157,16 +153,18 @@ def resume_and_train(config: Config, path: Path) -> None:
         dict(random_state=dict(python=3)),
     ],
 )
-def test_states_that_lie_are_refused_in_one_sentence(lie: dict[str, Any], finished: Path, tmp_path: Path) -> None:
+def test_invalid_states_raise_input_error_with_one_sentence(
+    change: dict[str, Any], finished: Path, tmp_path: Path
+) -> None:
     content = torch.load(finished / 'iter_15.pth', weights_only=False)
-    torch.save({**content, **lie}, tmp_path / 'lie.pth')
+    torch.save({**content, **change}, tmp_path / 'changed.pth')
     config = toy_config(tmp_path / 'run', False, count=18)
-    with pytest.raises(InputError, match=r'lie\.pth cannot be resumed') as error:
-        resume_and_train(config, tmp_path / 'lie.pth')
+    with pytest.raises(InputError, match=r'changed\.pth cannot be resumed') as error:
+        resume_and_train(config, tmp_path / 'changed.pth')
     assert '\n' not in str(error.value)
 
 
-def test_a_checkpoint_cannot_delete_foreign_files(finished: Path, tmp_path: Path) -> None:
+def test_a_malicious_checkpoint_cannot_delete_other_files(finished: Path, tmp_path: Path) -> None:
     content = torch.load(finished / 'iter_12.pth', weights_only=False)
     owned, mark = tmp_path / 'precious.pth', tmp_path / 'owned'
     owned.write_bytes(b'x')

@@ -1,4 +1,4 @@
-"""What the screen is spared, and the log file is not."""
+"""Filtering of console messages and warnings, and compilation."""
 
 import logging
 import warnings
@@ -13,7 +13,7 @@ from swin_backbone.engine.runner import FOR_THE_FILE, ignore_warnings, quiet_con
 from swin_backbone.engine.train import QuietRunner
 
 
-def test_words_about_the_toolkits_stay_in_the_log_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_toolkit_messages_are_written_to_the_log_file_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / 'run.log'
     logger = MMLogger('test_quiet', log_file=str(log))
     quiet_console(logger)
@@ -24,7 +24,7 @@ def test_words_about_the_toolkits_stay_in_the_log_file(tmp_path: Path, capsys: p
     assert written.count('and so on') == len(FOR_THE_FILE) + 1
 
 
-def test_warnings_that_the_user_can_act_on_are_shown() -> None:
+def test_only_toolkit_warnings_are_suppressed() -> None:
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter('always')
         ignore_warnings()
@@ -33,8 +33,8 @@ def test_warnings_that_the_user_can_act_on_are_shown() -> None:
     assert [str(warning.message) for warning in shown] == ['the learning rate is zero']
 
 
-def test_compile_leaves_the_optimizer_and_the_hooks_alone() -> None:
-    """The Runner would compile whole steps, and PyTorch cannot trace the optimizer's groups of parameters."""
+def test_compile_applies_only_to_the_forward_pass() -> None:
+    """The Runner would compile whole steps, but PyTorch cannot trace the parameter groups of the optimizer."""
     runner = QuietRunner.__new__(QuietRunner)
     runner.cfg = Config(dict(compile=dict(backend='eager')))
     runner.model, runner.logger = torch.nn.Linear(2, 3), logging.getLogger('test')

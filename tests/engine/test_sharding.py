@@ -1,4 +1,4 @@
-"""Two processes that divide a training compute what one process computes."""
+"""Training with DDP, ZeRO and FSDP in two processes equals training in one process."""
 
 import os
 from pathlib import Path
@@ -31,13 +31,13 @@ RUNS = {
     'fsdp_resumed': ('fsdp', 'fsdp'),
     'zero_after_fsdp': ('zero', 'fsdp'),
 }
-"""Strategies, and the run whose checkpoint in the middle they go on from."""
+"""Strategy of each run, and the run from whose intermediate checkpoint it is resumed."""
 
 LARGE = dict(type='swin_backbone.SwinTransformer', embed_dim=64, num_heads=(2, 4, 8, 16), version=2)
 
 
 def configure(folder: Path, run: str, batch: int) -> Config:
-    """The demo segmenter in miniature, with clipped and accumulated gradients, and without batch norms and dropout."""
+    """Return the config of a small demo segmenter with gradient clipping and accumulation, without batch norms."""
     norm = dict(type='GN', num_groups=4)
     config = load_config(str(REPOSITORY / 'configs/segmentation/upernet_swin_demo.py'))
     changes: dict[str, Any] = dict(
@@ -75,7 +75,7 @@ def train(config: Config) -> None:
 
 
 def compute(rank: int, folder: Path) -> None:
-    """What each of two processes computes."""
+    """Run all strategies in one of two processes."""
     torch.set_num_threads(1)
     variables = dict(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='localhost', MASTER_PORT='1')
     os.environ.update(variables, CUDA_VISIBLE_DEVICES='')
@@ -88,12 +88,12 @@ def compute(rank: int, folder: Path) -> None:
 
 
 def format_nothing(text: str, **options: Any) -> tuple[str, bool]:
-    """In the place of what lays out the text of configs."""
+    """Replacement for the formatter of config files."""
     return text, True
 
 
 def compute_runs(folder: Path) -> None:
-    """Train as the strategies say."""
+    """Train with each strategy."""
     for run, (strategy, before) in RUNS.items():
         config = configure(folder, run, batch=2)
         with patch.object(distributed, 'init_process_group'):
@@ -105,32 +105,32 @@ def compute_runs(folder: Path) -> None:
 
 
 def growth() -> tuple[int, int]:
-    """The most memory that building a backbone in shards adds to this process, and what the whole backbone takes."""
+    """Return the peak memory added by building a sharded backbone, and the memory of the whole backbone."""
     import swin_backbone.registry  # noqa: F401
 
     build_in_shards(dict(LARGE, variant=None, embed_dim=12, depths=(1,), num_heads=(1,), out_indices=(0,)))
-    Path('/proc/self/clear_refs').write_text('5')  # the peak from now on
+    Path('/proc/self/clear_refs').write_text('5')  # reset the peak
     before = memory('VmRSS')
     backbone = build_in_shards(dict(LARGE))
     return memory('VmHWM') - before, sum(4 * parameter.numel() for parameter in backbone.parameters())
 
 
 def memory(key: str) -> int:
-    """Bytes of memory that this process uses, or has used at most."""
+    """Return the current (VmRSS) or peak (VmHWM) memory of this process in bytes."""
     lines = Path('/proc/self/status').read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runs of one process and of two."""
+    """Run the training in one process and in two processes."""
     folder = tmp_path_factory.mktemp('runs')
     write_shapes(folder / 'shapes', ShapesSpec(train_count=8, val_count=3, width=64, height=64, object_size=(12, 32)))
     config = configure(folder, 'one', batch=4)
     set_launcher(config, 'none')
     with patch('torch.cuda.is_available', return_value=False):
         train(config)
-    with patch.dict(os.environ, MALLOC_MMAP_THRESHOLD_='65536'):  # freed memory is given back
+    with patch.dict(os.environ, MALLOC_MMAP_THRESHOLD_='65536'):  # return freed memory to the system
         torch.multiprocessing.spawn(compute, args=(folder,), nprocs=2)
     return folder
 
@@ -163,14 +163,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     ],
 )
-def test_refusals(strategy: str | None, changes: dict[str, Any], message: str) -> None:
+def test_unsupported_strategies_raise_input_error(strategy: str | None, changes: dict[str, Any], message: str) -> None:
     parts = dict(launcher='pytorch', model=dict(), optim_wrapper=dict(optimizer=dict(type='AdamW')))
     with pytest.raises(InputError, match=message):
         set_strategy(Config({**parts, **changes}), strategy)
 
 
 @pytest.mark.parametrize('strategy', ['zero', 'fsdp'])
-def test_a_config_may_name_the_strategy(strategy: str) -> None:
+def test_the_strategy_can_be_set_in_the_config(strategy: str) -> None:
     config = Config(dict(launcher='pytorch', model=dict(), optim_wrapper=dict(optimizer=dict(type='SGD'))))
     config.strategy = strategy
     set_strategy(config, None)
@@ -184,7 +184,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize('run', RUNS)
-def test_two_processes_train_as_one(folder: Path, run: str) -> None:
+def test_two_processes_train_the_same_weights_as_one(folder: Path, run: str) -> None:
     one, two = read(folder / 'one/iter_4.pth'), read(folder / run / 'iter_4.pth')
     assert list(one['state_dict']) == list(two['state_dict'])
     assert all(type(value) is torch.Tensor for value in two['state_dict'].values())
@@ -195,13 +195,13 @@ def test_two_processes_train_as_one(folder: Path, run: str) -> None:
     assert scores['val/mIoU'] == read(folder / run / 'scores')['val/mIoU']
 
 
-def test_a_resumed_run_in_shards_is_exact(folder: Path) -> None:
+def test_a_resumed_sharded_run_is_exact(folder: Path) -> None:
     first, resumed = (read(folder / run / 'iter_4.pth') for run in ('fsdp', 'fsdp_resumed'))
     for key in ('state_dict', 'optimizer'):
         torch.testing.assert_close(resumed[key], first[key], rtol=0, atol=0)
 
 
-def test_no_process_holds_the_whole_backbone(folder: Path) -> None:
+def test_no_process_allocates_the_whole_backbone(folder: Path) -> None:
     for rank in (0, 1):
         peak, total = torch.load(folder / f'growth{rank}', weights_only=False)
         assert peak < 0.75 * total, (peak, total)

@@ -1,4 +1,4 @@
-"""Files for the test servers: the right images, names and numbers."""
+"""Submission files for test servers: images, file names and content."""
 
 import json
 import zipfile
@@ -22,14 +22,14 @@ def shapes(tmp_path: Path) -> Path:
     return root
 
 
-def test_coco_falls_back_to_the_own_split_and_says_so(shapes: Path, tmp_path: Path) -> None:
+def test_format_for_server_falls_back_to_the_config_split(shapes: Path, tmp_path: Path) -> None:
     config = demo_config(DETECTION, shapes)
     submission = format_for_server(config, str(tmp_path / 'out'))
     assert (submission.split, submission.public) == ('val2017', False)
     assert config.test_evaluator.format_only and config.test_dataloader.dataset.data_prefix.img == 'val2017/'
 
 
-def test_coco_test_dev_is_used_where_it_is(shapes: Path, tmp_path: Path) -> None:
+def test_coco_test_dev_is_used_if_present(shapes: Path, tmp_path: Path) -> None:
     (shapes / 'test2017').mkdir()
     (shapes / 'annotations/image_info_test-dev2017.json').write_text('{}')
     config = demo_config(DETECTION, shapes)
@@ -63,7 +63,7 @@ def test_coco_test_dev_is_used_where_it_is(shapes: Path, tmp_path: Path) -> None
     assert not raw.exists()
 
 
-def test_ade20k_test_images_are_used_where_they_are(shapes: Path, tmp_path: Path) -> None:
+def test_ade20k_test_images_are_used_if_present(shapes: Path, tmp_path: Path) -> None:
     (shapes / 'images' / 'testing').mkdir()
     config = demo_config(SEGMENTATION, shapes)
     submission = format_for_server(config, str(tmp_path / 'out'))
@@ -78,14 +78,14 @@ def test_ade20k_test_images_are_used_where_they_are(shapes: Path, tmp_path: Path
         assert archive.namelist() == ['ADE_test_00000001.png']
 
 
-def test_steps_that_read_truth_are_taken_out_of_views_too() -> None:
+def test_annotation_steps_are_removed_from_views() -> None:
     views = dict(type='TestTimeAug', transforms=[[dict(type='Resize')], [dict(type='LoadAnnotations')]])
     cleaned = without_annotations([dict(type='LoadImageFromFile'), views, dict(type='mmseg.LoadAnnotations')])
     assert [step['type'] for step in cleaned] == ['LoadImageFromFile', 'TestTimeAug']
     assert cleaned[1]['transforms'] == [[dict(type='Resize')]]
 
 
-def test_other_metrics_have_no_server(shapes: Path, tmp_path: Path) -> None:
+def test_metrics_without_a_server_raise_input_error(shapes: Path, tmp_path: Path) -> None:
     config = demo_config(DETECTION, shapes)
     config.test_evaluator = dict(type='VOCMetric')
     with pytest.raises(InputError, match='not the metric VOCMetric'):

@@ -1,4 +1,4 @@
-"""Testing runs from a checkpoint to the summary, the report and the files for servers."""
+"""Test runs: the summary, the report and submission files."""
 
 import json
 import threading
@@ -19,7 +19,7 @@ from swin_backbone.checkpoint.published import WEIGHTS
 from swin_backbone.cli.test import main
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine.submission import format_for_server
-from swin_backbone.engine.test import beside_published, run_test
+from swin_backbone.engine.test import compare_with_published, run_test
 from swin_backbone.engine.tta import use_tta
 from swin_backbone.errors import InputError
 from tests.demo_models import DETECTION, SEGMENTATION, build_model, demo_config
@@ -33,7 +33,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def runnable(path: Path, shapes: Path, folder: Path) -> Config:
-    """A demo's config with a checkpoint of random weights, without worker processes."""
+    """Return a demo config with a checkpoint of random weights and without worker processes."""
     config = demo_config(path, shapes)
     torch.save(dict(state_dict=build_model(config).state_dict(), meta={}), folder / 'model.pth')
     config.load_from, config.work_dir = str(folder / 'model.pth'), str(folder / 'work')
@@ -48,16 +48,16 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ('path', 'figures', 'files'),
+    ('path', 'scores', 'files'),
     [
         (DETECTION, ('bbox_mAP', 'segm_mAP'), ('sizes.png', 'classes_mask.csv', 'precision_recall_box.png')),
         (SEGMENTATION, ('mIoU', 'mAcc', 'aAcc'), ('confusion.png', 'classes.csv', 'confusion.csv')),
     ],
     ids=['detection', 'segmentation'],
 )
-def test_a_test_in_views_leaves_a_summary_and_a_report(
+def test_a_multi_scale_test_writes_a_summary_and_a_report(
     path: Path,
-    figures: tuple[str, ...],
+    scores: tuple[str, ...],
     files: tuple[str, ...],
     shapes: Path,
     tmp_path: Path,
@@ -67,7 +67,7 @@ def test_a_test_in_views_leaves_a_summary_and_a_report(
     views = use_tta(config, factors=(1.0,))
     run_test(config, views, str(tmp_path / 'report'))
     summary = summary_of(tmp_path)
-    assert (summary['views'], summary['images']) == (2, 3) and all(0 <= summary[name] <= 1 for name in figures)
+    assert (summary['views'], summary['images']) == (2, 3) and all(0 <= summary[name] <= 1 for name in scores)
     drawn = {file.name for file in (tmp_path / 'report' / 'images').iterdir()}
     assert drawn == {'000000100000.png', '000000100001.png', '000000100002.png'}
     page = (tmp_path / 'report' / 'index.html').read_text()
@@ -78,7 +78,7 @@ def test_a_test_in_views_leaves_a_summary_and_a_report(
 
 
 @pytest.mark.parametrize('tta', [False, True])
-def test_a_checkpoint_of_another_model_is_refused(tta: bool, shapes: Path, tmp_path: Path) -> None:
+def test_testing_a_checkpoint_of_another_model_raises_input_error(tta: bool, shapes: Path, tmp_path: Path) -> None:
     config = runnable(SEGMENTATION, shapes, tmp_path)
     if tta:
         use_tta(config, factors=(1.0,))
@@ -112,14 +112,14 @@ def test_a_released_model_is_downloaded_and_compared(
         server.shutdown()
     summary = summary_of(tmp_path)
     assert summary['published'] == {'mIoU': 0.4451} and summary['checkpoint'].endswith(release.name)
-    said = (
+    message = (
         f'Measured: mIoU {summary["mIoU"]:.4f} (published: 0.4451); this test has 3 images, the published one had 2000'
     )
-    assert said in capsys.readouterr().out
+    assert message in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ('metrics', 'views', 'images', 'said'),
+    ('metrics', 'views', 'images', 'message'),
     [
         ({'coco/bbox_mAP': 0.50312}, 1, 5000, 'Measured: box AP 0.5031 (published: 0.504)'),
         (
@@ -132,25 +132,27 @@ def test_a_released_model_is_downloaded_and_compared(
         ({'coco/bbox_mAP': 0.5}, 8, 5000, 'No scores were published for this kind of test of the released model.'),
     ],
 )
-def test_scores_stand_beside_the_published_ones(metrics: dict[str, float], views: int, images: int, said: str) -> None:
+def test_scores_are_compared_with_the_published_ones(
+    metrics: dict[str, float], views: int, images: int, message: str
+) -> None:
     weights = WEIGHTS['cascade_swin_t_3x']
-    assert beside_published(metrics, weights.fractions(views), images, weights.images) == said
+    assert compare_with_published(metrics, weights.fractions(views), images, weights.images) == message
 
 
 @pytest.mark.parametrize(
-    ('words', 'said'),
+    ('arguments', 'message'),
     [
         (['model.pth', '--released'], 'checkpoint model.pth and --released cannot be combined'),
         ([], 'give a CHECKPOINT to test, or --released'),
         (['released'], 'the authors released no whole model for upernet_swin_demo; they did for mask_rcnn_swin_t_1x'),
     ],
 )
-def test_one_checkpoint_is_tested(words: list[str], said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        main([str(SEGMENTATION), *words])
+def test_invalid_checkpoint_arguments_raise_input_error(arguments: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        main([str(SEGMENTATION), *arguments])
 
 
-def test_files_for_cocos_server_hold_the_predictions(shapes: Path, tmp_path: Path) -> None:
+def test_coco_submission_files_contain_the_predictions(shapes: Path, tmp_path: Path) -> None:
     config = runnable(DETECTION, shapes, tmp_path)
     submission = format_for_server(config, str(tmp_path / 'upload'))
     run_test(config, submission=submission)
@@ -164,7 +166,7 @@ def test_files_for_cocos_server_hold_the_predictions(shapes: Path, tmp_path: Pat
         assert all(('segmentation' in one) == (kind == 'segm') for one in predictions)
 
 
-def test_files_for_ade20ks_server_count_classes_from_one(shapes: Path, tmp_path: Path) -> None:
+def test_ade20k_submission_labels_start_at_one(shapes: Path, tmp_path: Path) -> None:
     config = runnable(SEGMENTATION, shapes, tmp_path)
     submission = format_for_server(config, str(tmp_path / 'upload'))
     run_test(config, submission=submission)

@@ -1,4 +1,4 @@
-"""TensorBoard where it is installed, Weights & Biases where it is asked for."""
+"""Logging to TensorBoard and Weights & Biases."""
 
 import pytest
 from mmengine.config import Config
@@ -14,7 +14,7 @@ def backends(monkeypatch: pytest.MonkeyPatch, installed: set[str], project: str 
     return [backend.type for backend in config.visualizer.vis_backends]
 
 
-def test_tensorboard_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorboard_is_used_if_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     local, board = 'LocalVisBackend', 'TensorboardVisBackend'
     assert backends(monkeypatch, {'tensorboard'}, None, local) == [local, board]
     assert backends(monkeypatch, {'tensorboard'}, None) == [local, board]
@@ -22,7 +22,7 @@ def test_tensorboard_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPat
     assert backends(monkeypatch, set(), None, local) == [local]
 
 
-def test_weights_and_biases_by_one_option(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_and_biases_backend_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trackers, 'is_installed', lambda package: True)
     config = Config(dict(visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])))
     trackers.set_trackers(config, 'swin')

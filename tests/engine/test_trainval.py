@@ -1,4 +1,4 @@
-"""Training on the validation data too."""
+"""The option --trainval: training on training and validation data."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize('path', [DETECTION, SEGMENTATION])
 @pytest.mark.parametrize('repeated', [False, True])
-def test_both_sets_go_through_the_training_pipeline(path: Path, repeated: bool, shapes: Path) -> None:
+def test_trainval_applies_the_training_pipeline_to_both_sets(path: Path, repeated: bool, shapes: Path) -> None:
     config = demo_config(path, shapes)
     training = config.train_dataloader.dataset
     if repeated:
@@ -81,14 +81,14 @@ def with_stuff(config: Any) -> None:
         ),
     ],
 )
-def test_what_cannot_be_joined(change: Any, message: str, shapes: Path) -> None:
+def test_validation_data_that_cannot_be_added_raise_input_error(change: Any, message: str, shapes: Path) -> None:
     config = demo_config(DETECTION, shapes)
     change(config)
     with pytest.raises(InputError, match=message):
         use_trainval(config)
 
 
-def test_a_run_on_both_sets_with_accumulated_gradients(shapes: Path, tmp_path: Path) -> None:
+def test_trainval_with_accumulated_gradients(shapes: Path, tmp_path: Path) -> None:
     config = demo_config(SEGMENTATION, shapes)
     config.train_dataloader.update(batch_size=2, num_workers=0)
     config.default_hooks.checkpoint.save_best = 'mIoU'

@@ -1,4 +1,4 @@
-"""Which views a config is tested in."""
+"""Views of multi-scale testing."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def alternatives(config: Config) -> list[Any]:
     return views['transforms']
 
 
-def test_detection_scales_its_test_size() -> None:
+def test_detection_views_scale_the_test_size() -> None:
     config = read('detection/cascade_swin_t_3x.py')
     plain = config.test_dataloader.dataset.pipeline
     assert use_tta(config) == 2 * len(DETECTION_FACTORS)
@@ -33,7 +33,7 @@ def test_detection_scales_its_test_size() -> None:
     assert [step['type'] for step in plain] == ['LoadImageFromFile', 'Resize', 'LoadAnnotations', 'PackDetInputs']
 
 
-def test_segmentation_scales_its_test_size_and_not_each_image() -> None:
+def test_segmentation_views_scale_the_test_size() -> None:
     config = read('segmentation/upernet_swin_t_160k.py')
     assert all('scale_factor' in size for size in config.tta_pipeline[1]['transforms'][0])
     assert use_tta(config) == 12
@@ -43,7 +43,7 @@ def test_segmentation_scales_its_test_size_and_not_each_image() -> None:
     assert 'scale_factor' in config.tta_pipeline[1]['transforms'][0][0]
 
 
-def test_without_a_resize_factors_count_from_the_image() -> None:
+def test_without_a_resize_step_factors_scale_the_image() -> None:
     for name in ('detection/cascade_swin_demo.py', 'segmentation/upernet_swin_demo.py'):
         config = read(name)
         data_set = config.test_dataloader.dataset
@@ -53,7 +53,7 @@ def test_without_a_resize_factors_count_from_the_image() -> None:
         assert len(data_set.pipeline) == 2 and len(alternatives(config)) == 4
 
 
-def test_a_config_can_list_factors_or_write_the_whole_pipeline() -> None:
+def test_a_config_can_define_factors_or_a_pipeline() -> None:
     config = read('detection/cascade_swin_t_3x.py', tta_factors=[0.5, 1.0])
     assert use_tta(config) == 4
     config = read('detection/cascade_swin_t_3x.py', tta_factors=[0.5, 1.0], tta_flip=False)
@@ -67,14 +67,14 @@ def test_a_config_can_list_factors_or_write_the_whole_pipeline() -> None:
     assert config.model.type == 'MyTTAModel' and config.model.weight == 2 and config.model.module.type == 'CascadeRCNN'
 
 
-def test_the_stock_model_for_detection_gives_way_to_one_that_merges_masks() -> None:
+def test_det_tta_model_is_replaced_by_instance_tta_model() -> None:
     config = read('detection/cascade_swin_t_3x.py')
     config.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.7), max_per_img=9))
     use_tta(config)
     assert config.model.type == 'swin_backbone.InstanceTTAModel' and config.model.nms.iou_threshold == 0.7
 
 
-def test_an_unclear_test_size_is_refused() -> None:
+def test_several_resize_steps_raise_input_error() -> None:
     config = read('detection/cascade_swin_t_3x.py')
     pipeline = config.test_dataloader.dataset.pipeline
     config.test_dataloader.dataset.pipeline = [*pipeline[:2], *pipeline[1:]]
@@ -91,16 +91,16 @@ def test_an_unclear_test_size_is_refused() -> None:
         ('segmentation/upernet_swin_l_640_160k.py', 12),
     ],
 )
-def test_other_configs_have_views_too(name: str, views: int) -> None:
+def test_number_of_views_of_other_configs(name: str, views: int) -> None:
     assert use_tta(read(name)) == views
 
 
-def test_a_config_chooses_what_is_merged() -> None:
+def test_tta_merge_is_set_by_the_config() -> None:
     config = read('detection/cascade_swin_t_3x.py', tta_merge='proposals')
     use_tta(config)
     assert config.model.type == 'swin_backbone.InstanceTTAModel' and config.model['merge'] == 'proposals'
 
 
-def test_a_segmenter_has_no_proposals() -> None:
+def test_tta_merge_of_a_segmenter_raises_input_error() -> None:
     with pytest.raises(InputError, match='tta_merge is for detectors'):
         use_tta(read('segmentation/upernet_swin_t_160k.py', tta_merge='proposals'))
