@@ -157,7 +157,7 @@ def test_released_segmenter_equals_the_original_code(original: dict[str, np.ndar
         ),
         (
             {'bbox_head.0.fc_cls.weight': 'rpn_head.rpn_cls.bias'},
-            'written by MMDetection 1, .* background as the first',
+            'written by MMDetection 1, .* background as its first',
         ),
     ],
 )

@@ -147,7 +147,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             dict(runner_type='FlexibleRunner'),
             'FlexibleRunner is not supported, because it cannot resume exactly',
         ),
-        ('fsdp', dict(custom_hooks=[dict(type='EMAHook')]), 'averaged weights .EMAHook.*give --strategy zero'),
+        ('fsdp', dict(custom_hooks=[dict(type='EMAHook')]), 'averaged weights .EMAHook.*use --strategy zero'),
         ('fsdp', dict(custom_hooks=[dict(type='mmdet.ExpMomentumEMAHook')]), 'averaged weights'),
         ('fsdp', dict(find_unused_parameters=True), 'find_unused_parameters'),
         ('fsdp', dict(model_wrapper_cfg=dict(type='MMSeparateDistributedDataParallel')), 'the model wrapper MMSep'),
