@@ -93,7 +93,7 @@ def check_maps(
             unreadable.append(f'{name}: {one.problem}')
             continue
         if one.mode in CHANNELS:
-            colour.append(f'{name} is a colour image of {CHANNELS[one.mode]} channels, label maps have one')
+            colour.append(f'{name} is a colour image with {CHANNELS[one.mode]} channels, but label maps have one')
             continue
         if one.mode == 'F':
             fractional.append(name)

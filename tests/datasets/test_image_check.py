@@ -131,9 +131,9 @@ MAPS: dict[str, tuple[str, Maker, str]] = {
     'colours': (
         'a.png',
         save(np.stack([LABELS] * 3, axis=-1)),
-        '1 label map with colours (a.png is a colour image of 3 channels, label maps have one): convert colours',
+        '1 label map with colours (a.png is a colour image with 3 channels, but label maps have one): convert colours',
     ),
-    'transparency': ('a.png', save(LABELS, 'LA'), 'a.png is a colour image of 2 channels'),
+    'transparency': ('a.png', save(LABELS, 'LA'), 'a.png is a colour image with 2 channels'),
     'floats': ('a.tif', save(LABELS.astype(np.float32)), '1 label map of floating-point numbers (a.tif)'),
     'another size': ('a.png', save(LABELS[:20]), 'size that differs from the image (a.png: 40x20, its image 40x30)'),
     'a label beyond the classes': ('a.png', save(LABELS + (LABELS == 2)), '(a.png: label 3): 3 classes'),

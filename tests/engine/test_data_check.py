@@ -136,7 +136,7 @@ SEGMENTATION_KINDS: dict[str, tuple[Change, str]] = {
     'a size': (resize('annotations/training', (64, 64)), '1 label map with a size that differs from the image (0000'),
     'colours': (
         lambda root: Image.new('RGB', (128, 128)).save(file_of('annotations/validation', root)),
-        'is a colour image of 3 channels, label maps have one): convert colours to class numbers',
+        'is a colour image with 3 channels, but label maps have one): convert colours to class numbers',
     ),
 }  # fmt: skip
 
