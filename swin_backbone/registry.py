@@ -5,11 +5,14 @@ mmengine imports ``<scope>.registry`` automatically for a type of an unknown sco
 """
 
 import sys
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial, wraps
 from importlib import import_module
 from typing import Any
+from unittest.mock import patch
 
+import torch
 from mmengine.logging import HistoryBuffer  # noqa: F401  the safe reader accepts this class only if it is imported
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
@@ -62,7 +65,7 @@ def reading_history(loader: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(loader)
     def load(*args: Any, **options: Any) -> Any:
-        with safe_globals(history_globals):
+        with safe_globals(history_globals), without_running_code():
             content = loader(*args, **options)
         meta = content.get('meta') if isinstance(content, dict) else None
         if isinstance(meta, dict):
@@ -72,6 +75,16 @@ def reading_history(loader: Callable[..., Any]) -> Callable[..., Any]:
     return load
 
 
-if not hasattr(checkpoint, 'get_torch_safe_globals'):  # the maintained forks already accept their own checkpoints
-    CheckpointLoader.register_scheme('', reading_history(checkpoint.load_from_local), force=True)
-    CheckpointLoader.register_scheme(('http://', 'https://'), reading_history(checkpoint.load_from_http), force=True)
+@contextmanager
+def without_running_code() -> Iterator[None]:
+    """Make mmengine load files from URLs, and the forks all files, with ``weights_only=True`` and without exception."""
+    load_url = partial(checkpoint.load_url, weights_only=True)
+    with (
+        patch.object(checkpoint, 'load_url', load_url),
+        patch.object(checkpoint, '_safe_torch_load', torch.load, create=True),  # has weights_only=False as a fallback
+    ):
+        yield
+
+
+CheckpointLoader.register_scheme('', reading_history(checkpoint.load_from_local), force=True)
+CheckpointLoader.register_scheme(('http://', 'https://'), reading_history(checkpoint.load_from_http), force=True)

@@ -1,9 +1,15 @@
 """The backbone builds from both toolkits' registries by its scoped name, in a new process."""
 
+import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+from mmengine.runner import CheckpointLoader
+
+import swin_backbone.registry  # noqa: F401
 
 BUILD = """
 import swin_backbone.mmcv_ops  # provides mmcv's operators if mmcv has none, and registers nothing
@@ -34,3 +40,29 @@ def test_extensions_are_registered_after_their_toolkit_is_imported() -> None:
     )  # fmt: skip
     result = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+class Payload:
+    """An object whose unpickling creates a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize('scheme', ['', 'https://'])
+def test_mmengines_loader_runs_no_code_of_a_file(scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    file, created = tmp_path / 'model.pth', tmp_path / 'created'
+    load = CheckpointLoader._schemes[scheme]
+    location = file.as_uri() if scheme else str(file)  # its downloader opens any kind of URL
+    torch.save(dict(state_dict=dict(x=torch.ones(2)), payload=Payload(created)), file)
+    with pytest.raises(pickle.UnpicklingError):
+        load(location, map_location='cpu')
+    assert not created.exists()
+
+    torch.save(dict(state_dict=dict(x=torch.ones(2))), tmp_path / 'other.pth')
+    content = load(location.replace('model.pth', 'other.pth'), map_location='cpu')
+    assert content['state_dict']['x'].sum() == 2
