@@ -265,7 +265,7 @@ def test_results_of_another_run_are_not_overwritten(tmp_path: Path, monkeypatch:
 
 
 def test_options_before_the_gpu_command_raise_input_error() -> None:
-    with pytest.raises(InputError, match='write gpu first'):
+    with pytest.raises(InputError, match='put gpu first'):
         benchmark.main(['--rounds', '3', 'gpu'])
 
 
