@@ -1,8 +1,6 @@
 """The commands end to end on a few generated images, each in its own process."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ import torch
 from swin_backbone.attention.position_encoding import relative_position_index
 from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from tests.backbones.test_parity_openmmlab import RENAMES, to_unfold_order
+from tests.commands import call
 from tests.conftest import REPOSITORY
 
 DETECTION = 'configs/detection/cascade_swin_demo.py'
@@ -29,11 +28,6 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp('data') / 'shapes'
     write_shapes(root, ShapesSpec(train_count=8, val_count=4))
     return root
-
-
-def call(tool: str, *args: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, f'tools/{tool}.py', *map(str, args)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
 
 
 def succeed(tool: str, *args: object) -> str:

@@ -1,7 +1,5 @@
 """Loading of configs, changes by options, and checks for missing data."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from swin_backbone.engine.config import (
 )
 from swin_backbone.engine.option_check import require_training
 from swin_backbone.errors import InputError
+from tests.commands import call
 from tests.demo_models import DETECTION, SEGMENTATION, demo_config
 
 
@@ -56,8 +55,7 @@ def test_a_config_that_relies_on_mmengines_defaults_is_trained(tmp_path: Path) -
     write_shapes(tmp_path, ShapesSpec(train_count=4, val_count=2))
     path = silent_config(tmp_path)
     options = ['--max-iters', '1', '--work-dir', str(tmp_path / 'run'), '--checkpoint-interval', '1']
-    command = [sys.executable, '-m', 'swin_backbone.cli', 'train', str(path), *options]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = call('train', path, *options)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / 'run/summary.json').is_file() and (tmp_path / 'run/iter_1.pth').is_file()
 

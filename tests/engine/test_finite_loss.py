@@ -22,6 +22,7 @@ from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine import finite_loss
 from swin_backbone.engine.finite_loss import FiniteLossHook, seeded, set_random_state
 from swin_backbone.errors import InputError, RunFailure
+from tests.commands import call
 from tests.conftest import REPOSITORY
 from tests.demo_models import SEGMENTATION
 
@@ -265,12 +266,6 @@ def test_random_state_is_restored() -> None:
     assert not torch.equal(torch.rand(2), expected)
 
 
-def call(*command: Any) -> subprocess.CompletedProcess:
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    command = [sys.executable, *map(str, command)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=environment)
-
-
 def test_the_train_command_exits_with_1_and_one_sentence(tmp_path: Path) -> None:
     write_shapes(tmp_path / 'shapes', ShapesSpec(train_count=4, val_count=2))
     options = ['--data-root', tmp_path / 'shapes', '--work-dir', tmp_path / 'run', '--max-iters', 3, '--seed', 1]
@@ -278,8 +273,7 @@ def test_the_train_command_exits_with_1_and_one_sentence(tmp_path: Path) -> None
     sizes += ['model.decode_head.in_channels=[16,32,64,128]', 'optim_wrapper.optimizer.lr=1e30']
     for loader in ('train_dataloader', 'val_dataloader'):
         sizes += [f'{loader}.num_workers=0', f'{loader}.persistent_workers=False']
-    command = ['-m', 'swin_backbone.cli', 'train', SEGMENTATION, *options]
-    done = call(*command, '--cfg-options', *sizes)
+    done = call('train', SEGMENTATION, *options, '--cfg-options', *sizes)
     assert done.returncode == 1, done.stderr[-2000:]
     message = done.stderr.strip().splitlines()[-1]
     assert message.startswith(
@@ -295,13 +289,15 @@ def test_the_train_command_exits_with_1_and_one_sentence(tmp_path: Path) -> None
     exec(steps.replace('work_dirs/RUN', str(tmp_path / 'run')), names)
     assert names['losses']['decode.loss_ce'].isnan()
 
-    done = call(*command, '--nonfinite-patience', -2)
+    done = call('train', SEGMENTATION, *options, '--nonfinite-patience', -2)
     assert done.returncode == 2 and '--nonfinite-patience must be at least 0, got -2' in done.stderr
 
 
 def test_every_process_reports_the_same_failure(tmp_path: Path) -> None:
-    launch = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2, '-m', __name__]
-    done = call(*launch, tmp_path / 'run')
+    launch = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', '-m', __name__]
+    command = [sys.executable, *launch, str(tmp_path / 'run')]
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=environment)
     message = [line for line in done.stdout.splitlines() if line.startswith('RunFailure')]
     assert len(message) == 2 and message[0] == message[1], done.stderr[-2000:]
     assert 'at iteration 2 (loss_a nan): the first output that is not finite is that of part.1.' in message[0]

@@ -1,8 +1,6 @@
 """The option --trainval: training on training and validation data."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from swin_backbone.datasets.shapes import ShapesSpec, write_shapes
 from swin_backbone.engine.config import use_own_types
 from swin_backbone.engine.trainval import use_trainval
 from swin_backbone.errors import InputError
+from tests.commands import call
 from tests.demo_models import DETECTION, SEGMENTATION, demo_config
 
 
@@ -94,8 +93,7 @@ def test_trainval_with_accumulated_gradients(shapes: Path, tmp_path: Path) -> No
     config.default_hooks.checkpoint.save_best = 'mIoU'
     config.dump(tmp_path / 'config.py')
     options = ['--trainval', '--one-gpu', '--max-iters', '2', '--work-dir', str(tmp_path / 'run')]
-    command = [sys.executable, '-m', 'swin_backbone.cli', 'train', str(tmp_path / 'config.py'), *options]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = call('train', tmp_path / 'config.py', *options)
     log = done.stdout + done.stderr
     assert done.returncode == 0, log[-3000:]
     for text in (

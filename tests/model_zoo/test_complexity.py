@@ -19,6 +19,7 @@ from swin_backbone.model_zoo import page as model_zoo
 from swin_backbone.model_zoo.complexity import default_shape, measure, run_network
 from swin_backbone.model_zoo.page import LABELS, Entry, read_notes
 from swin_backbone.model_zoo.published import PUBLISHED
+from tests.commands import call
 from tests.conftest import REPOSITORY
 from tests.model_zoo import counted_configs
 
@@ -154,14 +155,9 @@ def test_notes_join_continued_lines(tmp_path: Path) -> None:
     assert set(notes.lines) <= set(LABELS)
 
 
-def call(*args: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, 'tools/complexity.py', *map(str, args)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-
-
 def test_the_command_prints_json() -> None:
     path = 'configs/detection/atss_swin_t_3x.py'
-    result = call(path, '--json')
+    result = call('complexity', path, '--json')
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout) == [
         dict(
@@ -192,7 +188,7 @@ def test_output_of_packages_goes_to_stderr(
 
 @pytest.mark.parametrize('args', [['absent.py'], ['pyproject.toml'], ['configs/detection/_base_/runtime.py']])
 def test_bad_input_is_reported_in_one_line(args: list[str]) -> None:
-    result = call(*args)
+    result = call('complexity', *args)
     assert result.returncode == 2
     assert result.stdout == ''
     assert result.stderr.count('\n') == 1
