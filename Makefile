@@ -34,7 +34,7 @@ ablate-demo: $(STAMP)  ## run the paper's Tables 4, 5 and 6 on generated data (w
 	$(PY) tools/ablate.py table4 --demo --task segmentation --jobs 2
 	$(PY) tools/ablate.py table6 --demo --task segmentation --jobs 2
 
-test: $(STAMP)  ## run all tests in parallel; ARGS='-k geometry' selects tests
+test: $(STAMP)  ## run all tests in parallel; ARGS='-k window_plan' selects tests
 	$(PY) -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 check: lint types test  ## run lint, types and test, which every change must pass

@@ -58,9 +58,9 @@ OPTIM_WRAPPER_CONSTRUCTORS = PluginRegistry('optimizer wrapper constructor', par
 
 
 def reading_history(loader: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a loader of mmengine so that it accepts the loss history in checkpoints of its Runner.
+    """Wrap a loader of mmengine so that it reads the loss history in checkpoints of its Runner, and runs no code.
 
-    The list of globals that PyTorch's safe loading accepts is extended only during the call.
+    PyTorch's list of safe globals and mmengine's functions are changed only during the call.
     """
 
     @wraps(loader)
@@ -77,7 +77,7 @@ def reading_history(loader: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def without_running_code() -> Iterator[None]:
-    """Make mmengine load files from URLs, and the forks all files, with ``weights_only=True`` and without exception."""
+    """Make mmengine load files from URLs, and the forks load all files, with ``weights_only=True`` only."""
     load_url = partial(checkpoint.load_url, weights_only=True)
     with (
         patch.object(checkpoint, 'load_url', load_url),

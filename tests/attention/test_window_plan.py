@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from swin_backbone.attention import window_plan as geometry
+from swin_backbone.attention import window_plan
 from swin_backbone.attention.position_encoding import log_spaced_offsets, relative_position_index
 from swin_backbone.attention.window_plan import (
     MASKED_LOGIT,
@@ -98,8 +98,8 @@ def test_region_mask_equals_brute_force(window: tuple[int, int]) -> None:
 
 def test_mask_is_built_once_per_size_and_device(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(geometry, 'CONSTANTS', TensorCache(2**20))
-    monkeypatch.setattr(geometry, 'region_mask', lambda plan: calls.append(plan) or region_mask(plan))
+    monkeypatch.setattr(window_plan, 'CONSTANTS', TensorCache(2**20))
+    monkeypatch.setattr(window_plan, 'region_mask', lambda plan: calls.append(plan) or region_mask(plan))
     for dtype in (torch.float32, torch.bfloat16):
         like = torch.empty(1, dtype=dtype)
         WindowPlan(10, 9, (7, 7)).mask(like)

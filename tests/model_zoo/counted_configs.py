@@ -4,13 +4,9 @@ import copy
 from functools import cache
 
 from mmengine.config import Config
-from mmengine.config import utils as mmengine_utils
 
 from swin_backbone.engine.config import load_config
 from swin_backbone.model_zoo.page import Entry, find_configs, make_entry
-
-# mmengine parses the toolkit's 100 metafiles for every `_base_ = 'mmdet::...'`, which takes half a second per config.
-mmengine_utils.load = cache(mmengine_utils.load)
 
 PATHS = {path.stem: path for path in find_configs()}
 
