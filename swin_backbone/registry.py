@@ -86,5 +86,6 @@ def without_running_code() -> Iterator[None]:
         yield
 
 
-CheckpointLoader.register_scheme('', reading_history(checkpoint.load_from_local), force=True)
-CheckpointLoader.register_scheme(('http://', 'https://'), reading_history(checkpoint.load_from_http), force=True)
+# Names such as torchvision://resnet50 are loaded from URLs too.
+for prefix, scheme_loader in list(CheckpointLoader._schemes.items()):
+    CheckpointLoader.register_scheme(prefix, reading_history(scheme_loader), force=True)

@@ -4,10 +4,11 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, checkpoint
 
 import swin_backbone.registry  # noqa: F401
 
@@ -52,17 +53,21 @@ class Payload:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize('scheme', ['', 'https://'])
+@pytest.mark.parametrize('scheme', ['', 'https://', 'torchvision://'])
 def test_mmengines_loader_runs_no_code_of_a_file(scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
-    file, created = tmp_path / 'model.pth', tmp_path / 'created'
-    load = CheckpointLoader._schemes[scheme]
-    location = file.as_uri() if scheme else str(file)  # its downloader opens any kind of URL
+    file, other, created = tmp_path / 'model.pth', tmp_path / 'other.pth', tmp_path / 'created'
+    urls = {path.name: path.as_uri() for path in (file, other)}  # mmengine's downloader opens any kind of URL
+    monkeypatch.setattr(checkpoint, 'get_torchvision_models', lambda: urls)
+
+    def load(path: Path) -> Any:
+        locations = {'': str(path), 'https://': urls[path.name], 'torchvision://': f'torchvision://{path.name}'}
+        return CheckpointLoader._schemes[scheme](locations[scheme], map_location='cpu')
+
     torch.save(dict(state_dict=dict(x=torch.ones(2)), payload=Payload(created)), file)
     with pytest.raises(pickle.UnpicklingError):
-        load(location, map_location='cpu')
+        load(file)
     assert not created.exists()
 
-    torch.save(dict(state_dict=dict(x=torch.ones(2))), tmp_path / 'other.pth')
-    content = load(location.replace('model.pth', 'other.pth'), map_location='cpu')
-    assert content['state_dict']['x'].sum() == 2
+    torch.save(dict(state_dict=dict(x=torch.ones(2))), other)
+    assert load(other)['state_dict']['x'].sum() == 2
