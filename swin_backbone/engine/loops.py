@@ -51,6 +51,7 @@ class IterationLoop(IterBasedTrainLoop):
     def run(self) -> Any:
         """Train."""
         self.dataloader_iterator = LateBatches(self.dataloader, self._iter)
+        self.fast_forward_on_resume = False  # with this option of onedl-mmengine, the loop would not skip any batches
         return super().run()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from swin_backbone.engine.resume import set_resume
 from swin_backbone.engine.run_checkpoints import INTERRUPTED, POINTER
@@ -59,6 +59,23 @@ def test_skipped_batches_are_not_loaded(sampler: str, tmp_path: Path) -> None:
     assert loop.iter == 100_002 and len(runner.model.seen) == 2
     drawn = [int(number) for batch in runner.model.seen for number in batch[::4]]
     assert 4 <= len(loads) < 20 and len(drawn) == 4
+
+
+@pytest.mark.parametrize('option', [False, True])
+def test_the_loop_of_onedl_mmengine_starts_at_its_iteration(
+    option: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(self: Any) -> None:
+        if not self.fast_forward_on_resume:
+            self.dataloader_iterator.skip_iter(self._iter)
+        self.batch = next(self.dataloader_iterator)
+
+    runner = build(toy_config(tmp_path, False))
+    loop = runner.build_train_loop(runner._train_loop)
+    loop._iter, loop.fast_forward_on_resume = 100, option
+    monkeypatch.setattr(IterBasedTrainLoop, 'run', run)
+    loop.run()
+    assert len(loop.batch['inputs']) == 2
 
 
 @pytest.mark.parametrize('by_epoch', [False, True])
