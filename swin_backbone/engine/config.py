@@ -49,6 +49,8 @@ def load_config(name: str, overrides: Sequence[str] | None = None) -> Config:
         with patch.object(reading, 'is_installed', IS_INSTALLED), patch.object(reading_utils, 'load', LOAD_METAFILE):
             config = Config.fromfile(path)
     except Exception as error:
+        for function in (IS_INSTALLED, LOAD_METAFILE):
+            function.cache_clear()  # before the next call, the missing package may have been installed
         raise InputError(reading_problem(path, error)) from error
     merge_options(config, options)
     if not isinstance(config.get('model'), dict):

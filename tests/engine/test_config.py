@@ -60,6 +60,20 @@ def test_a_config_that_relies_on_mmengines_defaults_is_trained(tmp_path: Path) -
     assert (tmp_path / 'run/summary.json').is_file() and (tmp_path / 'run/iter_1.pth').is_file()
 
 
+def test_a_package_installed_after_a_failed_call_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, base = tmp_path / 'config.py', tmp_path / 'mmyolo/.mim/configs/_base_/model.py'
+    config.write_text("_base_ = 'mmyolo::_base_/model.py'")
+    with pytest.raises(InputError, match='mmyolo is not installed'):
+        load_config(str(config))
+    base.parent.mkdir(parents=True)
+    (tmp_path / 'mmyolo/__init__.py').touch()
+    (tmp_path / 'mmyolo/.mim/model-index.yml').write_text('Import: []')
+    monkeypatch.syspath_prepend(tmp_path)
+    for kind in ('First', 'Edited'):
+        base.write_text(f"model = dict(type='{kind}')")
+        assert load_config(str(config)).model.type == kind
+
+
 def test_disabled_hooks_stay_disabled(tmp_path: Path) -> None:
     config = load_config(str(silent_config(tmp_path, 'default_hooks = dict(checkpoint=None, logger=None)')))
     limit_iterations(config, 4)
