@@ -119,7 +119,7 @@ def problem_and_darkness(path: Path, otherwise: str = '') -> tuple[str, bool]:
         stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     finally:
         console.setLogLevel(level)
-    if stored is not None and (image is None or stored.dtype not in (np.uint8, np.uint16)):
+    if stored is not None and (image is None or stored.dtype.kind == 'f'):
         # OpenCV 4 reads floating-point images, and rounds their values to integers.
         return f'an unsupported image type ({stored.dtype}): save it with 8 bits per channel', False
     if image is None:

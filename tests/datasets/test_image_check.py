@@ -79,6 +79,7 @@ READ: dict[str, tuple[str, Maker]] = {
     'transparent': ('a.png', lambda path: photo(path, 'RGBA')),
     'one bit': ('a.png', lambda path: photo(path, '1')),
     '16 bits': ('a.png', lambda path: sixteen_bits(path, 65535)),
+    '16 signed bits': ('a.tif', lambda path: cv2.imwrite(str(path), np.full((30, 40), 9000, np.int16))),
     'a PNG called .jpg': ('a.jpg', lambda path: truncated(path, 1.0, '.png')),
 }  # fmt: skip
 
