@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 from mmengine.logging import MMLogger
 from mmengine.runner import BaseLoop, Runner
+from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -92,6 +93,16 @@ class QuietRunner(Runner):
         if self.strategy == 'fsdp':
             return shard(model, self.cfg.get('sync_bn'))
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_visualizer(self, visualizer: Any = None) -> Visualizer:
+        """Build the visualizer under the name of the run.
+
+        By the name in the config, mmengine would return the visualizer of an earlier run in this process, which writes
+        to the earlier work dir.
+        """
+        if isinstance(visualizer, dict):
+            visualizer = {**visualizer, 'name': self.experiment_name}
+        return super().build_visualizer(visualizer)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """Build the optimizer; with the strategy 'zero', its state is divided among the processes."""

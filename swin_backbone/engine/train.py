@@ -39,10 +39,6 @@ from swin_backbone.mmcv_ops import mmcv_operators
 def build_runner(config: Config) -> Runner:
     """Build the Runner of a config; without a GPU, synchronised batch norms are replaced by plain ones."""
     ignore_warnings()
-    if config.get('visualizer'):
-        # By a name, mmengine returns the visualizer of an earlier run in this process, which writes to the earlier
-        # work dir. Without one, it builds a visualizer named after the run.
-        config.visualizer.pop('name', None)
     if 'runner_type' in config:
         runner = RUNNERS.build(config)
         quiet_console(runner.logger)

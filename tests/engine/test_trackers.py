@@ -39,5 +39,7 @@ def test_two_runs_in_one_process_log_to_their_own_work_dirs(tmp_path: Path) -> N
     for name in ('first', 'second'):
         runner = build(toy_config(tmp_path / name, by_epoch=False, visualizer=dict(named)))
         runner.visualizer.add_scalar('loss', 1.0)
+        dumped = next((tmp_path / name).glob('*.py'))
+        assert Config.fromfile(dumped).visualizer == named, 'the tools of the toolkits need the name'
     scalars = sorted(path.relative_to(tmp_path).parts[0] for path in tmp_path.glob('*/*/vis_data/scalars.json'))
     assert scalars == ['first', 'second']
