@@ -33,8 +33,8 @@ NEEDED = ('torch', 'numpy', 'safetensors', 'mmengine', 'mmcv', 'mmdet', 'mmseg',
 
 
 COMMANDS = {
-    'train': 'train a detector or segmenter from a config',
-    'test': 'evaluate a checkpoint, at one scale or several',
+    'train': 'train a detector, segmenter or classifier from a config',
+    'test': 'evaluate a checkpoint at one scale or several',
     'predict': 'predict images and videos; write drawings and JSON',
     'classify': 'evaluate a classifier on ImageNet, or classify images',
     'export': 'export a backbone or a whole model to ONNX or torch.export',
@@ -42,7 +42,7 @@ COMMANDS = {
     'complexity': 'count parameters and multiply-adds, and compare them with the published numbers',
     'benchmark': 'measure speed against other implementations',
     'ablate': 'run the ablations of the Swin and Swin V2 papers',
-    'prepare-data': 'generate, check, download, convert or split a data set',
+    'prepare-data': 'download, check, generate, convert or split a data set',
     'visualize': 'draw feature energy and window attention of an image',
     'check-configs': 'train each config for one step and evaluate one image',
     'configs': 'list the configs that are installed with the package',
@@ -60,8 +60,8 @@ def usage() -> str:
             'commands:',
             *lines,
             '',
-            '`swin-backbone COMMAND --help` shows the options of a command. CONFIG is a path or the name of an',
-            'installed config, such as cascade_swin_t_3x.',
+            '`swin-backbone COMMAND --help` shows the options of a command, and `swin-backbone --version` the version.',
+            'CONFIG is a path or the name of an installed config, such as cascade_swin_t_3x.',
         ]
     )
 

@@ -7,33 +7,38 @@ from swin_backbone.cli import Parser
 from swin_backbone.errors import InputError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+CONFIG = 'a config: a path, or the name of an installed one'
 
 
 def add_run_options(parser: Parser) -> None:
     """Add the options that ``train`` and ``test`` share: work dir, data, config overrides and launcher."""
     parser.add_argument('--work-dir', metavar='DIR', help='output folder (default: work_dirs/<config name>)')
-    parser.add_argument('--data-root', metavar='DIR', help='replace the data root of the config')
+    parser.add_argument('--data-root', metavar='DIR', help='folder of the data set (default: that of the config)')
     parser.add_argument(
-        '--classes', metavar='A,B,C|FILE', help='classes to train and test on, or a file with one per line'
+        '--classes', metavar='A,B,C|FILE', help='names of your classes, or a file with one name per line'
     )
-    parser.add_argument('--dataset', metavar='TOML', help='custom data, described in a dataset.toml')
-    parser.add_argument('--val-ann', metavar='FILE|DIR', help='custom validation annotations: COCO JSON or label maps')
-    parser.add_argument('--no-masks', action='store_true', help='train and test boxes only, for data without masks')
+    parser.add_argument('--dataset', metavar='TOML', help='your own data, described in a dataset.toml')
+    parser.add_argument(
+        '--val-ann', metavar='FILE|DIR', help='your own validation annotations: a COCO file or a folder of label maps'
+    )
+    parser.add_argument('--no-masks', action='store_true', help='remove the masks of the model, for data without masks')
     parser.add_argument(
         '--data-check',
         choices=('sample', 'full', 'none'),
         default='sample',
-        help='files to check before the run: annotations and a sample of the images and label maps, all files, or none '
-        '(default: %(default)s)',
+        help='check of the data before the run: sample reads the annotations and some images and label maps, full '
+        'reads all files, none skips the check (default: %(default)s)',
     )
     add_config_options(parser)
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher')
+    parser.add_argument(
+        '--launcher', choices=LAUNCHERS, default='none', help='program that started the processes of this run'
+    )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--cfg-options``; :func:`swin_backbone.engine.config.load_config` reads the values."""
-    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override values of the config')
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='change values of the config')
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:

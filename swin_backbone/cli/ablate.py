@@ -48,7 +48,8 @@ def build_parser() -> Parser:
         if name in OWN_RECIPES:
             table.set_defaults(demo=False, task='detection', config=None)
         else:
-            table.add_argument('--demo', action='store_true', help='use generated data, or small inputs for table5')
+            demo = 'time small inputs' if name == TIMED else 'train a small network on generated data'
+            table.add_argument('--demo', action='store_true', help=demo)
         table.add_argument('--rows', nargs='+', metavar='NAME', help='rows to run (default: all)')
         table.add_argument(
             '--work-dir', metavar='DIR', help='output folder (default: work_dirs/ablate, or ablate-demo with --demo)'
@@ -78,9 +79,9 @@ def add_choice_of_recipe(parser: Parser, tasks: Sequence[str]) -> None:
 
 def add_training_options(parser: Parser) -> None:
     """Add the options of tables whose rows are trained."""
-    parser.add_argument('--data-root', metavar='DIR', help='replace the data root of the config')
+    parser.add_argument('--data-root', metavar='DIR', help='folder of the data set (default: that of the config)')
     parser.add_argument(
-        '--weights', metavar='SOURCE|none', help='backbone weights; {row} is replaced by the name of the row'
+        '--weights', metavar='SOURCE|none', help='weights of the backbone; {row} is replaced by the name of the row'
     )
     parser.add_argument(
         '--seeds',
@@ -91,10 +92,16 @@ def add_training_options(parser: Parser) -> None:
     )
     parser.add_argument('--max-iters', type=int, metavar='N', help='train each run for N iterations')
     add_config_options(parser)
-    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
-    parser.add_argument('--jobs', type=int, default=1, metavar='N', help='concurrent runs (default: 1)')
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher of each run')
-    parser.add_argument('--gpus', type=int, metavar='N', help='processes of each run, with a launcher (default: 1)')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help='scale the learning rate linearly with the batch size'
+    )
+    parser.add_argument('--jobs', type=int, default=1, metavar='N', help='number of concurrent runs (default: 1)')
+    parser.add_argument(
+        '--launcher', choices=LAUNCHERS, default='none', help='how to start the processes of each run (default: none)'
+    )
+    parser.add_argument(
+        '--gpus', type=int, metavar='N', help='processes of each run, which need a launcher (default: 1)'
+    )
     parser.add_argument('--redo', action='store_true', help='delete and repeat runs that had different options')
     elsewhere = parser.add_mutually_exclusive_group()
     elsewhere.add_argument(
@@ -119,7 +126,9 @@ def add_timing_options(parser: Parser) -> None:
     parser.add_argument(
         '--dtype', choices=['float32', 'float16', 'bfloat16'], help='half precision by autocast (default: float32)'
     )
-    parser.add_argument('--warm-up', type=int, metavar='N', help='untimed rounds (default: 50; 2 on a CPU)')
+    parser.add_argument(
+        '--warm-up', type=int, metavar='N', help='untimed rounds (default: 50; 2 on a CPU, 1 with --demo)'
+    )
     parser.add_argument('--rounds', type=int, metavar='N', help='timed rounds (default: 30; 9 on a CPU, 5 with --demo)')
 
 

@@ -16,16 +16,16 @@ CONFIG = 'mask_rcnn_swin_t_1x'
 def build_parser() -> Parser:
     """Build the argument parser."""
     parser = Parser(
-        'Time the backbone against other implementations, interleaved in one process. Times are medians after a '
-        'warm-up.',
+        'Time the backbone against other implementations, in alternating rounds in one process. Times are medians '
+        'after a warm-up.',
         'swin-backbone benchmark backbone --against mmdet --shape 800 1216',
     )
     parser.add_argument(
         'what',
         choices=['backbone', 'attention', 'model', 'gpu', 'throughput', 'memory'],
-        help='the backbone, the shifted attention of every stage, or a whole model with heads and post-processing. '
-        'With different options (see benchmark gpu --help): gpu, everything on a GPU; throughput, Tables 1 and 8 of '
-        'the Swin paper; memory, memory use during a long training',
+        help='what to measure: the backbone; the shifted attention of every stage; a whole model with heads and '
+        'post-processing. Three others have different options (see benchmark gpu --help): gpu, kernels and networks on '
+        'a GPU; throughput, Tables 1 and 8 of the Swin paper; memory, memory use during a long training',
     )
     parser.add_argument(
         '--against',
@@ -35,7 +35,7 @@ def build_parser() -> Parser:
         'the reference',
     )
     parser.add_argument('--config', metavar='CONFIG', help=f'config of the whole model (default: {CONFIG})')
-    parser.add_argument('--variant', default='tiny', help='size of the backbone (default: %(default)s)')
+    parser.add_argument('--variant', metavar='NAME', default='tiny', help='size of the backbone (default: %(default)s)')
     parser.add_argument('--version', type=int, default=1, choices=[1, 2], help='Swin version (default: %(default)s)')
     parser.add_argument(
         '--shape', type=int, nargs=2, default=[800, 1216], metavar=('H', 'W'), help='image size (default: 800 1216)'
@@ -64,7 +64,7 @@ def build_gpu_parser() -> Parser:
     """Build the argument parser of ``benchmark gpu``."""
     parser = Parser(
         'Measure the Triton kernels and whole backbones on a GPU. The most important rows are measured first, and '
-        'results are written after each row.',
+        'the results are written after each row.',
         'swin-backbone benchmark gpu --out work_dirs/gpu',
         prog='swin-backbone benchmark gpu',
     )
@@ -133,17 +133,19 @@ def build_memory_parser() -> Parser:
     parser.add_argument(
         '--iterations', type=int, default=500, metavar='N', help='training iterations (default: %(default)s)'
     )
-    parser.add_argument('--variant', default='tiny', help='size of the backbone (default: %(default)s)')
+    parser.add_argument('--variant', metavar='NAME', default='tiny', help='size of the backbone (default: %(default)s)')
     parser.add_argument(
         '--sides',
         type=int,
         nargs=2,
         default=[32, 256],
-        metavar='PIXELS',
-        help='smallest and largest image side (default: 32 256)',
+        metavar=('MIN', 'MAX'),
+        help='smallest and largest image side in pixels (default: 32 256)',
     )
-    parser.add_argument('--config', metavar='CONFIG', help='train the model of a config on its data instead')
-    parser.add_argument('--data-root', metavar='DIR', help='with --config: replace the data root of the config')
+    parser.add_argument(
+        '--config', metavar='CONFIG', help='train the model of this config on its data instead of a backbone on noise'
+    )
+    parser.add_argument('--data-root', metavar='DIR', help='with --config: folder of the data set')
     parser.add_argument(
         '--workers',
         type=int,

@@ -36,7 +36,9 @@ def build_parser() -> Parser:
         help='a folder with one subfolder per class to evaluate, or images and folders of images to classify',
     )
     parser.add_argument('--names', metavar='FILE', type=Path, help='file with the class names, one per line')
-    parser.add_argument('--limit', type=int, metavar='N', help='evaluate N images, evenly distributed over the classes')
+    parser.add_argument(
+        '--limit', type=int, metavar='N', help='evaluate only N images, evenly distributed over the classes'
+    )
     parser.add_argument('--throughput', action='store_true', help='measure images per second on random images')
     parser.add_argument('--batch-size', type=int, default=BATCH, metavar='N', help='batch size (default: 64)')
     parser.add_argument('--bf16', action='store_true', help='compute in bfloat16')
@@ -48,7 +50,8 @@ def build_parser() -> Parser:
         type=int,
         nargs='+',
         metavar='N',
-        help='V2: window sizes per stage of the pre-training, if they differ and the checkpoint does not contain them',
+        help='window sizes per stage in the pre-training of Swin V2, if they differ and the checkpoint does not '
+        'contain them',
     )
     parser.add_argument('--image-size', type=int, metavar='N', help='image size, if the checkpoint does not contain it')
     add_machine_options(parser)

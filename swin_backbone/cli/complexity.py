@@ -23,7 +23,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         'configs', metavar='CONFIG', nargs='*', help='configs (default: all installed ones except demos)'
     )
-    parser.add_argument('--variant', metavar='NAME', help='count only a backbone of this size; requires only torch')
+    parser.add_argument('--variant', metavar='NAME', help='count a single backbone of this size; needs torch only')
     parser.add_argument(
         '--network',
         choices=['swin', 'mixer', 'video'],
@@ -45,9 +45,11 @@ def build_parser() -> Parser:
     parser.add_argument(
         '--memory',
         action='store_true',
-        help='estimate GPU memory of training: parameters, gradients, AdamW states, activations',
+        help='estimate the GPU memory of training: parameters, gradients, AdamW states and activations',
     )
-    parser.add_argument('--gpus', type=int, metavar='N', help='number of GPUs for --memory with ZeRO (default: 8)')
+    parser.add_argument(
+        '--gpus', type=int, metavar='N', help='number of GPUs that divide the AdamW states in --memory (default: 8)'
+    )
     parser.add_argument(
         '--classification', action='store_true', help="count the papers' classifiers, and print them as Markdown"
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from swin_backbone.cli import Parser
-from swin_backbone.cli._options import add_config_options
+from swin_backbone.cli._options import CONFIG, add_config_options
 from swin_backbone.errors import InputError
 
 SUFFIXES = ('.onnx', '.pt2')
@@ -13,11 +13,11 @@ SUFFIXES = ('.onnx', '.pt2')
 def build_parser() -> Parser:
     """Build the argument parser."""
     parser = Parser(
-        'Export a segmenter, a detector, or the backbone of any model; ONNX files are compared with the model at '
+        'Export a segmenter, a detector, or the backbone of any model. ONNX files are compared with the model at '
         'several sizes.',
         'swin-backbone export upernet_swin_t_160k upernet.pth upernet.onnx',
     )
-    parser.add_argument('config', metavar='CONFIG', help='a config file')
+    parser.add_argument('config', metavar='CONFIG', help=CONFIG)
     parser.add_argument(
         'checkpoint',
         metavar='CHECKPOINT',
@@ -28,11 +28,9 @@ def build_parser() -> Parser:
     )
     part = parser.add_mutually_exclusive_group()
     part.add_argument(
-        '--backbone', action='store_true', help='export only the backbone; its input is normalised images'
+        '--backbone', action='store_true', help='export only the backbone; its input is a batch of normalised images'
     )
-    part.add_argument(
-        '--raw', action='store_true', help='export a one-stage detector without box decoding and suppression'
-    )
+    part.add_argument('--raw', action='store_true', help='export a one-stage detector without box decoding and NMS')
     parser.add_argument(
         '--image-size',
         type=int,

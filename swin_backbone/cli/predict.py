@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from swin_backbone.cli import Parser
-from swin_backbone.cli._options import add_config_options
+from swin_backbone.cli._options import CONFIG, add_config_options
 from swin_backbone.errors import InputError
 
 
@@ -16,7 +16,7 @@ def build_parser() -> Parser:
         'Predict images, folders, videos or a camera; write drawings and JSON.',
         'swin-backbone predict cascade_swin_t_3x cascade.pth photographs/ --out-dir drawn',
     )
-    parser.add_argument('config', metavar='CONFIG', help='a config: a path, or the name of an installed one')
+    parser.add_argument('config', metavar='CONFIG', help=CONFIG)
     parser.add_argument(
         'checkpoint',
         metavar='CHECKPOINT',
@@ -36,8 +36,10 @@ def build_parser() -> Parser:
     )
     parser.add_argument('--only', metavar='A,B,C', help='write only these classes')
     parser.add_argument('--coco-json', metavar='FILE', type=Path, help='write the objects of all images in COCO format')
-    parser.add_argument('--tta', action='store_true', help='multi-scale test with flips')
-    parser.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1 ... (default: a GPU if there is one)')
+    parser.add_argument(
+        '--tta', action='store_true', help='predict at several scales with flips, and merge the predictions'
+    )
+    parser.add_argument('--device', metavar='NAME', help='cpu, cuda or cuda:N (default: a GPU if there is one)')
     parser.add_argument('--bf16', action='store_true', help='run the model in bfloat16')
     parser.add_argument(
         '--classes', metavar='A,B,C|FILE', help='classes of the model, if its checkpoint does not contain them'

@@ -27,6 +27,8 @@ class Generated(NamedTuple):
     commands: tuple[str, ...]
 
 
+TITLES = {'coco': 'COCO 2017', 'ade20k': 'ADE20K'}
+
 GENERATED = (
     Generated(
         ShapesSpec,
@@ -56,7 +58,7 @@ GENERATED = (
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a sub-command."""
     parser = Parser(
-        'Generate, check, download, convert or split a data set.',
+        'Download, check, generate, convert or split a data set.',
         'swin-backbone prepare-data shapes --root data/shapes',
     )
     data_sets = parser.add_subparsers(dest='data_set', metavar='DATA_SET', required=True)
@@ -82,8 +84,10 @@ def _add_generated(data_sets: Any, generated: Generated) -> None:
         description=f'{generated.about[0].upper()}{generated.about[1:]}. The same options produce identical files.',
         example=f'swin-backbone prepare-data {name} --root data/{name} {generated.example}',
     )
-    parser.add_argument('--root', type=Path, default=Path('data') / name, help='output folder (default: %(default)s)')
-    parser.add_argument('--check', action='store_true', help='only check the folder')
+    parser.add_argument(
+        '--root', metavar='DIR', type=Path, default=Path('data') / name, help='output folder (default: %(default)s)'
+    )
+    parser.add_argument('--check', action='store_true', help='check the folder without writing to it')
     group = parser.add_argument_group('content of the images')
     for option in fields(generated.spec):
         default: Any = option.default
@@ -103,17 +107,21 @@ def _add_public(data_sets: Any, name: str) -> None:
     data_set = DATA_SETS[name]
     parser = data_sets.add_parser(
         name,
-        help=f'check or download {name}',
-        description=f'Check a folder with {name} in the layout of the configs, or download missing files.',
+        help=f'check or download {TITLES[name]}',
+        description=f'Check that a folder contains {TITLES[name]} as the configs expect it, or download missing files.',
         example=f'swin-backbone prepare-data {name} --root {data_set.root} --download',
     )
     parser.add_argument(
-        '--root', type=Path, default=Path(data_set.root), help='folder of the data set (default: %(default)s)'
+        '--root',
+        metavar='DIR',
+        type=Path,
+        default=Path(data_set.root),
+        help='folder of the data set (default: %(default)s)',
     )
     parser.add_argument('--check', action='store_true', help='read all images and label maps instead of a sample')
     parser.add_argument('--download', action='store_true', help='download missing files; resumes interrupted downloads')
     parser.add_argument(
-        '--with', nargs='+', choices=data_set.parts, default=(), dest='parts', help='optional parts to download'
+        '--with', nargs='+', choices=data_set.parts, default=(), dest='parts', help='optional parts to download as well'
     )
 
 

@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from swin_backbone.cli import Parser
-from swin_backbone.cli._options import add_run_options, export_local_rank, wait_for_processes
+from swin_backbone.cli._options import CONFIG, add_run_options, export_local_rank, wait_for_processes
 from swin_backbone.errors import InputError
 
 
 def build_parser() -> Parser:
     """Build the argument parser."""
     parser = Parser(
-        'Evaluate a checkpoint and write summary.json to the work dir.',
+        'Evaluate a checkpoint, and write the scores to summary.json in the work dir.',
         'swin-backbone test cascade_swin_t_3x work_dirs/cascade_swin_t_3x/epoch_36.pth\n'
         '  swin-backbone test cascade_swin_t_3x --released',
     )
-    parser.add_argument('config', metavar='CONFIG', help='a config file')
+    parser.add_argument('config', metavar='CONFIG', help=CONFIG)
     parser.add_argument(
         'checkpoint',
         metavar='CHECKPOINT',
@@ -29,7 +29,9 @@ def build_parser() -> Parser:
         help="download and evaluate the authors' model of this config, and compare it with its published scores",
     )
     add_run_options(parser)
-    parser.add_argument('--tta', action='store_true', help='multi-scale test with flips, as in the papers')
+    parser.add_argument(
+        '--tta', action='store_true', help='test at several scales with flips, and merge the predictions'
+    )
     parser.add_argument(
         '--show-dir',
         metavar='DIR',

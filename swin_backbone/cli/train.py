@@ -8,6 +8,7 @@ from typing import Any
 
 from swin_backbone.cli import Parser
 from swin_backbone.cli._options import (
+    CONFIG,
     add_machine_options,
     add_run_options,
     export_local_rank,
@@ -29,15 +30,25 @@ def build_parser() -> Parser:
         'Train a detector, segmenter or classifier from a config.',
         'swin-backbone train cascade_swin_t_3x --data-root data/coco',
     )
-    parser.add_argument('config', metavar='CONFIG', help='a config file')
+    parser.add_argument('config', metavar='CONFIG', help=CONFIG)
     add_run_options(parser)
-    parser.add_argument('--train-ann', metavar='FILE|DIR', help='custom training annotations: COCO JSON or label maps')
     parser.add_argument(
-        '--load-from', metavar='CHECKPOINT', help='whole model to fine-tune: a path, a URL, or released'
+        '--train-ann',
+        metavar='FILE|DIR',
+        help='your own training annotations: a COCO file or a folder of label maps',
     )
-    parser.add_argument('--epochs', type=int, metavar='N', help="train for N epochs and scale the recipe's schedule")
-    parser.add_argument('--batch-size', type=int, metavar='N', help='images per iteration on each GPU')
-    parser.add_argument('--lr', type=float, metavar='RATE', help='learning rate')
+    parser.add_argument(
+        '--load-from',
+        metavar='CHECKPOINT',
+        help="whole model to fine-tune: a path, a URL, or released for the authors' checkpoint of the config",
+    )
+    parser.add_argument(
+        '--epochs', type=int, metavar='N', help="train for N epochs and scale the recipe's learning rate schedule"
+    )
+    parser.add_argument(
+        '--batch-size', type=int, metavar='N', help="images per iteration on each GPU (default: the recipe's)"
+    )
+    parser.add_argument('--lr', type=float, metavar='RATE', help="learning rate (default: the recipe's)")
     parser.add_argument('--no-val', action='store_true', help='skip evaluation')
     add_machine_options(parser)
     parser.add_argument('--gpus', type=int, metavar='N', help='start N processes with torchrun, one per GPU')
@@ -48,25 +59,41 @@ def build_parser() -> Parser:
         'optimizer state sharded (fsdp)',
     )
     parser.add_argument(
-        '--resume', nargs='?', const='auto', metavar='CHECKPOINT', help='resume from the given or newest checkpoint'
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue from this checkpoint or, without a value, from the newest one in the work dir',
     )
     precision = parser.add_mutually_exclusive_group()
-    precision.add_argument('--amp', action='store_true', help='mixed precision (float16)')
-    precision.add_argument('--bf16', action='store_true', help='mixed precision (bfloat16), without loss scaling')
+    precision.add_argument('--amp', action='store_true', help='mixed precision with float16')
+    precision.add_argument('--bf16', action='store_true', help='mixed precision with bfloat16, without loss scaling')
     parser.add_argument(
-        '--one-gpu', action='store_true', help="accumulate gradients on one GPU to the recipe's batch size and schedule"
+        '--one-gpu',
+        action='store_true',
+        help="keep the recipe's batch size and schedule on one GPU by accumulating gradients",
     )
     parser.add_argument(
-        '--trainval', action='store_true', help='also train on the validation data, for test servers; skips evaluation'
+        '--trainval',
+        action='store_true',
+        help='also train on the validation data, without evaluation, for submissions to test servers',
     )
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help="scale the recipe's learning rate linearly with the batch size"
     )
-    parser.add_argument('--weights', metavar='NAME|PATH|URL|none', help='backbone weights; none trains from scratch')
+    parser.add_argument(
+        '--weights', metavar='NAME|PATH|URL|none', help='weights of the backbone; none trains from scratch'
+    )
     parser.add_argument('--seed', type=int, metavar='N', help='random seed')
-    parser.add_argument('--deterministic', action='store_true', help='use deterministic algorithms')
-    parser.add_argument('--max-iters', type=int, metavar='N', help='train for N iterations, then evaluate')
-    parser.add_argument('--checkpoint-interval', type=int, metavar='N', help='save every N epochs or iterations')
+    parser.add_argument(
+        '--deterministic', action='store_true', help='use deterministic algorithms, for repeatable runs'
+    )
+    parser.add_argument(
+        '--max-iters', type=int, metavar='N', help='train for N iterations; the schedule is not shortened'
+    )
+    parser.add_argument(
+        '--checkpoint-interval', type=int, metavar='N', help='save a checkpoint every N epochs or iterations'
+    )
     parser.add_argument(
         '--nonfinite-patience',
         type=int,

@@ -13,7 +13,7 @@ def build_parser() -> Parser:
         'Draw the feature energy of every stage over an image and, with --query, the window attention of one pixel.',
         'swin-backbone visualize cascade_swin_t_3x swin_t_in1k dog.jpg --query 320 200',
     )
-    parser.add_argument('config', metavar='CONFIG', help='config whose backbone and test size are used')
+    parser.add_argument('config', metavar='CONFIG', help='the config whose backbone and test size are used')
     parser.add_argument(
         'weights',
         metavar='CHECKPOINT',
@@ -21,9 +21,11 @@ def build_parser() -> Parser:
     )
     parser.add_argument('image', metavar='IMAGE', type=Path, help='an image file')
     parser.add_argument('--query', nargs=2, type=int, metavar=('X', 'Y'), help='column and row of a pixel of the image')
-    parser.add_argument('--stage', type=int, default=2, help='stage of the attention, from 0 (default: 2)')
-    parser.add_argument('--block', type=int, nargs='+', default=(), help='blocks of the stage (default: all)')
-    parser.add_argument('--head', type=int, help='attention head (default: the mean of all)')
+    parser.add_argument('--stage', metavar='N', type=int, default=2, help='stage of the attention, from 0 (default: 2)')
+    parser.add_argument(
+        '--block', metavar='N', type=int, nargs='+', default=(), help='blocks of the stage, from 0 (default: all)'
+    )
+    parser.add_argument('--head', metavar='N', type=int, help='attention head, from 0 (default: the mean of all)')
     parser.add_argument(
         '--out-dir', metavar='DIR', type=Path, default=Path('inside'), help='output folder (default: %(default)s)'
     )
