@@ -59,10 +59,11 @@ def own_registry_scope() -> Iterator[None]:
 
 
 @pytest.fixture(scope='session', autouse=True)
-def commands_without_transformers() -> Iterator[None]:
-    """Hide Transformers from subprocesses, because its import takes longer than most commands."""
+def fast_subprocesses() -> Iterator[None]:
+    """Give subprocesses one thread, and hide Transformers, whose import takes longer than most commands."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('PYTHONPATH', str(Path(__file__).parent / 'without_transformers'), prepend=os.pathsep)
+        patch.setenv('OMP_NUM_THREADS', '1')
         yield
 
 
