@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # The environment of scripts/setup.sh in a container. For GPUs, only NVIDIA's container toolkit is needed on the host:
-# the torch wheels contain CUDA, and no step needs a compiler.
+# the torch wheels contain CUDA. Triton builds the launchers of its kernels with gcc.
 #
 #   docker build -t swin-backbone .
 #   docker run --gpus all --shm-size 8g -v $PWD/data:/swin/data -v $PWD/work_dirs:/swin/work_dirs swin-backbone \
@@ -10,9 +10,9 @@
 #   docker build --build-arg STACK=onedl -t swin-backbone .                                      the maintained forks
 FROM python:3.11-slim-bookworm
 
-# Libraries that OpenCV, which the toolkits import, is linked to.
+# libgl1 and libglib2.0-0 are libraries that OpenCV, which the toolkits import, is linked to.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev libgl1 libglib2.0-0 \
     && rm -rf /var/lib/apt/lists/*
 
 ARG STACK=openmmlab

@@ -331,7 +331,7 @@ class TryBatchHook(Hook):
             data = model.data_preprocessor(batch, True)
             loss, parts = model.parse_losses(model._run_forward(data, mode='loss'))
         inputs = data['inputs']
-        listed = ', '.join(f'{name} {float(value):.3f}' for name, value in parts.items() if 'loss' in name)
+        listed = ', '.join(f'{name} {value.item():.3f}' for name, value in parts.items() if 'loss' in name)
         shape = f' of shape {list(inputs.shape)}' if isinstance(inputs, torch.Tensor) else ''
         if not torch.isfinite(loss):
             raise RunFailure(f'the loss of the first batch is not finite ({listed}): check the weights and the data.')

@@ -61,7 +61,8 @@ def describe_machine(workers: int) -> str:
     """Return device, threads and workers of a run, with a warning if other programs use the cores."""
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
-    text = f'{device}, {threads} thread{"s" if threads > 1 else ""}, {workers} data loading workers'
+    processes = f'{workers} data loading worker{"s" if workers != 1 else ""}'
+    text = f'{device}, {threads} thread{"s" if threads > 1 else ""}, {processes}'
     load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0.0
     if threads > 1 and load > 1.5 * cores:
         text += (

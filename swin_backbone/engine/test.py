@@ -1,6 +1,8 @@
 """Test runs: unrounded scores, submission files, and an HTML report."""
 
+import json
 import logging
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,6 +41,8 @@ def run_test(
 ) -> dict[str, Any]:
     """Evaluate a checkpoint and write ``summary.json`` and ``predictions.png`` to the work dir.
 
+    Those of a training in the same work dir are kept as ``training_summary.json`` and ``training_predictions.png``.
+
     Args:
         config: a prepared config; ``load_from`` is the checkpoint.
         views: number of views per image in the config, which is recorded in the summary.
@@ -55,6 +59,8 @@ def run_test(
     runner.register_hook(WholeModelHook())
     if show_dir is not None:
         runner.register_hook(GalleryHook(show_dir))
+    if runner.rank == 0:
+        keep_training_results(Path(runner.work_dir))
     started = time.perf_counter()
     metrics = runner.test()
     if runner.rank != 0:
@@ -85,6 +91,17 @@ def run_test(
     if show_dir is not None:
         print_log(f'Report: {report_of_run(runner, Path(show_dir), metrics, facts)}', 'current')
     return metrics
+
+
+def keep_training_results(work_dir: Path) -> None:
+    """Copy the summary and the predictions of a training in the work dir, which a test overwrites."""
+    try:
+        is_training = 'iterations' in json.loads((work_dir / 'summary.json').read_text())
+    except (OSError, ValueError):
+        return
+    for name in ('summary.json', 'predictions.png') if is_training else ():
+        if (work_dir / name).is_file():
+            shutil.copy2(work_dir / name, work_dir / f'training_{name}')
 
 
 def compare_with_published(metrics: dict[str, Any], published: Mapping[str, float], images: int, of: int) -> str:

@@ -65,6 +65,10 @@ def test_a_multi_scale_test_writes_a_summary_and_a_report(
 ) -> None:
     config = runnable(path, shapes, tmp_path)
     views = use_tta(config, factors=(1.0,))
+    work = tmp_path / 'work'
+    work.mkdir()
+    (work / 'summary.json').write_text('{"iterations": 5}')  # of a training in the same work dir
+    (work / 'predictions.png').write_text('drawn in training')
     run_test(config, views, str(tmp_path / 'report'))
     summary = summary_of(tmp_path)
     assert (summary['views'], summary['images']) == (2, 3) and all(0 <= summary[name] <= 1 for name in scores)
@@ -73,7 +77,9 @@ def test_a_multi_scale_test_writes_a_summary_and_a_report(
     page = (tmp_path / 'report' / 'index.html').read_text()
     assert '2 scales and flips, merged' in page and page.count('data:image/jpeg') == 3
     assert all((tmp_path / 'report' / name).is_file() for name in files)
-    screen, (log,) = capsys.readouterr().out, (tmp_path / 'work').glob('*/*.log')
+    assert json.loads((work / 'training_summary.json').read_text()) == {'iterations': 5}
+    assert (work / 'training_predictions.png').read_text() == 'drawn in training'
+    screen, (log,) = capsys.readouterr().out, work.glob('*/*.log')
     assert 'Report: ' in screen and 'Config:' not in screen and 'Config:' in log.read_text()
 
 

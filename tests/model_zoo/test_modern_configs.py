@@ -69,6 +69,13 @@ def test_everything_but_the_backbone_equals_the_toolkits_config(name: str) -> No
         assert value == expected, key
 
 
+@pytest.mark.parametrize('name', TOOLKIT_CONFIGS)
+def test_the_last_three_checkpoints_and_the_best_one_are_kept(name: str) -> None:
+    checkpoint = counted_configs.config(name).default_hooks.checkpoint
+    assert checkpoint.max_keep_ckpts == 3
+    assert checkpoint.save_best in ('coco/bbox_mAP', 'coco/segm_mAP', 'coco_panoptic/PQ', 'mIoU')
+
+
 class Model(nn.Module):
     """A model that consists of a backbone, on the meta device."""
 

@@ -32,3 +32,4 @@ optim_wrapper = dict(
         }
     )
 )
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=3, save_best='coco_panoptic/PQ'))

@@ -14,3 +14,4 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint='swin_b_384_in22k'),
     )
 )
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=3, save_best='coco/bbox_mAP'))
