@@ -45,8 +45,8 @@ REQUIREMENTS = {
     'cv2': 'opencv-python-headless',
     'pkg_resources': 'setuptools<81',
     'pycocotools': 'pycocotools>=2.0.8',  # the first that is compiled for numpy 2
-    'torch': 'torch>=2.6',
-    'torchvision': 'torchvision>=0.21',
+    'torch': 'torch>=2.7',
+    'torchvision': 'torchvision>=0.22',
     'yaml': 'pyyaml',
 }
 
@@ -107,8 +107,8 @@ def check_module(module: str, missing: str = FAIL, need: str = '') -> Diagnosis:
 def check_torch() -> Diagnosis:
     """Check the version of torch."""
     found = check_module('torch')
-    if found.status == OK and release('torch') < (2, 6):
-        return Diagnosis('torch', FAIL, f'{found.detail}; 2.6 or newer is needed', install('torch'))
+    if found.status == OK and release('torch') < (2, 7):
+        return Diagnosis('torch', FAIL, f'{found.detail}; 2.7 or newer is needed', install('torch'))
     return found
 
 
@@ -221,7 +221,7 @@ def check_pycocotools() -> Diagnosis | None:
 
 def check_resume() -> Diagnosis | None:
     """Report how runs are resumed with versions of torch that reject pickled classes."""
-    if not installed('mmengine') or isinstance(load('torch'), Exception) or release('torch') < (2, 6):
+    if not installed('mmengine') or isinstance(load('torch'), Exception) or release('torch') < (2, 7):
         return None
     detail = 'torch >= 2.6 rejects classes in checkpoints; swin-backbone train --resume allows those that a run writes'
     return Diagnosis('resume', OK, detail)

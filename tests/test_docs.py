@@ -117,8 +117,6 @@ OPTIONAL = 'sahi', 'supervision', 'mmdet', 'onnxruntime'
 
 SMALLER = {
     "backbone = SwinTransformer('tiny')": 'backbone = SwinTransformer(**ONE_STAGE)',
-    "'swinv2_base_patch4_window16_256.pth'": "'v2.pth'",
-    "'base', version=2, window_size=16, pretrained_window_sizes=(16, 16, 16, 8)": 'version=2, window_size=4, **SIZES',
     '801, 1203': '81, 123',
     "'tiny', window_size=12": 'window_size=12, **SIZES',
     "load_pretrained(model, 'swin_t_in1k')": "load_pretrained(model, 'v1.pth')",
@@ -147,7 +145,6 @@ def stand_ins() -> dict[str, Any]:
     classifier = {name: value for name, value in model.state_dict().items() if not name.startswith('norm')}
     classifier |= {'norm.weight': torch.ones(192), 'norm.bias': torch.zeros(192)}
     torch.save(classifier | {'head.weight': torch.zeros(10, 192), 'head.bias': torch.zeros(10)}, 'classifier.pth')
-    torch.save(SwinTransformer(version=2, window_size=4, **SIZES).state_dict(), 'v2.pth')
     torch.save(SwinMixer('tiny_c24').state_dict(), 'mixer.pth')
     torch.save(VideoSwinTransformer('tiny').state_dict(), 'video.pth')
     image = torch.zeros(1, 3, 64, 96)

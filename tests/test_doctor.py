@@ -171,7 +171,7 @@ def test_missing_operators_are_reported(healthy: Environment) -> None:
     (healthy.root / 'mmcv' / '_ext.py').unlink()
     row = healthy.examine(1)['mmcv operators']
     assert 'torchvision, which provides them, does not load' in row['detail']
-    assert row['remedy'].endswith("install --upgrade 'torchvision>=0.21' torch==2.13.0")
+    assert row['remedy'].endswith("install --upgrade 'torchvision>=0.22' torch==2.13.0")
 
 
 def test_operators_built_for_another_torch_are_reported(healthy: Environment) -> None:
@@ -239,10 +239,10 @@ def test_missing_pkg_resources_are_reported(healthy: Environment) -> None:
 
 
 def test_old_torch_is_reported(healthy: Environment) -> None:
-    healthy.torch(version='2.3.1+cpu')
+    healthy.torch(version='2.6.0+cpu')
     row = healthy.examine(1)['torch']
-    assert '2.6 or newer' in row['detail']
-    assert "'torch>=2.6'" in row['remedy']
+    assert '2.7 or newer' in row['detail']
+    assert "'torch>=2.7'" in row['remedy']
 
 
 @pytest.mark.parametrize(('module', 'code', 'status'), [('mmseg', 0, 'warn'), ('mmengine', 1, 'fail')])
