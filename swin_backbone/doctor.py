@@ -221,7 +221,7 @@ def check_pycocotools() -> Diagnosis | None:
 
 def check_resume() -> Diagnosis | None:
     """Report how runs are resumed with versions of torch that reject pickled classes."""
-    if not installed('mmengine') or isinstance(load('torch'), Exception) or release('torch') < (2, 7):
+    if not installed('mmengine') or isinstance(load('torch'), Exception) or release('torch') < (2, 6):
         return None
     detail = 'torch >= 2.6 rejects classes in checkpoints; swin-backbone train --resume allows those that a run writes'
     return Diagnosis('resume', OK, detail)
